@@ -1,0 +1,95 @@
+"""The command line ``edge-unet``: argument parsing, errors to exit codes, and nothing heavy before a command runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, entry_points, version
+from types import FrameType
+from typing import NoReturn
+
+from edge_runtime.errors import EdgeUnetError
+
+Handler = Callable[[argparse.Namespace], int]
+Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+_EPILOG = """\
+from pictures and masks to a segmented camera:
+  edge-unet data check my-data
+  edge-unet train my-data --out runs/first
+  edge-unet export runs/first --out models/first
+  edge-unet run models/first --source 0 --show
+
+exit codes:
+  0 ok   2 usage   3 input data   4 model refused   5 quality gate   6 storage   7 source   8 training diverged
+"""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; unwinds the stack so that files are closed and finished."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; errors of ours become one line on stderr.
+
+    Args:
+        argv: Arguments without the program's name; the process's own by default.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    args = build_parser().parse_args([a for a in arguments if a != "--debug"])
+    handler: Handler = args.handler
+    try:
+        return handler(args)
+    except EdgeUnetError as error:
+        if debug:
+            raise
+        print(f"edge-unet: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output has gone (`edge-unet run … | head`); keep Python from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except Terminated:
+        return 128 + signal.SIGTERM
+
+
+def run_and_exit() -> NoReturn:
+    """Console entry point: installs the SIGTERM handler, which a library must not do."""
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(main())
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser with the runtime's own commands and those that other packages register."""
+    parser = argparse.ArgumentParser(
+        prog="edge-unet",
+        description="Train a U-Net on your own images, ship one ONNX package, segment camera frames on a CPU.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edge-unet {_version()}")
+    parser.add_argument("--debug", action="store_true", help="show a traceback with an error; works after a command too")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for entry in sorted(entry_points(group="edge_unet.commands"), key=lambda e: e.name, reverse=True):
+        entry.load()(commands)
+    for module in ("run", "evaluate", "bench", "info", "doctor"):
+        importlib.import_module(f"edge_runtime.commands.{module}").register(commands)
+    return parser
+
+
+def _version() -> str:
+    try:
+        return version("edge-unet")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated

@@ -1,0 +1,193 @@
+"""The contract between a model and whoever runs it: what goes in, what comes out, what the classes mean.
+
+The runtime owns this schema because it is the one that has to trust it. The same JSON stands in ``manifest.json`` and,
+under the key ``edge_unet.contract``, in the metadata of the ONNX file, so that a bare ``.onnx`` runs too. Reading is
+strict: an unknown version, key or type is refused, and nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeVar
+
+from edge_runtime.errors import ModelError
+
+FORMAT_VERSION = 1
+METADATA_KEY = "edge_unet.contract"
+MAX_CLASSES = 254
+"""A mask is uint8; 255 is kept for "ignore" and 254 for "unknown" while masks are read."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassInfo:
+    """One class: its id in a mask, its name, and its RGB colour for drawing."""
+
+    id: int
+    name: str
+    color: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contract:
+    """What a model takes and gives.
+
+    The ONNX input is ``image``, uint8 (1, height_px, width_px, channels): BGR as OpenCV gives it, or grey. A frame gets
+    there by one bilinear resize without antialiasing (half-pixel centres), which ignores the aspect ratio. The outputs
+    are ``mask``, uint8 (1, height_px, width_px) class ids, and ``logits``, float32 (1, height_px, width_px, L), L = 1
+    for a binary model (a sigmoid makes it the probability of class 1) and else the number of classes (softmax).
+
+    Attributes:
+        name: What the model is called.
+        height_px: Input height.
+        width_px: Input width.
+        channels: 3 (BGR) or 1 (grey).
+        binary: One sigmoid logit instead of one softmax logit a class.
+        classes: In order of their ids, from 0, which is the background where there is one.
+        ignore_id: The mask id that counted nowhere in training, if there was one.
+    """
+
+    name: str
+    height_px: int
+    width_px: int
+    channels: Literal[1, 3]
+    binary: bool
+    classes: tuple[ClassInfo, ...]
+    ignore_id: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check what the types cannot say."""
+        if self.height_px < 1 or self.width_px < 1:
+            raise ModelError(f"contract: input size is {self.height_px}x{self.width_px} — expected positive numbers")
+        if self.channels not in (1, 3):
+            raise ModelError(f"contract: channels is {self.channels} — expected 1 or 3")
+        if not 2 <= len(self.classes) <= MAX_CLASSES:
+            raise ModelError(f"contract: {len(self.classes)} classes — expected 2 to {MAX_CLASSES}")
+        if [c.id for c in self.classes] != list(range(len(self.classes))):
+            raise ModelError("contract: class ids are not 0, 1, 2, … in order — export the model again")
+        if self.binary and len(self.classes) != 2:
+            raise ModelError(f"contract: a binary model with {len(self.classes)} classes — expected 2")
+
+    @property
+    def logit_channels(self) -> int:
+        """Number of channels of the ``logits`` output."""
+        return 1 if self.binary else len(self.classes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the contract as a JSON object, with the version of this format."""
+        return {"format_version": FORMAT_VERSION, **json.loads(json.dumps(asdict(self)))}
+
+    def to_json(self) -> str:
+        """Return the contract as one line of JSON, as it stands in the ONNX metadata."""
+        return json.dumps(self.to_dict(), ensure_ascii=False)
+
+    @classmethod
+    def from_dict(cls, value: object, where: str) -> Contract:
+        """Read a contract strictly.
+
+        Args:
+            value: A parsed JSON value.
+            where: The file it came from, for error messages.
+
+        Raises:
+            ModelError: A key is missing, unknown or of the wrong type, or the version is not ours.
+        """
+        fields = Fields(value, where)
+        check_version(fields)
+        channels = fields.take("channels", int)
+        if channels not in (1, 3):
+            raise ModelError(f"{where}: channels is {channels} — expected 1 or 3")
+        contract = cls(
+            name=fields.take("name", str),
+            height_px=fields.take("height_px", int),
+            width_px=fields.take("width_px", int),
+            channels=1 if channels == 1 else 3,
+            binary=fields.take("binary", bool),
+            classes=tuple(_class_info(item, f"{where}: classes") for item in fields.take("classes", list)),
+            ignore_id=fields.take_optional("ignore_id", int),
+        )
+        fields.finish()
+        return contract
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> Contract:
+        """Read a contract from JSON text; see ``from_dict``."""
+        return cls.from_dict(parse_json(text, where), where)
+
+
+class Fields:
+    """A JSON object that is read key by key, so that what is missing, mistyped or left over is named."""
+
+    def __init__(self, value: object, where: str) -> None:
+        if not isinstance(value, dict):
+            raise ModelError(f"{where}: found {type(value).__name__} — expected a JSON object — export the model again")
+        self._rest: dict[str, Any] = dict(value)
+        self.where = where
+
+    def take(self, key: str, kind: type[T]) -> T:
+        """Return the value of a key that must be there with this type; a bool is no int."""
+        if key not in self._rest:
+            raise ModelError(f"{self.where}: key '{key}' is missing — export the model again")
+        value = self._rest.pop(key)
+        if kind is float and type(value) is int:
+            value = float(value)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise ModelError(f"{self.where}: key '{key}' is {type(value).__name__} — expected {kind.__name__}")
+        return value
+
+    def take_optional(self, key: str, kind: type[T]) -> T | None:
+        """Return the value of a key that must be there and may be null."""
+        if key in self._rest and self._rest[key] is None:
+            return self._rest.pop(key)  # type: ignore[no-any-return]
+        return self.take(key, kind)
+
+    def take_map(self, key: str, read: Callable[[object, str], T]) -> dict[str, T]:
+        """Return an object of any keys whose values ``read(value, where)`` reads."""
+        return {name: read(value, f"{self.where}: {key}.{name}") for name, value in self.take(key, dict).items()}
+
+    def finish(self) -> None:
+        """Refuse keys that nobody took: they mean something that this version does not know."""
+        if self._rest:
+            raise ModelError(
+                f"{self.where}: unknown key '{min(self._rest)}' — written by a newer edge-unet? — update with pip install -U edge-unet"
+            )
+
+
+def check_version(fields: Fields) -> None:
+    """Take ``format_version`` and refuse any but ours."""
+    version = fields.take("format_version", int)
+    if version != FORMAT_VERSION:
+        raise ModelError(
+            f"{fields.where}: format_version is {version} — this edge-unet reads {FORMAT_VERSION} — update edge-unet or export again"
+        )
+
+
+def parse_json(text: str | bytes, where: str) -> object:
+    """Parse JSON, refusing repeated keys and NaN, which Python's parser lets through."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) != len(pairs):
+            raise ValueError("a key stands twice")
+        return result
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is no JSON number")
+
+    try:
+        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+    except (ValueError, RecursionError) as cause:
+        raise ModelError(f"{where}: not valid JSON ({cause}) — the file is damaged: copy or export it again") from cause
+
+
+def _class_info(value: object, where: str) -> ClassInfo:
+    fields = Fields(value, where)
+    color = fields.take("color", list)
+    if len(color) != 3 or not all(type(c) is int and 0 <= c <= 255 for c in color):
+        raise ModelError(f"{where}: color is {color} — expected three whole numbers from 0 to 255")
+    info = ClassInfo(id=fields.take("id", int), name=fields.take("name", str), color=(color[0], color[1], color[2]))
+    fields.finish()
+    return info

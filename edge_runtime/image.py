@@ -1,0 +1,143 @@
+"""Image bytes to pixels: the one decode function of the project, for training, evaluation and the device.
+
+Decoding goes through ``cv2.imdecode`` on bytes: ``cv2.imread`` returns a partly made-up picture for a truncated JPEG,
+``imdecode`` refuses it. EXIF orientation is applied to images. Sizes come from the header first, so that a picture that
+would fill the memory is refused before it is decoded.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import InputError
+from edge_runtime.storage import printable, read_bytes
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+MAX_PIXELS = 64_000_000
+"""Larger pictures are refused from their header; 64 megapixels are 192 MB of BGR."""
+
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"BM", "BMP"),
+    (b"RIFF", "WebP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"GIF8", "GIF"),
+    (b"%PDF", "PDF"),
+    (b"PK\x03\x04", "ZIP"),
+)
+# Start-of-frame markers carry the size; the others in this range are tables.
+_JPEG_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageHeader:
+    """What the first bytes of an image file say.
+
+    Attributes:
+        kind: Format by signature, "PNG", "JPEG", …
+        height_px: Stored height, before any EXIF rotation; None where this module does not read the format.
+        width_px: Stored width, likewise.
+        channels: 1 grey, 2 grey + alpha, 3 colour or palette, 4 colour + alpha or CMYK; None likewise.
+        bit_depth: Bits a sample, PNG and JPEG only.
+        palette: An indexed PNG.
+    """
+
+    kind: str
+    height_px: int | None = None
+    width_px: int | None = None
+    channels: int | None = None
+    bit_depth: int | None = None
+    palette: bool = False
+
+
+def read_header(data: bytes, where: str) -> ImageHeader:
+    """Read format, size and channels from an image file's first bytes.
+
+    Raises:
+        InputError: The file is empty or no image.
+    """
+    if not data:
+        raise InputError(f"{where} — empty file (0 bytes) — copy it again or remove it")
+    kind = next((name for signature, name in _SIGNATURES if data.startswith(signature)), None)
+    if kind is None or kind in ("GIF", "PDF", "ZIP"):
+        raise InputError(f"{where} — not an image ({kind or 'unknown'} data) — expected JPEG, PNG, BMP, WebP or TIFF")
+    if kind == "PNG" and len(data) >= 26:
+        width, height, depth, color = struct.unpack(">IIBB", data[16:26])
+        channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(color)
+        return ImageHeader(
+            kind=kind, height_px=height, width_px=width, channels=channels, bit_depth=depth, palette=color == 3
+        )
+    if kind == "JPEG":
+        return _jpeg_header(data)
+    return ImageHeader(kind=kind)
+
+
+def decode(data: bytes, where: str, *, mode: Literal["image", "raw"] = "image") -> NDArray[np.uint8]:
+    """Decode an image file.
+
+    Args:
+        data: The bytes of the file.
+        where: Its name, for messages.
+        mode: "image" gives (H, W, 3) uint8 BGR, EXIF orientation applied and alpha dropped; "raw" gives the samples as
+            stored, for masks.
+
+    Returns:
+        (H, W, 3) uint8 BGR; for "raw" (H, W) or (H, W, C) of the file's own depth.
+
+    Raises:
+        InputError: Not an image, truncated or damaged, too large, or 16 bits deep in "image" mode.
+    """
+    header = read_header(data, where)
+    if header.height_px and header.width_px and header.height_px * header.width_px > MAX_PIXELS:
+        raise InputError(
+            f"{where} — {header.width_px}x{header.height_px} pixels — at most {MAX_PIXELS // 10**6} megapixels — scale it down"
+        )
+    if mode == "image" and header.bit_depth == 16:
+        raise InputError(f"{where} — 16 bits a sample — expected 8: how to scale is your choice — convert it to 8-bit")
+    if header.kind == "JPEG" and b"\xff\xd9" not in data[-1024:]:
+        raise InputError(f"{where} — truncated JPEG (no end marker) — copy it again or remove it")
+    flag = cv2.IMREAD_COLOR if mode == "image" else cv2.IMREAD_UNCHANGED
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    except cv2.error as cause:
+        raise InputError(f"{where} — cannot be decoded ({cause.err}) — copy it again or remove it") from cause
+    if image is None:
+        raise InputError(f"{where} — truncated or damaged {header.kind} — copy it again or remove it")
+    return np.asarray(image) if mode == "raw" else np.asarray(image, np.uint8)
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Read an image file as (H, W, 3) uint8 BGR; see ``decode``."""
+    return decode(read_bytes(path, InputError), printable(path))
+
+
+def encode_png(image: NDArray[np.uint8], where: str) -> bytes:
+    """Encode (H, W) or (H, W, 3 or 4) uint8 pixels as PNG."""
+    done, data = cv2.imencode(".png", image)
+    if not done:
+        raise InputError(f"{where} — cannot be encoded as PNG — found an array of shape {image.shape}")
+    return data.tobytes()
+
+
+def _jpeg_header(data: bytes) -> ImageHeader:
+    """Walk the JPEG segments to the start of frame, which has size and components."""
+    position = 2
+    while position + 9 < len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == 0xFF:  # a fill byte
+            position += 1
+            continue
+        if marker in _JPEG_SOF:
+            depth, height, width, components = struct.unpack(">BHHB", data[position + 4 : position + 10])
+            return ImageHeader(kind="JPEG", height_px=height, width_px=width, channels=components, bit_depth=depth)
+        position += 2 + struct.unpack(">H", data[position + 2 : position + 4])[0]
+    return ImageHeader(kind="JPEG")

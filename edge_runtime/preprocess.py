@@ -1,0 +1,80 @@
+"""A frame to the model's input: check, channels, one resize. Training calls the same functions."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import InputError
+from edge_runtime.image import MAX_PIXELS
+
+Channels = Literal[1, 3]
+
+
+def checked_frame(frame: object, where: str = "frame") -> NDArray[np.uint8]:
+    """Return a frame as (H, W, 3) or (H, W) uint8, or say why it cannot be one.
+
+    Accepted are uint8 arrays of shape (H, W), (H, W, 1), (H, W, 3) BGR and (H, W, 4) BGRA, whose alpha is dropped; any
+    strides, also read-only. Nothing is guessed about other types: a float frame may be in 0–1 or 0–255.
+
+    Raises:
+        InputError: Any other type, dtype, rank, channel count, an empty array, or more than 64 megapixels.
+    """
+    if not isinstance(frame, np.ndarray):
+        raise InputError(f"{where} — is a {type(frame).__name__} — expected a NumPy array (H, W, 3) uint8 BGR")
+    if frame.dtype != np.uint8:
+        raise InputError(
+            f"{where} — dtype is {frame.dtype} — expected uint8 (0–255) — scale it to 0–255 and convert with astype(np.uint8)"
+        )
+    if frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] not in (1, 3, 4)):
+        raise InputError(f"{where} — shape is {frame.shape} — expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
+    if frame.size == 0:
+        raise InputError(f"{where} — shape is {frame.shape} — expected at least one pixel")
+    if frame.shape[0] * frame.shape[1] > MAX_PIXELS:
+        raise InputError(f"{where} — shape is {frame.shape} — at most {MAX_PIXELS // 10**6} megapixels — scale it down")
+    if frame.ndim == 2:
+        return frame
+    return frame[:, :, 0] if frame.shape[2] == 1 else frame[:, :, :3]
+
+
+def to_channels(frame: NDArray[np.uint8], channels: Channels) -> NDArray[np.uint8]:
+    """Return a checked frame, (H, W) or (H, W, 3), as (H, W) for one channel and (H, W, 3) BGR for three."""
+    if channels == 1 and frame.ndim == 3:
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_BGR2GRAY), np.uint8)
+    if channels == 3 and frame.ndim == 2:
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_GRAY2BGR), np.uint8)
+    return frame
+
+
+def resize_image(image: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """Resize (H, W) or (H, W, 3) pixels: bilinear, half-pixel centres, no antialiasing, aspect ratio ignored."""
+    if image.shape[:2] == (height_px, width_px):
+        return image
+    return np.asarray(cv2.resize(image, (width_px, height_px), interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def resize_mask(mask: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """Resize (H, W) class ids: nearest neighbour at pixel centres, so that no id is invented and nothing shifts."""
+    if mask.shape == (height_px, width_px):
+        return mask
+    return np.asarray(cv2.resize(mask, (width_px, height_px), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+
+
+def model_input(frame: NDArray[np.uint8], height_px: int, width_px: int, channels: Channels) -> NDArray[np.uint8]:
+    """Return a checked frame as the model's input.
+
+    Args:
+        frame: (H, W) or (H, W, 3) uint8, BGR, 0–255, as ``checked_frame`` gives it.
+        height_px: Height that the model takes.
+        width_px: Width that the model takes.
+        channels: 1 or 3.
+
+    Returns:
+        (height_px, width_px, channels) uint8, contiguous; never a view of ``frame``'s memory that a caller may change
+        during the call unless no change was needed.
+    """
+    resized = resize_image(to_channels(frame, channels), height_px, width_px)
+    return np.ascontiguousarray(resized).reshape(height_px, width_px, channels)

@@ -1,0 +1,134 @@
+"""The one place that talks to onnxruntime: create a session safely, check it against its contract, run it."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from edge_runtime.contract import METADATA_KEY, Contract
+from edge_runtime.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionOptions:
+    """How a session uses the machine.
+
+    Attributes:
+        threads: Threads inside one operator; 0 takes as many as this process may use.
+        spinning: Let idle threads spin. A little faster in a tight loop, but between the frames of a camera it burns a
+            core a thread, so it is off.
+    """
+
+    threads: int = 0
+    spinning: bool = False
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: CPU affinity and the cgroup's quota, which os.cpu_count ignores."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
+
+
+class Session:
+    """An onnxruntime session that keeps to its contract. ``run`` may be called from several threads at once."""
+
+    def __init__(
+        self, model: bytes, where: str, contract: Contract | None = None, options: SessionOptions | None = None
+    ) -> None:
+        """Create the session and check names, shapes, types and metadata.
+
+        Args:
+            model: The bytes of the ONNX file. From bytes onnxruntime finds no external data, which is as we want it.
+            where: Its name, for messages.
+            contract: What a manifest says of it; without one the file's own metadata must hold it.
+            options: Threads and spinning.
+
+        Raises:
+            ModelError: The file does not load, has no contract, or does not do what the contract says.
+        """
+        options = options or SessionOptions()
+        settings = ort.SessionOptions()
+        settings.intra_op_num_threads = options.threads or usable_cores()
+        settings.inter_op_num_threads = 1
+        settings.log_severity_level = 3
+        settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
+        try:
+            self._session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+        except Exception as cause:  # onnxruntime's errors share no other base
+            raise ModelError(_load_message(where, str(cause))) from cause
+        embedded = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        if embedded is None:
+            raise ModelError(
+                f"{where} — no '{METADATA_KEY}' in its metadata — expected a model that `edge-unet export` wrote"
+            )
+        self.contract = Contract.from_json(embedded, f"{where}: {METADATA_KEY}")
+        if contract is not None and contract != self.contract:
+            raise ModelError(f"{where} — its contract differs from the manifest's — export the package again")
+        self.threads: int = settings.intra_op_num_threads
+        self._check_signature(where)
+        # Only what is asked for is computed: a mask needs no softmax and no transpose of the logits.
+        self._run_options = ort.RunOptions()
+        self._run_options.only_execute_path_to_fetches = True
+
+    def mask(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Run one image, (height_px, width_px, channels) uint8, to class ids, (height_px, width_px) uint8."""
+        return self._run("mask", image).astype(np.uint8, copy=False)
+
+    def logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run one image, (height_px, width_px, channels) uint8, to logits, (height_px, width_px, L) float32."""
+        return self._run("logits", image).astype(np.float32, copy=False)
+
+    def _run(self, output: str, image: NDArray[np.uint8]) -> NDArray[Any]:
+        try:
+            result: NDArray[Any] = self._session.run([output], {"image": image[np.newaxis]}, self._run_options)[0]
+        except Exception as cause:  # as above
+            raise ModelError(f"model '{self.contract.name}' failed on a frame — {_first_line(str(cause))}") from cause
+        return result[0]
+
+    def _check_signature(self, where: str) -> None:
+        c = self.contract
+        found = {
+            **{node.name: (node.type, tuple(node.shape)) for node in self._session.get_inputs()},
+            **{node.name: (node.type, tuple(node.shape)) for node in self._session.get_outputs()},
+        }
+        expected = {
+            "image": ("tensor(uint8)", (1, c.height_px, c.width_px, c.channels)),
+            "mask": ("tensor(uint8)", (1, c.height_px, c.width_px)),
+            "logits": ("tensor(float)", (1, c.height_px, c.width_px, c.logit_channels)),
+        }
+        for name in expected.keys() | found.keys():
+            if found.get(name) != expected.get(name):
+                raise ModelError(
+                    f"{where}: tensor '{name}' is {found.get(name, 'missing')} — the contract says "
+                    f"{expected.get(name, 'nothing of it')} — export the model again"
+                )
+
+
+def probabilities_of(logits: NDArray[np.float32], *, binary: bool) -> NDArray[np.float32]:
+    """Turn logits, (…, L) float32, into probabilities, (…, L) float32 in 0–1: sigmoid or softmax over the last axis."""
+    if binary:
+        return (1.0 / (1.0 + np.exp(-np.clip(logits, -80, 80)))).astype(np.float32)
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    result: NDArray[np.float32] = powers / powers.sum(axis=-1, keepdims=True)
+    return result
+
+
+def _load_message(where: str, reason: str) -> str:
+    if "opset" in reason.lower() or "ir version" in reason.lower():
+        return f"{where} — {_first_line(reason)} — it needs a newer onnxruntime than {ort.__version__}: pip install -U onnxruntime"
+    return f"{where} — onnxruntime cannot load it ({_first_line(reason)}) — copy or export the model again"
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0][:200] if text.strip() else "no reason given"

@@ -1,0 +1,20 @@
+"""What can go wrong in export, under the runtime's tree (the number is the exit code).
+
+EdgeUnetError
+├── ModelError            4
+│   └── ConvertError      4   a model of ours that cannot be converted
+└── GateError             5
+    └── ParityError       5   Keras and onnxruntime differ by more than the budget
+"""
+
+from __future__ import annotations
+
+from edge_runtime.errors import GateError, ModelError
+
+
+class ConvertError(ModelError):
+    """A Keras model cannot be loaded or converted."""
+
+
+class ParityError(GateError):
+    """Keras and onnxruntime differ by more than the budget."""
