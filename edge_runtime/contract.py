@@ -141,7 +141,7 @@ class Fields:
     def take_optional(self, key: str, kind: type[T]) -> T | None:
         """Return the value of a key that must be there and may be null."""
         if key in self._rest and self._rest[key] is None:
-            return self._rest.pop(key)  # type: ignore[no-any-return]
+            return self._rest.pop(key)
         return self.take(key, kind)
 
     def take_map(self, key: str, read: Callable[[object, str], T]) -> dict[str, T]:

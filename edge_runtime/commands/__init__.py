@@ -1,0 +1,1 @@
+"""The runtime's commands, one a module: each registers its arguments and runs."""
