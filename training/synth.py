@@ -5,7 +5,8 @@ final size, so that edges, highlights and shadows behave like those of a photogr
 the majority class of each final pixel; a shadow belongs to whatever it falls on.
 """
 
-import os
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.storage import write_bytes
+from edge_runtime.storage import printable, replace_file, temporary_name, translated, write_bytes
 from training.errors import DataError
 
 CLASS_NAMES = ("background", "coin", "leaf", "bolt")
@@ -38,9 +39,9 @@ class SynthSize:
     """Number of pictures in each part of the dataset.
 
     Attributes:
-        train: image and mask pairs in `train/`.
-        val: image and mask pairs in `val/`.
-        test: image and mask pairs in `test/`.
+        train: image and mask pairs in ``train/``.
+        val: image and mask pairs in ``val/``.
+        test: image and mask pairs in ``test/``.
         video_frames: frames of the video, each with a mask.
     """
 
@@ -53,11 +54,11 @@ class SynthSize:
         for name in ("train", "val", "test", "video_frames"):
             count = getattr(self, name)
             if count < 1:
-                raise DataError(f"SynthSize.{name}: found {count}, expected at least 1; raise it")
+                raise DataError(f"SynthSize.{name} — found {count} — expected at least 1 — ask for more pictures")
 
     @property
     def image_count(self) -> int:
-        """Stills and video frames together: how often `on_image` is called."""
+        """Stills and video frames together: how often ``on_image`` is called."""
         return self.train + self.val + self.test + self.video_frames
 
 
@@ -67,11 +68,11 @@ TOTAL_IMAGES = DEFAULT_SIZE.image_count
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SynthSummary:
-    """What `write_synthetic_dataset` wrote.
+    """What ``write_synthetic_dataset`` wrote.
 
     Attributes:
         root: the dataset folder.
-        config_path: `root/dataset.yaml`.
+        config_path: ``root/dataset.yaml``.
         video_path: the encoded video.
         video_masks_path: folder with one index mask per video frame.
         size: counts per part.
@@ -98,7 +99,7 @@ class _Sprite:
     """One object in its own frame, square, centred, in supersampled pixels.
 
     Attributes:
-        class_id: index into `CLASS_NAMES`.
+        class_id: index into ``CLASS_NAMES``.
         shape: (S, S, 2) coverage 0-1 and height above the bench in pixels.
         albedo_bgr: (S, S, 3) linear reflectance 0-1.
         metallic: 0 for a leaf, 1 for bare metal.
@@ -134,35 +135,24 @@ def write_synthetic_dataset(
 
     Args:
         root: folder to fill; created when it does not exist.
-        seed: non-negative; picture i of split s is drawn from `default_rng([seed, s, i])`.
+        seed: non-negative; picture i of split s is drawn from ``default_rng([seed, s, i])``.
         size: number of pictures in each part.
-        on_image: called after each still and each video frame, `size.image_count` times.
+        on_image: called after each still and each video frame, ``size.image_count`` times.
 
     Returns:
         The paths and counts written.
 
     Raises:
         DataError: root is a file or is not empty, or the video cannot be encoded.
+        StorageError: a folder or file cannot be written.
     """
     _require_empty(root)
     done = on_image if on_image is not None else _nothing
     splits = (("train", size.train), ("val", size.val), ("test", size.test))
     for split_index, (split, count) in enumerate(splits):
-        for index in range(count):
-            rng = np.random.default_rng([seed, split_index, index])
-            object_count = 0 if index % _EMPTY_EVERY == _EMPTY_EVERY // 2 else None
-            image_bgr, mask = render_scene(
-                rng,
-                IMAGE_HEIGHT_PX,
-                IMAGE_WIDTH_PX,
-                object_count=object_count,
-                first_class=1 + index % (len(CLASS_NAMES) - 1),
-            )
-            _write_png(root / split / "images" / f"{index:06d}.png", image_bgr)
-            _write_png(root / split / "masks" / f"{index:06d}.png", mask)
-            done()
-    masks_path = root / "video" / "masks"
-    video_path = _write_video(root / "video", masks_path, seed, size.video_frames, done)
+        _write_split(root / split, [seed, split_index], count, done)
+    video_masks_path = root / "video" / "masks"
+    video_path = _write_video(root / "video", video_masks_path, seed, size.video_frames, done)
     # Written last: a folder with a dataset.yaml is a complete dataset.
     config_path = root / "dataset.yaml"
     write_bytes(config_path, _config_text().encode())
@@ -170,9 +160,27 @@ def write_synthetic_dataset(
         root=root,
         config_path=config_path,
         video_path=video_path,
-        video_masks_path=masks_path,
+        video_masks_path=video_masks_path,
         size=size,
     )
+
+
+def _write_split(folder: Path, stream: list[int], count: int, done: Callable[[], None]) -> None:
+    """Write the image and mask pairs of one split; one in ``_EMPTY_EVERY`` is empty, first objects take turns."""
+    images_path, masks_path = folder / "images", folder / "masks"
+    _make_folder(images_path)
+    _make_folder(masks_path)
+    for index in range(count):
+        image_bgr, mask = render_scene(
+            np.random.default_rng([*stream, index]),
+            IMAGE_HEIGHT_PX,
+            IMAGE_WIDTH_PX,
+            object_count=0 if index % _EMPTY_EVERY == _EMPTY_EVERY // 2 else None,
+            first_class=1 + index % (len(CLASS_NAMES) - 1),
+        )
+        _write_png(images_path / f"{index:06d}.png", image_bgr)
+        _write_png(masks_path / f"{index:06d}.png", mask)
+        done()
 
 
 def render_scene(
@@ -189,18 +197,18 @@ def render_scene(
         rng: the only source of randomness.
         height_px: height of the picture; objects scale with it.
         width_px: width of the picture.
-        object_count: objects to try to place; None draws 2 to 7.
+        object_count: objects to try to place; None draws 2 to 6.
         first_class: class of the first object, so that a caller can balance the classes.
 
     Returns:
         image_bgr: (H, W, 3) uint8, BGR, 0-255.
-        mask: (H, W) uint8, index into `CLASS_NAMES`; where objects overlap the upper one wins.
+        mask: (H, W) uint8, index into ``CLASS_NAMES``; where objects overlap the upper one wins.
     """
     height, width = height_px * _SUPERSAMPLE, width_px * _SUPERSAMPLE
     light = _draw_light(rng)
     canvas = _draw_background(rng, height, width, light)
     labels = np.zeros((height, width), np.uint8)
-    count = int(rng.integers(2, 8)) if object_count is None else object_count
+    count = int(rng.integers(2, 7)) if object_count is None else object_count
     placed: list[tuple[float, float, float]] = []
     for number in range(count):
         class_id = first_class if number == 0 else int(rng.integers(1, len(CLASS_NAMES)))
@@ -250,7 +258,7 @@ def _mix(low_bgr: Floats, high_bgr: Floats, amount: Floats) -> Floats:
 
 
 def _tint(rng: np.random.Generator, choices: tuple[_Tint, ...], spread: float = 0.15) -> Floats:
-    """One of the linear BGR colours, each channel varied by up to `spread` of itself."""
+    """One of the linear BGR colours, each channel varied by up to ``spread`` of itself."""
     base = np.array(choices[int(rng.integers(len(choices)))], np.float32)
     common = rng.uniform(1 - spread, 1 + spread)
     return (base * common * rng.uniform(1 - spread / 2, 1 + spread / 2, 3)).astype(np.float32)
@@ -260,10 +268,9 @@ def _draw_background(rng: np.random.Generator, height: int, width: int, light: _
     """A lit bench top with stains and crumbs; (H, W, 3) linear BGR."""
     kinds = (_wood, _concrete, _fabric, _steel)
     albedo, relief = kinds[int(rng.integers(len(kinds)))](rng, height, width)
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), float(rng.uniform(-180, 180)), 1.15)
-    size = (width, height)
-    albedo = cv2.warpAffine(albedo, turn, size, borderMode=cv2.BORDER_REFLECT_101)
-    relief = cv2.warpAffine(relief, turn, size, borderMode=cv2.BORDER_REFLECT_101)
+    turn = np.asarray(cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-180, 180), 1.15), np.float64)
+    albedo = _warp(albedo, turn, (width, height), cv2.BORDER_REFLECT_101)
+    relief = _warp(relief, turn, (width, height), cv2.BORDER_REFLECT_101)
     crumbs = np.zeros((height, width), np.float32)
     for _ in range(int(rng.integers(0, 30))):
         centre = (int(rng.integers(width)), int(rng.integers(height)))
@@ -309,7 +316,7 @@ def _fabric(rng: np.random.Generator, height: int, width: int) -> tuple[Floats, 
     y = np.arange(height, dtype=np.float32)[:, None]
     wobble = 1.5 * _noise(rng, height, width, 5, 6, 3)
     pitch = 2 * np.pi / rng.uniform(6, 10)
-    skew = rng.choice([0.0, 1.0])
+    skew = int(rng.integers(2))
     weave = np.sin(pitch * (x + skew * y + wobble)) * np.sin(pitch * (y - wobble))
     yarn = _noise(rng, height, width, 60, 12, 2) + _noise(rng, height, width, 9, 80, 2)
     cloth = ((0.2, 0.12, 0.06), (0.06, 0.13, 0.08), (0.04, 0.05, 0.2), (0.22, 0.32, 0.38))
@@ -342,7 +349,7 @@ def _local_grid(reach: float) -> tuple[Floats, Floats]:
 
 
 def _coin(rng: np.random.Generator, scale: float) -> _Sprite:
-    radius = scale * rng.uniform(36, 64)
+    radius = scale * rng.uniform(42, 70)
     x, y = _local_grid(radius)
     side = x.size
     distance = np.hypot(x, y)
@@ -360,7 +367,7 @@ def _coin(rng: np.random.Generator, scale: float) -> _Sprite:
     wear = _noise(rng, side, side, 3, 3, 5)
     height = 1.6 * rim + 1.4 * cv2.GaussianBlur(relief, (0, 0), 1.1) + 0.35 * wear
     height -= 1.5 * np.clip((distance - 0.96 * radius) / (0.04 * radius), 0, 1)
-    metal = ((0.18, 0.42, 0.6), (0.1, 0.24, 0.48), (0.45, 0.5, 0.52), (0.06, 0.12, 0.22))
+    metal = ((0.18, 0.42, 0.6), (0.1, 0.24, 0.48), (0.32, 0.47, 0.56), (0.06, 0.12, 0.22))
     bright = _tint(rng, metal)
     # Dirt collects in the recesses, which is what makes a worn coin legible.
     grime = np.clip(0.75 + 0.3 * cv2.GaussianBlur(relief + rim, (0, 0), 1.5) - 0.13 * wear, 0.3, 1)
@@ -374,8 +381,8 @@ def _coin(rng: np.random.Generator, scale: float) -> _Sprite:
 
 
 def _leaf(rng: np.random.Generator, scale: float) -> _Sprite:
-    half = scale * rng.uniform(58, 92)
-    width = half * rng.uniform(0.42, 0.62)
+    half = scale * rng.uniform(68, 100)
+    width = half * rng.uniform(0.45, 0.62)
     x, y = _local_grid(half)
     side = x.size
     along = np.clip(0.5 + 0.5 * x / half, 0, 1)
@@ -410,9 +417,9 @@ def _leaf(rng: np.random.Generator, scale: float) -> _Sprite:
 
 
 def _bolt(rng: np.random.Generator, scale: float) -> _Sprite:
-    shaft = scale * rng.uniform(12, 18)
-    head = shaft * rng.uniform(1.65, 1.95)
-    half = shaft * rng.uniform(3.6, 4.8)
+    shaft = scale * rng.uniform(17, 24)
+    head = shaft * rng.uniform(1.55, 1.8)
+    half = shaft * rng.uniform(3.1, 4.2)
     x, y = _local_grid(float(np.hypot(half, head)))
     side = x.size
     neck = -half + shaft * rng.uniform(1.2, 1.5)
@@ -432,7 +439,7 @@ def _bolt(rng: np.random.Generator, scale: float) -> _Sprite:
     height = np.where(in_head > 0.5, facets + 0.5 * shaft, round_shaft)
     height = height + 0.16 * pitch * threaded * (1 - in_head) * thread
     wear = _noise(rng, side, side, 4, 4, 5)
-    metal = ((0.42, 0.43, 0.43), (0.36, 0.42, 0.45), (0.16, 0.38, 0.5), (0.12, 0.12, 0.12))
+    metal = ((0.42, 0.43, 0.43), (0.36, 0.42, 0.45), (0.48, 0.44, 0.4), (0.1, 0.1, 0.1))
     rust = 0.7 * np.clip(wear - rng.uniform(0.8, 3.0), 0, 1)
     albedo = _tint(rng, metal) * (1 - 0.4 * threaded * (1 - in_head) * (1 - thread))[..., None]
     albedo += (np.array([0.03, 0.08, 0.22], np.float32) - albedo) * rust[..., None]
@@ -449,7 +456,7 @@ def _composite(canvas: Floats, labels: Bytes, sprite: _Sprite, pose: _Pose, ligh
     """Lay one sprite and its shadow over the canvas and the labels, in place."""
     half = sprite.shape.shape[0] // 2
     lx, ly, lz = light.direction
-    reach = int(half * 1.42 + 3 * sprite.thickness_px) + 4
+    reach = half + int(3 * sprite.thickness_px) + 4
     left, top = max(int(pose.x_px) - reach, 0), max(int(pose.y_px) - reach, 0)
     right = min(int(pose.x_px) + reach, canvas.shape[1])
     bottom = min(int(pose.y_px) + reach, canvas.shape[0])
@@ -463,15 +470,26 @@ def _composite(canvas: Floats, labels: Bytes, sprite: _Sprite, pose: _Pose, ligh
         ]
     )
     size = (right - left, bottom - top)
-    alpha, height = cv2.split(cv2.warpAffine(sprite.shape, move, size))
-    albedo = cv2.warpAffine(sprite.albedo_bgr, move, size, borderMode=cv2.BORDER_REPLICATE)
+    shape = _warp(sprite.shape, move, size, cv2.BORDER_CONSTANT)
+    alpha = np.ascontiguousarray(shape[..., 0])
+    albedo = _warp(sprite.albedo_bgr, move, size, cv2.BORDER_REPLICATE)
     window = canvas[top:bottom, left:right]
     cast = np.array([[1, 0, -lx / lz], [0, 1, -ly / lz]]) * [1, 1, sprite.thickness_px]
     contact = cv2.GaussianBlur(alpha, (0, 0), 2.0 + 0.15 * sprite.thickness_px)
-    shadow = cv2.GaussianBlur(cv2.warpAffine(alpha, cast, size), (0, 0), 1.5 + 0.35 * sprite.thickness_px)
-    window *= (1 - (1 - light.ambient) * shadow)[..., None] * (1 - 0.35 * contact)[..., None]
-    window += (_shade(height, albedo, sprite.metallic, light) - window) * alpha[..., None]
+    umbra = _warp(alpha, cast, size, cv2.BORDER_CONSTANT)
+    shadow = cv2.GaussianBlur(umbra, (0, 0), 1.5 + 0.35 * sprite.thickness_px)
+    window *= ((1 - (1 - light.ambient) * shadow) * (1 - 0.35 * contact))[..., None]
+    x, y, across, down = cv2.boundingRect((alpha > 0).view(np.uint8))
+    if across > 1 and down > 1:
+        seen = np.s_[y : y + down, x : x + across]
+        lit = _shade(shape[seen][..., 1], albedo[seen], sprite.metallic, light)
+        window[seen] += (lit - window[seen]) * alpha[seen][..., None]
     labels[top:bottom, left:right][alpha >= 0.5] = sprite.class_id
+
+
+def _warp(image: Floats, move: NDArray[np.float64], size: tuple[int, int], border: int) -> Floats:
+    """Move an image by a 2 × 3 matrix into a window of (width, height); typed, for cv2 forgets the dtype."""
+    return np.asarray(cv2.warpAffine(image, move, size, borderMode=border), np.float32)
 
 
 def _shade(height: Floats, albedo: Floats, metallic: float, light: _Light) -> Floats:
@@ -481,7 +499,7 @@ def _shade(height: Floats, albedo: Floats, metallic: float, light: _Light) -> Fl
     nx, ny = -slope_x * nz, -slope_y * nz
     lx, ly, lz = light.direction
     lambert = np.clip(nx * lx + ny * ly + nz * lz, 0, None) / lz
-    halfway = np.sqrt(2 + 2 * lz)
+    halfway = float(np.sqrt(2 + 2 * lz))
     facing = np.clip((nx * lx + ny * ly + nz * (lz + 1)) / halfway, 0, 1)
     mirror = np.clip(2 * nz * (nx * lx + ny * ly + nz * lz) - lz, 0, 1)
     room = 0.12 + 1.25 * mirror**3 + 0.16 * np.sin(7 * nx * nz + 4 * ny * nz)
@@ -494,17 +512,10 @@ def _shade(height: Floats, albedo: Floats, metallic: float, light: _Light) -> Fl
 
 def _majority(labels: Bytes) -> Bytes:
     """Most frequent class of each supersampled block; the lower class wins a tie."""
-    votes = [
-        cv2.resize(
-            (labels == class_id).astype(np.float32),
-            None,
-            fx=1 / _SUPERSAMPLE,
-            fy=1 / _SUPERSAMPLE,
-            interpolation=cv2.INTER_AREA,
-        )
-        for class_id in range(len(CLASS_NAMES))
-    ]
-    return np.argmax(np.stack(votes), axis=0).astype(np.uint8)
+    height, width = (side // _SUPERSAMPLE for side in labels.shape)
+    blocks = labels.reshape(height, _SUPERSAMPLE, width, _SUPERSAMPLE)
+    votes = np.stack([(blocks == class_id).sum(axis=(1, 3)) for class_id in range(len(CLASS_NAMES))])
+    return np.asarray(votes.argmax(axis=0), np.uint8)
 
 
 def _draw_camera(rng: np.random.Generator, height: int, width: int) -> tuple[Floats, float, float]:
@@ -530,12 +541,13 @@ def _expose(rng: np.random.Generator, canvas: Floats, camera: tuple[Floats, floa
     linear = 1.25 * linear * (1 + linear / 2.5) / (1 + 0.9 * linear) - 0.006
     grain = rng.standard_normal(linear.shape, np.float32)
     linear += noise * np.sqrt(0.6 * np.maximum(linear, 0) + 0.008) * grain
-    return np.rint(255 * np.clip(linear, 0, 1) ** (1 / 2.2)).astype(np.uint8)
+    encoded: Floats = np.rint(255 * np.clip(linear, 0, 1) ** (1 / 2.2))
+    return encoded.astype(np.uint8)
 
 
 def _write_video(folder: Path, masks_path: Path, seed: int, frame_count: int, done: Callable[[], None]) -> Path:
     """Encode the moving scene and write its masks; returns the path of the video."""
-    masks_path.mkdir(parents=True)
+    _make_folder(masks_path)
     writer, draft_path = _open_video(folder)
     path = folder / f"moving{draft_path.suffix}"
     rng = np.random.default_rng([seed, _VIDEO_STREAM, 0])
@@ -556,9 +568,7 @@ def _write_video(folder: Path, masks_path: Path, seed: int, frame_count: int, do
             _write_png(masks_path / f"{frame:06d}.png", _majority(labels))
             done()
         writer.release()
-        with draft_path.open("rb+") as draft:
-            os.fsync(draft.fileno())
-        os.replace(draft_path, path)
+        replace_file(draft_path, path)
     finally:
         writer.release()
         draft_path.unlink(missing_ok=True)
@@ -589,7 +599,7 @@ def _between(start: _Pose, end: _Pose, part: float) -> _Pose:
 def _open_video(folder: Path) -> tuple[cv2.VideoWriter, Path]:
     """Open the first codec that this OpenCV build can encode, on a temporary name."""
     for codec, suffix in _VIDEO_CODECS:
-        draft_path = folder / f".moving.partial{suffix}"
+        draft_path = temporary_name(folder / f"moving{suffix}")
         writer = cv2.VideoWriter(
             str(draft_path),
             cv2.VideoWriter.fourcc(*codec),
@@ -602,31 +612,34 @@ def _open_video(folder: Path) -> tuple[cv2.VideoWriter, Path]:
         draft_path.unlink(missing_ok=True)
     names = ", ".join(codec for codec, _ in _VIDEO_CODECS)
     raise DataError(
-        f"{folder}: OpenCV {cv2.__version__} opened no video encoder, expected one of {names}; "
+        f"{printable(folder)} — OpenCV {cv2.__version__} opened no video encoder — expected one of {names} — "
         "install the opencv-python wheel, which carries them"
     )
 
 
 def _write_png(path: Path, pixels: Bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     encoded, data = cv2.imencode(".png", pixels)
     if not encoded:
         raise DataError(
-            f"{path}: OpenCV could not encode a PNG of shape {pixels.shape}, expected (H, W) or "
-            "(H, W, 3) uint8; reinstall opencv-python"
+            f"{printable(path)} — OpenCV could not encode {pixels.shape} {pixels.dtype} as PNG — "
+            "expected (H, W) or (H, W, 3) uint8 — reinstall opencv-python"
         )
     write_bytes(path, data.tobytes())
 
 
 def _require_empty(root: Path) -> None:
     if root.exists() and not root.is_dir():
-        raise DataError(f"{root}: found a file, expected a new or empty folder; pass another path")
+        raise DataError(f"{printable(root)} — found a file — expected a new or empty folder — pass another path")
     if root.is_dir() and (entry := next(root.iterdir(), None)) is not None:
         raise DataError(
-            f"{root}: folder is not empty (found {entry.name}), expected a new or empty folder; "
-            "pass another path or remove the old dataset"
+            f"{printable(root)} — folder is not empty, it holds {printable(entry.name)} — "
+            "expected a new or empty folder — pass another path or remove the old dataset"
         )
-    root.mkdir(parents=True, exist_ok=True)
+
+
+def _make_folder(path: Path) -> None:
+    with translated("create", path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def _config_text() -> str:
