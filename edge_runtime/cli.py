@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TypeAlias
 
 from edge_runtime.errors import EdgeUnetError
 
 Handler = Callable[[argparse.Namespace], int]
-Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _EPILOG = """\
 from pictures and masks to a segmented camera:
@@ -44,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args([a for a in arguments if a != "--debug"])
     handler: Handler = args.handler
     try:
-        return handler(args)
+        code = handler(args)
+        sys.stdout.flush()  # so that a reader that has gone is noticed here, not in the interpreter's last breath
+        return code
     except EdgeUnetError as error:
         if debug:
             raise
@@ -62,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_and_exit() -> NoReturn:
     """Console entry point: installs the SIGTERM handler, which a library must not do."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A class name that the terminal's encoding lacks is escaped; it must not end the command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())
 
@@ -75,7 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"edge-unet {_version()}")
-    parser.add_argument("--debug", action="store_true", help="show a traceback with an error; works after a command too")
+    parser.add_argument(
+        "--debug", action="store_true", help="show a traceback with an error; works after a command too"
+    )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for entry in sorted(entry_points(group="edge_unet.commands"), key=lambda e: e.name, reverse=True):
         entry.load()(commands)

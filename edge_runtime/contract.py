@@ -8,6 +8,7 @@ strict: an unknown version, key or type is refused, and nothing is guessed.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
@@ -68,6 +69,12 @@ class Contract:
             raise ModelError(f"contract: {len(self.classes)} classes — expected 2 to {MAX_CLASSES}")
         if [c.id for c in self.classes] != list(range(len(self.classes))):
             raise ModelError("contract: class ids are not 0, 1, 2, … in order — export the model again")
+        names = [c.name for c in self.classes]
+        if len(set(names)) != len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ModelError(f"contract: two classes are named '{twice}' — expected one name a class")
+        if self.ignore_id is not None and not 0 <= self.ignore_id <= 255:
+            raise ModelError(f"contract: ignore_id is {self.ignore_id} — expected 0 to 255")
         if self.binary and len(self.classes) != 2:
             raise ModelError(f"contract: a binary model with {len(self.classes)} classes — expected 2")
 
@@ -132,7 +139,7 @@ class Fields:
         if key not in self._rest:
             raise ModelError(f"{self.where}: key '{key}' is missing — export the model again")
         value = self._rest.pop(key)
-        if kind is float and type(value) is int:
+        if kind is float and type(value) is int and abs(value) < 1 << 53:
             value = float(value)
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             raise ModelError(f"{self.where}: key '{key}' is {type(value).__name__} — expected {kind.__name__}")
@@ -166,7 +173,7 @@ def check_version(fields: Fields) -> None:
 
 
 def parse_json(text: str | bytes, where: str) -> object:
-    """Parse JSON, refusing repeated keys and NaN, which Python's parser lets through."""
+    """Parse JSON, refusing repeated keys, NaN and numbers beyond a float (1e999), which Python's parser lets through."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
@@ -177,8 +184,14 @@ def parse_json(text: str | bytes, where: str) -> object:
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is no JSON number")
 
+    def finite(number: str) -> float:
+        value = float(number)
+        if not math.isfinite(value):
+            refuse(number)
+        return value
+
     try:
-        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
+        return json.loads(text, object_pairs_hook=unique, parse_constant=refuse, parse_float=finite)
     except (ValueError, RecursionError) as cause:
         raise ModelError(f"{where}: not valid JSON ({cause}) — the file is damaged: copy or export it again") from cause
 

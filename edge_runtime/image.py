@@ -44,9 +44,9 @@ class ImageHeader:
 
     Attributes:
         kind: Format by signature, "PNG", "JPEG", …
-        height_px: Stored height, before any EXIF rotation; None where this module does not read the format.
+        height_px: Stored height, before any EXIF rotation; None where the header is cut short.
         width_px: Stored width, likewise.
-        channels: 1 grey, 2 grey + alpha, 3 colour or palette, 4 colour + alpha or CMYK; None likewise.
+        channels: 1 grey, 2 grey + alpha, 3 colour or palette, 4 colour + alpha or CMYK; PNG and JPEG only.
         bit_depth: Bits a sample, PNG and JPEG only.
         palette: An indexed PNG.
     """
@@ -68,7 +68,7 @@ def read_header(data: bytes, where: str) -> ImageHeader:
     if not data:
         raise InputError(f"{where} — empty file (0 bytes) — copy it again or remove it")
     kind = next((name for signature, name in _SIGNATURES if data.startswith(signature)), None)
-    if kind is None or kind in ("GIF", "PDF", "ZIP"):
+    if kind is None or kind in ("GIF", "PDF", "ZIP") or (kind == "WebP" and data[8:12] != b"WEBP"):
         raise InputError(f"{where} — not an image ({kind or 'unknown'} data) — expected JPEG, PNG, BMP, WebP or TIFF")
     if kind == "PNG" and len(data) >= 26:
         width, height, depth, color = struct.unpack(">IIBB", data[16:26])
@@ -78,7 +78,12 @@ def read_header(data: bytes, where: str) -> ImageHeader:
         )
     if kind == "JPEG":
         return _jpeg_header(data)
-    return ImageHeader(kind=kind)
+    read_size = {"BMP": _bmp_size, "WebP": _webp_size, "TIFF": _tiff_size}.get(kind)
+    try:
+        height_px, width_px = read_size(data) if read_size else (None, None)
+    except struct.error:  # ends within the header: the decoder will say so
+        return ImageHeader(kind=kind)
+    return ImageHeader(kind=kind, height_px=height_px, width_px=width_px)
 
 
 def decode(data: bytes, where: str, *, mode: Literal["image", "raw"] = "image") -> NDArray[np.uint8]:
@@ -105,14 +110,19 @@ def decode(data: bytes, where: str, *, mode: Literal["image", "raw"] = "image") 
         raise InputError(f"{where} — 16 bits a sample — expected 8: how to scale is your choice — convert it to 8-bit")
     if header.kind == "JPEG" and b"\xff\xd9" not in data[-1024:]:
         raise InputError(f"{where} — truncated JPEG (no end marker) — copy it again or remove it")
-    flag = cv2.IMREAD_COLOR if mode == "image" else cv2.IMREAD_UNCHANGED
+    # ANYDEPTH keeps 16-bit TIFF at 16 bits, to be refused below, where COLOR alone would scale it silently.
+    flag = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if mode == "image" else cv2.IMREAD_UNCHANGED
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error as cause:
         raise InputError(f"{where} — cannot be decoded ({cause.err}) — copy it again or remove it") from cause
     if image is None:
         raise InputError(f"{where} — truncated or damaged {header.kind} — copy it again or remove it")
-    return np.asarray(image) if mode == "raw" else np.asarray(image, np.uint8)
+    if mode == "image" and image.dtype != np.uint8:
+        raise InputError(
+            f"{where} — samples are {image.dtype} — expected 8-bit: how to scale is your choice — convert it to 8-bit"
+        )
+    return np.asarray(image)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -141,3 +151,37 @@ def _jpeg_header(data: bytes) -> ImageHeader:
             return ImageHeader(kind="JPEG", height_px=height, width_px=width, channels=components, bit_depth=depth)
         position += 2 + struct.unpack(">H", data[position + 2 : position + 4])[0]
     return ImageHeader(kind="JPEG")
+
+
+def _bmp_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width) of a BMP; rows from the top down have a negative height."""
+    width, height = struct.unpack_from("<ii", data, 18)
+    return abs(height), abs(width)
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width) of a WebP: extended, lossless or lossy.
+
+    Reference: RFC 9649, sections 2.5 to 2.7.
+    """
+    if data[12:16] == b"VP8X":
+        low_width, high_width, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
+        return (high_height << 16 | low_height) + 1, (high_width << 16 | low_width) + 1
+    if data[12:16] == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return height & 0x3FFF, width & 0x3FFF
+
+
+def _tiff_size(data: bytes) -> tuple[int | None, int | None]:
+    """Return (height, width) of a TIFF's first page: tags 257 and 256 of its directory, 16 or 32 bits."""
+    order = "<" if data[:2] == b"II" else ">"
+    (directory,) = struct.unpack_from(f"{order}I", data, 4)
+    (entries,) = struct.unpack_from(f"{order}H", data, directory)
+    found: dict[int, int] = {}
+    for entry in range(directory + 2, directory + 2 + 12 * entries, 12):
+        tag, kind = struct.unpack_from(f"{order}HH", data, entry)
+        if tag in (256, 257):
+            (found[tag],) = struct.unpack_from(f"{order}{'H' if kind == 3 else 'I'}", data, entry + 8)
+    return found.get(257), found.get(256)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,9 +17,12 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import InputError
 from edge_runtime.image import decode, read_header
+from edge_runtime.pairs import Pair
 from edge_runtime.storage import printable, read_bytes
 
 MaskEncoding = Literal["index", "binary", "palette"]
+UNKNOWN = 254
+"""Stands for "no class" in a table of ids; a contract has at most 254 classes, so that it is free."""
 IGNORE = 255
 """The id that counts nowhere, once a mask has been read."""
 
@@ -75,22 +79,39 @@ def to_class_ids(
     Raises:
         InputError: A value that means nothing; the message counts the pixels and guesses the cause.
     """
-    table = np.full(256, 254, np.uint8)  # 254: unknown; 255 classes at most leave it free
-    table[:classes] = np.arange(classes)
+    counts = np.bincount(values.reshape(-1), minlength=256)
+    return class_table(counts, encoding, classes, ignore_id, where)[values]
+
+
+def class_table(
+    counts: NDArray[np.int64], encoding: MaskEncoding, classes: int, ignore_id: int | None, where: str
+) -> NDArray[np.uint8]:
+    """Return the (256,) uint8 table from stored values to class ids, or ``IGNORE``, checked against a mask's values.
+
+    Args:
+        counts: (256,) pixels of the mask by stored value.
+        encoding: See ``to_class_ids``, as for the other arguments.
+        classes: Number of classes.
+        ignore_id: The stored value that counts nowhere, or None.
+        where: The file's name, for messages.
+
+    Raises:
+        InputError: A value that means nothing; the message counts the pixels and guesses the cause.
+    """
+    table = np.full(256, UNKNOWN, np.uint8)
     if encoding == "binary":
-        table[:] = 254
         table[[0, 255]] = (0, 1)
+    else:
+        table[:classes] = np.arange(classes)
     if ignore_id is not None:
         table[ignore_id] = IGNORE
-    counts = np.bincount(values.reshape(-1), minlength=256)
-    unknown = [(int(v), int(counts[v])) for v in np.flatnonzero(counts) if table[v] == 254]
+    unknown = [(int(v), int(counts[v])) for v in np.flatnonzero(counts) if table[v] == UNKNOWN]
     if unknown:
         found = ", ".join(f"{value} ({count} px)" for value, count in unknown[:5])
         expected = "0 and 255" if encoding == "binary" else f"0 to {classes - 1}"
-        raise InputError(
-            f"{where} — unknown label id {found} — expected {expected} — {_remedy([v for v, _ in unknown])}"
-        )
-    return table[values]
+        remedy = _remedy([value for value, _ in unknown])
+        raise InputError(f"{where} — unknown label id {found} — expected {expected} — {remedy}")
+    return table
 
 
 def detect_encoding(values: NDArray[np.uint8], palette: bool, classes: int) -> MaskEncoding:
@@ -98,6 +119,39 @@ def detect_encoding(values: NDArray[np.uint8], palette: bool, classes: int) -> M
     if palette:
         return "palette"
     return "binary" if classes == 2 and (values == 255).any() and not (values == 1).any() else "index"
+
+
+def dataset_encoding(pairs: Sequence[Pair], classes: int, *, ignore_id: int | None = None) -> MaskEncoding:
+    """Tell how the masks of a dataset are encoded, once for all of them: an all-black mask alone could be anything.
+
+    Args:
+        pairs: Images with masks; the masks are read until the answer is clear.
+        classes: Number of classes.
+        ignore_id: The stored value that counts nowhere. Where that is 255, it cannot stand for a class.
+
+    Returns:
+        "palette" if all files are palette PNGs, "binary" if any mask shows 0/255 for two classes, else "index".
+
+    Raises:
+        InputError: Palette and other masks are mixed, or a mask cannot be read.
+    """
+    first: dict[bool, Path] = {}
+    for pair in pairs:
+        palette = read_header(read_bytes(pair.mask, InputError), printable(pair.mask)).palette
+        first.setdefault(palette, pair.mask)
+    if len(first) == 2:
+        raise InputError(
+            f"masks {printable(first[True])} (palette PNG) and {printable(first[False])} (not) — expected one encoding "
+            "in a dataset — save all masks the same way"
+        )
+    if True in first:
+        return "palette"
+    if classes == 2 and ignore_id != 255:
+        for pair in pairs:
+            values, palette = read_raw_mask(pair.mask)
+            if detect_encoding(values, palette, classes) == "binary":
+                return "binary"
+    return "index"
 
 
 def _remedy(unknown: list[int]) -> str:

@@ -107,7 +107,8 @@ def boundary_counts(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], cla
     radius_px = max(1, round(0.0075 * float(np.hypot(*truth.shape))))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius_px + 1, 2 * radius_px + 1))
     ignored = (truth == IGNORE).astype(np.uint8)
-    usable = cv2.dilate(ignored, kernel) == 0
+    # A full square: the smallest ellipse is a cross, and the diagonal neighbours of an ignored pixel are borders too.
+    usable = cv2.dilate(ignored, np.ones_like(kernel)) == 0
     total = BoundaryCounts()
     for class_id in range(classes):
         true_border = _border(truth == class_id) & usable

@@ -95,6 +95,11 @@ class Manifest:
         fields.finish()
         if "fp32" not in manifest.variants:
             raise ModelError(f"{where}: variants has no 'fp32' — export the model again")
+        named = {name for frame in manifest.golden for name in (frame.image, frame.mask)}
+        if named - manifest.files.keys():
+            raise ModelError(
+                f"{where}: golden file '{min(named - manifest.files.keys())}' is not among 'files' — export the model again"
+            )
         return manifest
 
     def digests(self) -> dict[str, str]:
@@ -118,7 +123,9 @@ class Package:
         """
         where = printable(root / MANIFEST)
         if not (root / MANIFEST).is_file():
-            found = "a folder without manifest.json" if root.is_dir() else "no such folder"
+            found = (
+                "a folder without manifest.json" if root.is_dir() else "a file" if root.exists() else "no such folder"
+            )
             raise ModelError(f"model package {printable(root)} — {found} — expected what `edge-unet export` writes")
         manifest = Manifest.from_dict(parse_json(read_bytes(root / MANIFEST, ModelError), where), where)
         package = cls(root=root, manifest=manifest)
@@ -140,8 +147,11 @@ class Package:
         digests = self.manifest.digests()
         for name, expected in digests.items():
             path = self.root / name
-            if not path.resolve().is_relative_to(self.root.resolve()):
-                raise ModelError(f"{printable(self.root / MANIFEST)}: file '{name}' lies outside the package — refused")
+            # A control character or a lone surrogate is in no name of ours, and resolving some of them is a ValueError.
+            if not name.isprintable() or not path.resolve().is_relative_to(self.root.resolve()):
+                raise ModelError(
+                    f"{printable(self.root / MANIFEST)}: file '{printable(name)}' lies outside the package — refused"
+                )
             if not path.is_file():
                 raise ModelError(f"{printable(path)} — missing — the package is incomplete: copy or export it again")
             self._compare(name, hashlib.sha256(read_bytes(path, ModelError)).hexdigest(), expected)

@@ -94,6 +94,11 @@ class Segmenter:
         return self._session.contract
 
     @property
+    def session(self) -> Session:
+        """The onnxruntime session underneath, for measuring it alone."""
+        return self._session
+
+    @property
     def threads(self) -> int:
         """Threads that one inference uses."""
         return self._session.threads

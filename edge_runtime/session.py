@@ -13,7 +13,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edge_runtime.contract import METADATA_KEY, Contract
-from edge_runtime.errors import ModelError
+from edge_runtime.errors import ModelError, UsageError
+
+MAX_THREADS = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,11 @@ class SessionOptions:
 
     threads: int = 0
     spinning: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the number of threads, which onnxruntime would take at its word."""
+        if not 0 <= self.threads <= MAX_THREADS:
+            raise UsageError(f"threads is {self.threads} — expected 0 (all usable cores) to {MAX_THREADS}")
 
 
 def usable_cores() -> int:
@@ -61,7 +68,7 @@ class Session:
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = options.threads or usable_cores()
         settings.inter_op_num_threads = 1
-        settings.log_severity_level = 3
+        settings.log_severity_level = 4  # its errors reach us as exceptions; on stderr they would stand twice
         settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
         try:
             self._session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
@@ -107,7 +114,7 @@ class Session:
             "mask": ("tensor(uint8)", (1, c.height_px, c.width_px)),
             "logits": ("tensor(float)", (1, c.height_px, c.width_px, c.logit_channels)),
         }
-        for name in expected.keys() | found.keys():
+        for name in sorted(expected.keys() | found.keys()):
             if found.get(name) != expected.get(name):
                 raise ModelError(
                     f"{where}: tensor '{name}' is {found.get(name, 'missing')} — the contract says "
@@ -125,6 +132,10 @@ def probabilities_of(logits: NDArray[np.float32], *, binary: bool) -> NDArray[np
 
 
 def _load_message(where: str, reason: str) -> str:
+    if "model_path must not be empty" in reason or "external" in reason.lower():
+        return (
+            f"{where} — keeps its weights in another file — expected one self-contained file — export the model again"
+        )
     if "opset" in reason.lower() or "ir version" in reason.lower():
         return f"{where} — {_first_line(reason)} — it needs a newer onnxruntime than {ort.__version__}: pip install -U onnxruntime"
     return f"{where} — onnxruntime cannot load it ({_first_line(reason)}) — copy or export the model again"

@@ -75,7 +75,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        _sync(path.parent)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
@@ -93,7 +93,7 @@ def replace_file(temporary: Path, path: Path) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        _sync(path.parent)
 
 
 @contextmanager
@@ -108,6 +108,7 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         StorageError: ``path`` exists and ``overwrite`` is not set, or writing failed; what was at ``path`` is untouched.
     """
     with translated("write", path):
+        _refuse_existing(path, overwrite)  # before the work, and again after it
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_name(path)
         temporary.mkdir()
@@ -115,25 +116,20 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         with translated("write", path):
             yield temporary
             for file in sorted(temporary.rglob("*")):
-                descriptor = os.open(file, os.O_RDONLY)
-                os.fsync(descriptor)
-                os.close(descriptor)
-            if path.exists() and not overwrite:
-                raise StorageError(
-                    f"output folder {printable(path)} — exists — choose another name or pass --overwrite"
-                )
+                _sync(file)
+            _refuse_existing(path, overwrite)
             if path.exists():
                 _exchange(temporary, path)
             else:
                 temporary.rename(path)
-            _sync_folder(path.parent)
+            _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def temporary_name(path: Path) -> Path:
     """Return an unused hidden name beside ``path`` with the same ending, for a file on its way there."""
-    return path.parent / f".{path.stem[:100]}.{secrets.token_hex(4)}.tmp{path.suffix}"
+    return path.parent / f".{path.stem[:40]}.{secrets.token_hex(4)}.tmp{path.suffix}"
 
 
 def sha256(path: Path, error: type[EdgeUnetError] = StorageError) -> str:
@@ -154,14 +150,25 @@ def _exchange(new: Path, old: Path) -> None:
             return
     backup = new.with_suffix(".old")
     old.rename(backup)
-    new.rename(old)
+    try:
+        new.rename(old)
+    except BaseException:
+        backup.rename(old)
+        raise
     shutil.rmtree(backup, ignore_errors=True)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable; a system that cannot open folders (Windows) needs no such call."""
+def _refuse_existing(path: Path, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise StorageError(f"output folder {printable(path)} — exists — choose another name or pass --overwrite")
+    if path.exists() and not path.is_dir():
+        raise StorageError(f"output folder {printable(path)} — is a file — choose another name or remove it")
+
+
+def _sync(path: Path) -> None:
+    """Make a file, or the names in a folder, durable; a system that cannot open folders (Windows) is passed over."""
     if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -133,10 +133,10 @@ def _synth(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from training.synth import SynthSize, write_synthetic_dataset
+    from training.synth import TOTAL_IMAGES, write_synthetic_dataset
 
     with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("drawing", total=SynthSize().total)
+        task = progress.add_task("drawing", total=TOTAL_IMAGES)
         write_synthetic_dataset(args.out, seed=args.seed, on_image=lambda: progress.advance(task))
     print(f"{printable(args.out)}: dataset; {printable(args.out / 'video')}: a video with masks")
     return 0

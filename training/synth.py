@@ -439,7 +439,7 @@ def _bolt(rng: np.random.Generator, scale: float) -> _Sprite:
     height = np.where(in_head > 0.5, facets + 0.5 * shaft, round_shaft)
     height = height + 0.16 * pitch * threaded * (1 - in_head) * thread
     wear = _noise(rng, side, side, 4, 4, 5)
-    metal = ((0.42, 0.43, 0.43), (0.36, 0.42, 0.45), (0.48, 0.44, 0.4), (0.1, 0.1, 0.1))
+    metal = ((0.42, 0.43, 0.43), (0.36, 0.42, 0.45), (0.48, 0.44, 0.4), (0.2, 0.2, 0.2))
     rust = 0.7 * np.clip(wear - rng.uniform(0.8, 3.0), 0, 1)
     albedo = _tint(rng, metal) * (1 - 0.4 * threaded * (1 - in_head) * (1 - thread))[..., None]
     albedo += (np.array([0.03, 0.08, 0.22], np.float32) - albedo) * rust[..., None]
@@ -502,7 +502,7 @@ def _shade(height: Floats, albedo: Floats, metallic: float, light: _Light) -> Fl
     halfway = float(np.sqrt(2 + 2 * lz))
     facing = np.clip((nx * lx + ny * ly + nz * (lz + 1)) / halfway, 0, 1)
     mirror = np.clip(2 * nz * (nx * lx + ny * ly + nz * lz) - lz, 0, 1)
-    room = 0.12 + 1.25 * mirror**3 + 0.16 * np.sin(7 * nx * nz + 4 * ny * nz)
+    room = 0.2 + 1.2 * mirror**3 + 0.16 * np.sin(7 * nx * nz + 4 * ny * nz)
     diffuse = light.ambient + (1 - light.ambient) * lambert
     tone = (1 - metallic) * diffuse + metallic * (0.3 * diffuse + 0.9 * room)
     gleam = (0.06 + 0.5 * metallic) * facing ** (14 + 46 * metallic)

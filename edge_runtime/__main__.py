@@ -1,0 +1,8 @@
+"""``python -m edge_runtime`` is the command ``edge-unet``."""
+
+from __future__ import annotations
+
+from edge_runtime.cli import run_and_exit
+
+if __name__ == "__main__":
+    run_and_exit()

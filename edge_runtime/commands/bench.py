@@ -1,0 +1,62 @@
+"""``edge-unet bench``: how fast a model package is on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_runtime.bench import Latency
+
+_DESCRIPTION = """\
+Time every variant of a model package on this machine: the bare onnxruntime session, a whole 640x480 frame to a mask of
+its size, and the stages. Idle threads do not spin, as in a camera loop. Let nothing else run meanwhile.
+"""
+_EPILOG = """\
+example:
+  edge-unet bench models/first --threads 2 --runs 200
+"""
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "bench",
+        help="time a model package on this machine",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("package", metavar="PACKAGE", type=Path, help="model package, or a bare .onnx file")
+    parser.add_argument("--threads", metavar="N", type=int, default=0, help="default: all usable cores")
+    parser.add_argument("--runs", metavar="N", type=int, default=50, help="timed runs of each variant (default: 50)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(handler=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print."""
+    from edge_runtime.bench import bench
+
+    latency = bench(args.package, threads=args.threads, runs=args.runs)
+    text = json.dumps(latency.to_dict(), allow_nan=False) if args.json else _table(latency)
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def _table(latency: Latency) -> str:
+    """Return the latencies as text for people: a block of rows a variant."""
+    rows = [f"{latency.threads} threads, {latency.runs} runs, 640x480 frame; milliseconds"]
+    for name, variant in latency.variants.items():
+        rows += ["", f"{name:<22}  {'p50':>8}  {'p95':>8}"]
+        lines = {
+            "session": variant.session_ms,
+            "frame": variant.frame_ms,
+            **{f"  {stage.replace('_', ' ')}": times for stage, times in variant.stages_ms.items()},
+        }
+        rows += [f"{label:<22}  {times.p50:>8.2f}  {times.p95:>8.2f}" for label, times in lines.items()]
+        rows.append(f"{'frames per second':<22}  {1000 / variant.frame_ms.p50:>8.1f}")
+    return "\n".join(rows)

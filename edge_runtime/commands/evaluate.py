@@ -1,0 +1,97 @@
+"""``edge-unet eval``: how well a model package does on a labelled dataset."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_runtime.evaluate import Evaluation
+
+_DESCRIPTION = """\
+Measure a model package on images with masks, through the same runtime that the device uses: mean IoU, IoU and Dice of
+each class, pixel accuracy and boundary F, from one confusion matrix at the images' own sizes. What the mask ids mean
+comes from the package.
+"""
+_EPILOG = """\
+example:
+  edge-unet eval models/first my-data --split val --json
+"""
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "eval",
+        help="measure a model package on a labelled dataset",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("package", metavar="PACKAGE", type=Path, help="model package, or a bare .onnx file")
+    parser.add_argument("data", metavar="DATA", type=Path, help="dataset folder: [train|val|test]/images and masks")
+    parser.add_argument(
+        "--split", choices=("train", "val", "test"), help="default: test if there is one, else val, else all"
+    )
+    parser.add_argument("--variant", metavar="NAME", help="fp32, int8, …; default: the fastest in the package")
+    parser.add_argument("--threads", metavar="N", type=int, default=0, help="default: all usable cores")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(handler=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate and print."""
+    from edge_runtime.evaluate import dataset_pairs, evaluate
+    from edge_runtime.labels import dataset_encoding
+    from edge_runtime.segmenter import Segmenter
+    from edge_runtime.session import SessionOptions
+
+    segmenter = Segmenter.load(args.package, variant=args.variant, options=SessionOptions(threads=args.threads))
+    contract = segmenter.contract
+    pairs = dataset_pairs(args.data, args.split)
+    evaluation = evaluate(
+        lambda image_bgr: segmenter(image_bgr).mask,
+        pairs,
+        encoding=dataset_encoding(pairs, len(contract.classes), ignore_id=contract.ignore_id),
+        classes=[c.name for c in contract.classes],
+        ignore_id=contract.ignore_id,
+        on_image=(lambda done: _progress(done, len(pairs))) if sys.stderr.isatty() else None,
+    )
+    if args.json:
+        text = json.dumps({**evaluation.to_dict(), "variant": segmenter.variant}, allow_nan=False)
+    else:
+        text = _table(evaluation, segmenter.variant)
+    sys.stdout.write(text + "\n")
+    return 0
+
+
+def _table(evaluation: Evaluation, variant: str) -> str:
+    """Return the metrics as text for people: a row a class, then the means."""
+    from edge_runtime.storage import printable
+
+    names = [printable(name) for name in evaluation.class_names]
+    width = max(14, *(len(name) for name in names))
+    columns = zip(names, evaluation.per_class_iou.values(), evaluation.per_class_dice.values(), strict=True)
+    rows = [f"{'class':<{width}}  {'IoU':>6}  {'Dice':>6}"]
+    rows += [f"{name:<{width}}  {_number(iou)}  {_number(dice)}" for name, iou, dice in columns]
+    rows += [
+        f"{'mean':<{width}}  {_number(evaluation.mean_iou)}  {_number(evaluation.mean_dice)}",
+        "",
+        f"{'pixel accuracy':<{width}}  {_number(evaluation.pixel_accuracy)}",
+        f"{'boundary F':<{width}}  {_number(evaluation.boundary_f)}",
+        f"{'images':<{width}}  {evaluation.images:>6}",
+        f"{'variant':<{width}}  {variant:>6}",
+    ]
+    return "\n".join(rows)
+
+
+def _number(value: float | None) -> str:
+    return "absent" if value is None else f"{value:6.4f}"
+
+
+def _progress(done: int, total: int) -> None:
+    sys.stderr.write(f"\r{done}/{total} images" + ("\n" if done == total else ""))
+    sys.stderr.flush()

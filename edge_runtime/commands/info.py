@@ -1,0 +1,103 @@
+"""``edge-unet info``: what a model package is, after checking it. Needs neither onnxruntime nor OpenCV."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edge_runtime.package import Manifest
+
+_DESCRIPTION = """\
+Verify a model package against its checksums and show what it is: input, classes, variants, parity with Keras, metrics,
+where it comes from. Loads no model.
+"""
+_EPILOG = """\
+example:
+  edge-unet info models/first --json
+"""
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "info",
+        help="show what a model package is",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("package", metavar="PACKAGE", type=Path, help="model package")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(handler=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify the package and print what it says."""
+    from edge_runtime.package import Package
+
+    facts = package_facts(Package.open(args.package).manifest)
+    sys.stdout.write((json.dumps(facts, allow_nan=False) if args.json else _table(facts)) + "\n")
+    return 0
+
+
+def package_facts(manifest: Manifest) -> dict[str, Any]:
+    """Return what a manifest says as the JSON object of ``info --json``."""
+    contract, value = manifest.contract, manifest.to_dict()
+    return {
+        "name": contract.name,
+        "input": {"height": contract.height_px, "width": contract.width_px, "channels": contract.channels},
+        "binary": contract.binary,
+        "classes": value["contract"]["classes"],
+        "ignore_id": contract.ignore_id,
+        **{key: value[key] for key in ("variants", "parameters", "gflops", "parity", "metrics", "provenance")},
+        "golden": len(manifest.golden),
+    }
+
+
+def _table(facts: dict[str, Any]) -> str:
+    """Return the facts as text for people."""
+    from edge_runtime.storage import printable
+
+    size, kind = facts["input"], "binary (sigmoid)" if facts["binary"] else "softmax"
+    rows = [
+        f"name        {printable(facts['name'])}",
+        f"input       {size['height']}x{size['width']}x{size['channels']} (height, width, channels), uint8",
+        f"head        {kind}, {len(facts['classes'])} classes"
+        + ("" if facts["ignore_id"] is None else f", ignore id {facts['ignore_id']}"),
+        f"size        {facts['parameters']:,} parameters, {facts['gflops']:.3g} GFLOP a frame",
+        f"golden      {facts['golden']} frames",
+        "",
+        "classes",
+    ]
+    rows += [
+        f"  {c['id']:>3}  {printable(c['name']):<20}  #{c['color'][0]:02x}{c['color'][1]:02x}{c['color'][2]:02x}"
+        for c in facts["classes"]
+    ]
+    rows += ["", "variants"]
+    rows += [
+        f"  {printable(name):<8}  {printable(v['file'])}  {v['bytes'] / 1e6:.2f} MB  sha256 {printable(v['sha256'][:16])}…"
+        for name, v in facts["variants"].items()
+    ]
+    for title in ("parity", "metrics", "provenance"):
+        if facts[title]:
+            rows += ["", title, *_nested(facts[title])]
+    return "\n".join(rows)
+
+
+def _nested(values: dict[str, Any], depth: int = 1) -> list[str]:
+    """Return an open-ended JSON object as indented lines."""
+    from edge_runtime.storage import printable
+
+    lines = []
+    for key, value in values.items():
+        label = f"{'  ' * depth}{printable(key)}"
+        if isinstance(value, dict):
+            lines += [label, *_nested(value, depth + 1)]
+        else:
+            text = f"{value:.6g}" if isinstance(value, float) else printable(str(value))
+            lines.append(f"{label}: {text}")
+    return lines

@@ -1,0 +1,108 @@
+"""The commands ``export`` and ``demo``. Nothing heavy is imported before one runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+from pathlib import Path
+
+from edge_runtime.cli import Commands
+from edge_runtime.errors import UsageError
+from edge_runtime.storage import printable
+
+_TRAIN_EXTRA = ("jinja2", "keras", "matplotlib", "onnx", "onnx_ir", "rich", "tensorflow", "tf2onnx", "yaml")
+
+_EXPORT_EPILOG = """\
+example:
+  edge-unet export runs/first --out models/first
+
+The package is written only if the ONNX model gives what Keras gives, on real, random and extreme images, within the
+budget; otherwise nothing is written and the exit code is 5.
+"""
+
+
+def register(commands: Commands) -> None:
+    """Add ``export`` and ``demo`` to the command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    export = commands.add_parser(
+        "export",
+        help="turn a run folder into a model package, if it is proved the same",
+        epilog=_EXPORT_EPILOG,
+        formatter_class=raw,
+    )
+    export.add_argument("run", type=Path, metavar="RUN", help="what `edge-unet train` wrote")
+    export.add_argument("--out", type=Path, required=True, metavar="PACKAGE", help="the package folder to write")
+    export.add_argument("--overwrite", action="store_true", help="exchange an existing package for the new one")
+    export.add_argument("--opset", type=int, default=17, metavar="N", help="ONNX opset, 13 to 18 (default: 17)")
+    export.add_argument("--data", type=Path, metavar="DIR", help="where the dataset is now, if it has moved")
+    budget = export.add_argument_group("parity budget")
+    budget.add_argument("--max-diff", type=float, default=1e-4, metavar="P", help="of any probability (default: 1e-4)")
+    budget.add_argument("--min-agreement", type=float, default=0.9999, metavar="A", help="of classes (default: 0.9999)")
+    budget.add_argument("--max-iou-change", type=float, default=5e-4, metavar="D", help="of mean IoU (default: 0.0005)")
+    export.set_defaults(handler=_export)
+
+    demo = commands.add_parser("demo", help="the whole chain on built-in data, in a few minutes")
+    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="a new folder (default: demo)")
+    demo.add_argument("--max-minutes", type=float, default=2.5, metavar="M", help="for training (default: 2.5)")
+    demo.set_defaults(handler=_demo)
+
+
+def require_train_extra(command: str) -> None:
+    """Say which extra to install if a package of the workstation side is missing.
+
+    Raises:
+        UsageError: One is.
+    """
+    missing = [name for name in _TRAIN_EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"edge-unet {command} — {', '.join(missing)} not installed — it needs the extra 'train' — "
+            'pip install "edge-unet[train]"'
+        )
+
+
+def _export(args: argparse.Namespace) -> int:
+    require_train_extra("export")
+    from export.config import ExportConfig, ParityBudget
+
+    config = ExportConfig(
+        run=args.run,
+        out=args.out,
+        data=args.data,
+        opset=args.opset,
+        overwrite=args.overwrite,
+        budget=ParityBudget(
+            max_abs_diff=args.max_diff, class_agreement=args.min_agreement, mean_iou_change=args.max_iou_change
+        ),
+    )
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from export.package import export_package
+
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        tasks = {
+            name: progress.add_task(name, total=None, start=False) for name in ("converting", "parity", "measuring")
+        }
+
+        def show(stage: str, done: int, total: int) -> None:
+            progress.start_task(tasks[stage])
+            progress.update(tasks[stage], completed=done, total=total)
+
+        manifest = export_package(config, show)
+    parity, keras, fp32 = manifest.parity, manifest.metrics["keras"], manifest.metrics["fp32"]
+    print(f"parity: max |Δ probability| {parity['max_abs_diff']:.1e}, same class {parity['class_agreement']:.4%}")
+    print(f"mean IoU on validation: Keras {keras['mean_iou']:.4f}, package {fp32['mean_iou']:.4f}")
+    name = printable(args.out)
+    print(f"{name}: model.onnx ({manifest.variants['fp32'].bytes / 1e6:.1f} MB), manifest.json, golden/, report.html")
+    print(f"next: edge-unet run {name} --source 0 --show, or open {name}/report.html")
+    return 0
+
+
+def _demo(args: argparse.Namespace) -> int:
+    require_train_extra("demo")
+    from export.demo import run_demo
+
+    return run_demo(args.out, max_minutes=args.max_minutes)

@@ -1,0 +1,38 @@
+"""Class ids out of the graph: an argmax or a threshold on the logits, which needs no softmax and no sigmoid."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from export.passes.graph import initializer
+
+
+class AddClassMap(ir.passes.InPlacePass):
+    """Make the outputs ``mask``, uint8 (1, H, W), and ``logits``, float32 (1, H, W, L)."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite the graph; whatever only the other outputs needed is left for the clean-up."""
+        graph = model.graph
+        logits = next(value for value in graph.outputs if value.name == "logits")
+        size = list(logits.shape or ())
+        source, axis = logits, 3
+        transpose = logits.producer()
+        if transpose is not None and transpose.op_type == "Transpose" and transpose.inputs[0] is not None:
+            source, axis = transpose.inputs[0], int(transpose.attributes["perm"].as_ints()[3])
+        if size[3] == 1:
+            # A sigmoid is above one half where its argument is above zero.
+            zero = initializer(graph, "threshold", np.zeros(1, np.float32))
+            squeezed_axis = initializer(graph, "class_axis", np.array([axis], np.int64))
+            above = ir.node("Greater", [source, zero])
+            ids = ir.node("Squeeze", [above.outputs[0], squeezed_axis])
+            nodes = [above, ids]
+        else:
+            ids = ir.node("ArgMax", [source], {"axis": axis, "keepdims": 0})
+            nodes = [ids]
+        cast = ir.node("Cast", [ids.outputs[0]], {"to": int(ir.DataType.UINT8)})
+        mask = cast.outputs[0]
+        mask.name, mask.dtype, mask.shape = "mask", ir.DataType.UINT8, ir.Shape(size[:3])
+        graph.extend([*nodes, cast])
+        graph.outputs[:] = [mask, logits]
+        return ir.passes.PassResult(model, modified=True)

@@ -1,0 +1,51 @@
+"""Input scaling into the weights of the first convolution.
+
+``conv(w, s·x) = conv(s·w, x)`` is exact, zero padding included. An offset is not: the padding would have to be the
+offset's value. So a factor is folded and anything else stays in the graph.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from export.passes.graph import changes_layout, constant, initializer, only_consumer
+
+
+class FoldNormalisation(ir.passes.InPlacePass):
+    """Fold ``image · s + 0``, as ``Rescaling`` writes it, into the convolution that follows."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite the graph."""
+        image = model.graph.inputs[0]
+        scale, arithmetic = 1.0, []
+        node = only_consumer(image)
+        while node is not None and (factor := _factor(node)) is not None:
+            scale *= factor
+            arithmetic.append(node)
+            node = only_consumer(node.outputs[0])
+        first = node
+        while node is not None and changes_layout(node):
+            node = only_consumer(node.outputs[0])
+        if not arithmetic or first is None or node is None or node.op_type != "Conv":
+            return ir.passes.PassResult(model, modified=False)
+        weight = constant(node.inputs[1])
+        if weight is None:
+            return ir.passes.PassResult(model, modified=False)
+        scaled = (weight.astype(np.float64) * scale).astype(np.float32)
+        node.replace_input_with(1, initializer(model.graph, f"{node.inputs[1].name}_scaled", scaled))  # type: ignore[union-attr]
+        first.replace_input_with(0, image)
+        for unused in reversed(arithmetic):
+            model.graph.remove(unused, safe=True)
+        return ir.passes.PassResult(model, modified=True)
+
+
+def _factor(node: ir.Node) -> float | None:
+    """Return what a node multiplies by: its constant for ``Mul``, 1 for ``Add`` of zero, None for anything else."""
+    other = constant(node.inputs[1]) if len(node.inputs) == 2 else None
+    if other is None or other.size != 1:
+        return None
+    number = float(other.reshape(-1)[0])
+    if node.op_type == "Mul":
+        return number
+    return 1.0 if node.op_type == "Add" and number == 0.0 else None

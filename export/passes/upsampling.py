@@ -1,0 +1,92 @@
+"""Nearest upsampling back to one ``Resize`` node.
+
+Keras writes it as repeats, which arrive in ONNX as a chain of ``Unsqueeze``, ``Tile``, ``Transpose`` and ``Reshape``.
+Such a chain computes nothing, it only moves pixels, so running it on the pixels' numbers shows what it does, however it
+is written. Where that is a 2× (or n×) nearest upsampling, ``Resize`` takes its place; else the chain stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from export.passes.graph import constant, initializer, only_consumer, static_shape
+
+_TO_NCHW = (0, 3, 1, 2)
+_TO_NHWC = (0, 2, 3, 1)
+_Array = NDArray[np.generic]
+_MOVES: dict[str, Callable[[_Array, _Array | None, ir.Node], _Array]] = {
+    "Identity": lambda x, _, node: x,
+    "Reshape": lambda x, shape, node: x.reshape(shape),  # type: ignore[arg-type]
+    "Tile": lambda x, repeats, node: np.tile(x, repeats),  # type: ignore[arg-type]
+    "Transpose": lambda x, _, node: x.transpose(node.attributes["perm"].as_ints()),
+    "Unsqueeze": lambda x, axes, node: np.expand_dims(x, tuple(int(a) for a in axes)),  # type: ignore[union-attr]
+}
+
+
+class RestoreUpsampling(ir.passes.InPlacePass):
+    """Replace each chain of moves that is a nearest upsampling by ``Resize``."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite the graph."""
+        chains = [chain for node in model.graph if (chain := _chain_from(node))]
+        modified = [_replace(model.graph, chain) for chain in chains]
+        return ir.passes.PassResult(model, any(modified))
+
+
+def _is_move(node: ir.Node) -> bool:
+    """Whether a node only moves pixels, by constants that are known."""
+    return node.op_type in _MOVES and all(constant(value) is not None for value in node.inputs[1:])
+
+
+def _chain_from(first: ir.Node) -> list[ir.Node]:
+    """Return the longest chain of moves that starts at a node; empty if another move comes before it, or if short."""
+    before = first.inputs[0].producer() if first.inputs and first.inputs[0] is not None else None
+    if not _is_move(first) or (before is not None and _is_move(before) and only_consumer(before.outputs[0]) is first):
+        return []
+    chain = [first]
+    while (after := only_consumer(chain[-1].outputs[0])) is not None and _is_move(after):
+        chain.append(after)
+    return chain if any(node.op_type == "Tile" for node in chain) else []
+
+
+def _replace(graph: ir.Graph, chain: list[ir.Node]) -> bool:
+    source, result = chain[0].inputs[0], chain[-1].outputs[0]
+    shape = static_shape(source)
+    if source is None or shape is None or len(shape) != 4:
+        return False
+    numbers: _Array = np.arange(np.prod(shape)).reshape(shape)
+    moved = numbers
+    for node in chain:
+        moved = _MOVES[node.op_type](moved, constant(node.inputs[1]) if len(node.inputs) > 1 else None, node)
+    found = _as_upsampling(numbers, moved)
+    if found is None:
+        return False
+    factor, before, after = found
+    scales = initializer(graph, f"{result.name}_scales", np.array([1, 1, factor, factor], np.float32))
+    value, nodes = source, []
+    if before:
+        nodes.append(ir.node("Transpose", [value], {"perm": before}))
+        value = nodes[-1].outputs[0]
+    attributes = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    nodes.append(ir.node("Resize", [value, None, scales], attributes))
+    if after:
+        nodes.append(ir.node("Transpose", [nodes[-1].outputs[0]], {"perm": after}))
+    ir.convenience.replace_nodes_and_values(graph, chain[-1], chain, nodes, [result], [nodes[-1].outputs[0]])
+    return True
+
+
+def _as_upsampling(numbers: _Array, moved: _Array) -> tuple[int, tuple[int, ...] | None, tuple[int, ...] | None] | None:
+    """Return factor, transpose before and transpose after that make a NCHW upsampling equal to what was moved."""
+    for before in (None, _TO_NCHW):
+        for after in (None, _TO_NHWC):
+            small = numbers.transpose(before) if before else numbers
+            factor = round((moved.size / small.size) ** 0.5)
+            large = small.repeat(factor, axis=2).repeat(factor, axis=3)
+            large = large.transpose(after) if after else large
+            if factor > 1 and large.shape == moved.shape and np.array_equal(large, moved):
+                return factor, before, after
+    return None

@@ -1,0 +1,87 @@
+"""training -> run folder -> export -> package -> edge_runtime: nothing imports against the direction of data."""
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+WORKSTATION = {
+    "training",
+    "export",
+    "tensorflow",
+    "keras",
+    "onnx",
+    "tf2onnx",
+    "yaml",
+    "PIL",
+    "matplotlib",
+    "rich",
+    "jinja2",
+}
+RUNTIME_DEPENDENCIES = {"numpy", "cv2", "onnxruntime"}
+
+IMPORT_ALL = """
+import importlib, pkgutil
+import edge_runtime
+for module in pkgutil.walk_packages(edge_runtime.__path__, "edge_runtime."):
+    importlib.import_module(module.name)
+"""
+
+
+def modules_after(code: str) -> set[str]:
+    """Return the top-level modules that a fresh interpreter has loaded after this code."""
+    code += "\nimport json, sys\nprint(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=PROJECT)
+    assert child.returncode == 0, child.stderr
+    return set(json.loads(child.stdout.splitlines()[-1]))
+
+
+def imported(package: str) -> dict[str, set[str]]:
+    """Return the top-level modules that each source file of a package names in an import, wherever it stands."""
+    found = {}
+    for path in sorted((PROJECT / package).rglob("*.py")):
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: a relative import"
+                names.add((node.module or "").partition(".")[0])
+        found[str(path.relative_to(PROJECT))] = names
+    return found
+
+
+def test_the_whole_runtime_loads_nothing_of_the_workstation():
+    loaded = modules_after(IMPORT_ALL)
+    assert loaded & WORKSTATION == set()
+    assert loaded >= RUNTIME_DEPENDENCIES
+
+
+def test_importing_the_runtime_loads_no_dependency():
+    assert modules_after("import edge_runtime") & (WORKSTATION | RUNTIME_DEPENDENCIES) == set()
+
+
+@pytest.mark.parametrize("module", ["edge_runtime.cli", "edge_runtime.package", "edge_runtime.doctor"])
+def test_what_needs_no_dependency_loads_none(module):
+    assert modules_after(f"import {module}") & (WORKSTATION | RUNTIME_DEPENDENCIES) == set()
+
+
+@pytest.mark.parametrize("package", ["training", "export"])
+def test_commands_of_the_workstation_register_without_loading_it(package):
+    loaded = modules_after(f"import importlib; importlib.import_module('{package}.cli')")
+    assert loaded & ((WORKSTATION - {"training", "export"}) | RUNTIME_DEPENDENCIES) == set()
+
+
+def test_the_runtime_names_only_its_three_dependencies():
+    allowed = set(sys.stdlib_module_names) | RUNTIME_DEPENDENCIES | {"edge_runtime"}
+    strangers = {path: names - allowed for path, names in imported("edge_runtime").items()}
+    assert {path: names for path, names in strangers.items() if names} == {}
+
+
+@pytest.mark.parametrize(("package", "other"), [("training", "export"), ("export", "training")])
+def test_training_and_export_meet_only_in_files(package, other):
+    assert [path for path, names in imported(package).items() if other in names] == []
