@@ -8,7 +8,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from types import FrameType
 from typing import NoReturn, TypeAlias
@@ -90,6 +91,24 @@ def build_parser() -> argparse.ArgumentParser:
     for module in ("run", "evaluate", "bench", "info", "doctor"):
         importlib.import_module(f"edge_runtime.commands.{module}").register(commands)
     return parser
+
+
+@contextmanager
+def quiet_native_logs() -> Iterator[None]:
+    """Send what native libraries write to stderr while they load to nowhere; errors still come as exceptions.
+
+    TensorFlow greets with half a screen about GPUs and instruction sets, partly before its own log level counts.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)
 
 
 def _version() -> str:

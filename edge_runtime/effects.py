@@ -59,7 +59,7 @@ class Overlay:
         colors = color_mask(image_bgr, segmentation)
         painted = cv2.compare(mask, np.array([0.0]), cv2.CMP_GT)
         # The inner rim of each class: painted pixels that have another class within reach.
-        reach = 2 * max(1, round(min(mask.shape) / 480)) + 1
+        reach = 2 * max(1, round(min(mask.shape) / 240)) + 1
         rim = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((reach, reach), np.uint8))
         rim = cv2.bitwise_and(cv2.compare(rim, np.array([0.0]), cv2.CMP_GT), painted)
         blended = cv2.addWeighted(image_bgr, 1 - self.opacity, colors, self.opacity, 0)
@@ -102,9 +102,10 @@ class Replace:
     def __call__(self, image_bgr: NDArray[np.uint8], segmentation: Segmentation) -> NDArray[np.uint8]:
         """Return the frame with class 0 replaced, (H, W, 3) uint8 BGR."""
         height, width = segmentation.mask.shape
-        if self._fitted.shape[:2] != (height, width):
-            self._fitted = cover(self._original, height, width)
-        return _compose(image_bgr, self._fitted, (segmentation.mask == 0).astype(np.float32))
+        fitted = self._fitted  # a local name: another thread may be drawing frames of another size
+        if fitted.shape[:2] != (height, width):
+            self._fitted = fitted = cover(self._original, height, width)
+        return _compose(image_bgr, fitted, (segmentation.mask == 0).astype(np.float32))
 
 
 def cover(image_bgr: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:

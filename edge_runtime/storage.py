@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.errors import EdgeUnetError, StorageError
+from edge_runtime.errors import EdgeUnetError, StorageError, UsageError
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
@@ -105,7 +105,8 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         overwrite: Exchange an existing folder for the new one in one step; otherwise an existing one is an error.
 
     Raises:
-        StorageError: ``path`` exists and ``overwrite`` is not set, or writing failed; what was at ``path`` is untouched.
+        UsageError: ``path`` exists and ``overwrite`` is not set.
+        StorageError: Writing failed; what was at ``path`` is untouched.
     """
     with translated("write", path):
         _refuse_existing(path, overwrite)  # before the work, and again after it
@@ -160,9 +161,9 @@ def _exchange(new: Path, old: Path) -> None:
 
 def _refuse_existing(path: Path, overwrite: bool) -> None:
     if path.exists() and not overwrite:
-        raise StorageError(f"output folder {printable(path)} — exists — choose another name or pass --overwrite")
+        raise UsageError(f"output folder {printable(path)} — exists — choose another name or pass --overwrite")
     if path.exists() and not path.is_dir():
-        raise StorageError(f"output folder {printable(path)} — is a file — choose another name or remove it")
+        raise UsageError(f"output folder {printable(path)} — is a file — choose another name or remove it")
 
 
 def _sync(path: Path) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import os
 from pathlib import Path
 
-from edge_runtime.cli import Commands
+from edge_runtime.cli import Commands, quiet_native_logs
 from edge_runtime.errors import UsageError
 from edge_runtime.storage import printable
 
@@ -76,11 +75,15 @@ def _export(args: argparse.Namespace) -> int:
             max_abs_diff=args.max_diff, class_agreement=args.min_agreement, mean_iou_change=args.max_iou_change
         ),
     )
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from rich.console import Console
     from rich.progress import Progress
 
-    from export.package import export_package
+    with quiet_native_logs():
+        import tensorflow
+
+        from export.package import export_package
+
+        tensorflow.config.list_physical_devices()  # looks for GPUs, and complains where there is none
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         tasks = {
@@ -105,4 +108,5 @@ def _demo(args: argparse.Namespace) -> int:
     require_train_extra("demo")
     from export.demo import run_demo
 
-    return run_demo(args.out, max_minutes=args.max_minutes)
+    print(run_demo(args.out, max_minutes=args.max_minutes))
+    return 0

@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -20,6 +21,7 @@ from edge_runtime.labels import IGNORE, MaskEncoding
 from edge_runtime.package import Manifest
 from edge_runtime.pairs import Pair
 from edge_runtime.segmenter import Segmentation, Segmenter
+from edge_runtime.storage import read_bytes
 
 SAMPLES = 6
 PICTURE_WIDTH_PX = 360
@@ -97,6 +99,12 @@ def data_uri(image_bgr: NDArray[np.uint8], width_px: int = PICTURE_WIDTH_PX) -> 
         image_bgr = np.asarray(cv2.resize(image_bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
     _, data = cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, 88])
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()
+
+
+def video_uri(path: Path) -> str:
+    """Return a video file as a data URI, its type told by its ending."""
+    kind = "webm" if path.suffix == ".webm" else "mp4"
+    return f"data:video/{kind};base64," + base64.b64encode(read_bytes(path)).decode()
 
 
 def _samples(inputs: ReportInputs) -> list[Sample]:

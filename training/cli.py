@@ -8,11 +8,10 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import sys
 from pathlib import Path
 
-from edge_runtime.cli import Commands
+from edge_runtime.cli import Commands, quiet_native_logs
 from edge_runtime.errors import UsageError
 from edge_runtime.storage import printable
 from training.config import PRESETS, TrainConfig
@@ -163,9 +162,13 @@ def _train(args: argparse.Namespace) -> int:
         report.require_ok()
         for problem in report.problems:
             print(f"warning: {problem.message}", file=sys.stderr)
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # its greeting is no news to who wants to see a loss
-        from training.fit import fit
-        from training.progress import ProgressBar
+        with quiet_native_logs():
+            import tensorflow
+
+            from training.fit import fit
+            from training.progress import ProgressBar
+
+            tensorflow.config.list_physical_devices()  # looks for GPUs, and complains where there is none
 
         with ProgressBar(config.epochs) as progress:
             result = fit(config, report, run, progress)

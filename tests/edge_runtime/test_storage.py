@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.errors import InputError, StorageError
+from edge_runtime.errors import InputError, StorageError, UsageError
 from edge_runtime.storage import new_folder, printable, read_bytes, replace_file, sha256, write_bytes, write_json
 
 NEEDS_POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
@@ -102,7 +102,7 @@ def test_a_new_folder_leaves_nothing_behind_on_an_error(tmp_path, error):
 def test_an_existing_output_is_refused_before_the_work(tmp_path):
     (tmp_path / "out").mkdir()
     worked = False
-    with pytest.raises(StorageError, match="/out — exists — choose another name or pass --overwrite"):  # noqa: SIM117
+    with pytest.raises(UsageError, match="/out — exists — choose another name or pass --overwrite"):  # noqa: SIM117
         with new_folder(tmp_path / "out"):
             worked = True
     assert not worked
@@ -110,7 +110,7 @@ def test_an_existing_output_is_refused_before_the_work(tmp_path):
 
 
 def test_an_output_that_appears_meanwhile_is_refused_too(tmp_path):
-    with pytest.raises(StorageError, match="exists"), new_folder(tmp_path / "out"):
+    with pytest.raises(UsageError, match="exists"), new_folder(tmp_path / "out"):
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "other").touch()
     assert names_in(tmp_path / "out") == ["other"]
@@ -137,7 +137,7 @@ def test_overwrite_keeps_the_old_folder_on_an_error(tmp_path):
 
 def test_overwrite_does_not_take_a_file_for_a_folder(tmp_path):
     (tmp_path / "out").write_text("precious")
-    with pytest.raises(StorageError, match="is a file"), new_folder(tmp_path / "out", overwrite=True):
+    with pytest.raises(UsageError, match="is a file"), new_folder(tmp_path / "out", overwrite=True):
         pass
     assert (tmp_path / "out").read_text() == "precious"
 

@@ -1,0 +1,205 @@
+"""``edge-unet demo``: the whole chain on the built-in data, each link through its own command, and one page about it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.cli import quiet_native_logs
+from edge_runtime.errors import EdgeUnetError, UsageError
+from edge_runtime.evaluate import dataset_pairs, evaluate
+from edge_runtime.image import read_image
+from edge_runtime.labels import read_raw_mask
+from edge_runtime.metrics import confusion_matrix, mean_iou
+from edge_runtime.package import Package
+from edge_runtime.storage import printable, write_bytes
+from export.report import data_uri, environment, video_uri
+from export.run_folder import read_run
+
+INPUT_SIZE = "192x256"
+SAMPLES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoResult:
+    """The figures of one demo.
+
+    Attributes:
+        keras_mean_iou: Mean IoU of the Keras model on the test split.
+        runtime: Metrics of the package there, keys as in ``eval --json``.
+        video_mean_iou: Mean IoU of the package over the frames of the video.
+        video: Summary of the run over the video, keys as in ``run --json``.
+        parity: As in the package's manifest.
+        package_bytes: Size of the ONNX file.
+        bench: Keys as in ``bench --json``.
+        golden: The self-test, keys as in ``doctor --json``.
+        seconds: Time from start to end.
+    """
+
+    keras_mean_iou: float
+    runtime: dict[str, Any]
+    video_mean_iou: float
+    video: dict[str, Any]
+    parity: dict[str, Any]
+    package_bytes: int
+    bench: dict[str, Any]
+    golden: dict[str, Any]
+    seconds: float
+
+
+class CommandFailedError(EdgeUnetError):
+    """A command of the chain failed; it has said why, and its exit code is ours."""
+
+    def __init__(self, command: str, code: int) -> None:
+        """Keep the code of the command."""
+        super().__init__(f"demo — `{command}` ended with exit code {code} — see its message above")
+        self.exit_code = code
+
+
+def run_demo(out: Path, *, max_minutes: float) -> str:
+    """Make data, train, export, evaluate, segment images and a video, and report.
+
+    Args:
+        out: A folder that does not exist yet.
+        max_minutes: For training.
+
+    Returns:
+        A table of the figures, and where to look.
+
+    Raises:
+        UsageError: ``out`` exists.
+        CommandFailedError: A command of the chain failed.
+    """
+    if out.exists():
+        raise UsageError(f"--out {printable(out)} — exists — choose another folder or remove it")
+    start_s = time.monotonic()
+    data, run, package = out / "data", out / "run", out / "model"
+    images, video = out / "images", out / "video"
+    _command("data", "synth", data)
+    _command("train", data, "--out", run, "--input-size", INPUT_SIZE, "--max-minutes", max_minutes)
+    _command("export", run, "--out", package)
+    runtime = json.loads(_command("eval", package, data, "--split", "test", "--json"))
+    _command("run", package, "--source", data / "test" / "images", "--save", images)
+    film = next((data / "video").glob("moving.*"))
+    lines = _command("run", package, "--source", film, "--save", video, "--json", "-").splitlines()
+    bench = json.loads(_command("bench", package, "--json"))
+    golden = json.loads(_command("doctor", package, "--json"))["golden"]
+    manifest = Package.open(package).manifest
+    result = DemoResult(
+        keras_mean_iou=_keras_mean_iou(run, package, data),
+        runtime=runtime,
+        video_mean_iou=_video_mean_iou(video / "masks", data / "video" / "masks", len(manifest.contract.classes)),
+        video=json.loads(lines[-1])["summary"],
+        parity=manifest.parity,
+        package_bytes=manifest.variants["fp32"].bytes,
+        bench=bench,
+        golden=golden,
+        seconds=time.monotonic() - start_s,
+    )
+    film_out = next(path for path in sorted(video.iterdir()) if path.is_file())
+    _write_report(out / "report.html", result, package, data, images, film_out)
+    places = [
+        (out / "report.html", "all of this on one page"),
+        (images / "overlays", "the test images with what was found"),
+        (film_out, "the video with what was found"),
+        (run / "pictures", "validation images, truth and prediction"),
+        (package / "report.html", "parity, accuracy and speed of the package"),
+    ]
+    rows = "\n".join(f"{name:<42} {value:>28}" for name, value in _rows(result))
+    return f"\n{rows}\n\nlook at:\n" + "\n".join(f"  {printable(path)}  ({what})" for path, what in places)
+
+
+def _command(*arguments: object) -> str:
+    """Run one ``edge-unet`` command as a user would and return its stdout; its progress goes to our stderr."""
+    texts = [str(argument) for argument in arguments]
+    shown = "edge-unet " + " ".join(texts)
+    sys.stderr.write(f"\n$ {shown}\n")
+    sys.stderr.flush()
+    done = subprocess.run(
+        [sys.executable, "-m", "edge_runtime", *texts], stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        raise CommandFailedError(shown, done.returncode)
+    return done.stdout
+
+
+def _keras_mean_iou(run: Path, package: Path, data: Path) -> float:
+    """Return the mean IoU of the Keras model on the test split, measured as ``eval`` measures the package."""
+    with quiet_native_logs():
+        import tensorflow
+
+        from export.convert import load_checkpoint
+        from export.parity import KerasReference
+
+        tensorflow.config.list_physical_devices()
+
+    folder = read_run(run)
+    contract = Package.open(package).manifest.contract
+    reference = KerasReference(load_checkpoint(folder.checkpoint), contract)
+    return evaluate(
+        reference.mask,
+        dataset_pairs(data, "test"),
+        encoding=folder.encoding,
+        classes=[c.name for c in contract.classes],
+        ignore_id=contract.ignore_id,
+    ).mean_iou
+
+
+def _video_mean_iou(found: Path, truth: Path, classes: int) -> float:
+    """Compare the masks of a video's frames with the true ones, in the order of the frames."""
+    matrix = np.zeros((classes, classes), np.int64)
+    for mask, true_mask in zip(sorted(found.glob("*.png")), sorted(truth.glob("*.png")), strict=True):
+        matrix += confusion_matrix(read_raw_mask(true_mask)[0], read_raw_mask(mask)[0], classes)
+    return mean_iou(matrix)
+
+
+def _rows(result: DemoResult) -> list[tuple[str, str]]:
+    """Return the figures as they are shown, in the table and on the page."""
+    frame_ms = result.bench["variants"]["fp32"]["frame_ms"]["p50"]
+    return [
+        ("mean IoU on the test split, Keras", f"{result.keras_mean_iou:.4f}"),
+        ("mean IoU on the test split, runtime", f"{result.runtime['mean_iou']:.4f}"),
+        ("pixel accuracy, runtime", f"{result.runtime['pixel_accuracy']:.4f}"),
+        ("mean IoU over the video, runtime", f"{result.video_mean_iou:.4f}"),
+        ("parity: max |Δ probability|", f"{result.parity['max_abs_diff']:.1e}"),
+        ("parity: pixels of the same class", f"{result.parity['class_agreement']:.4%}"),
+        ("golden self-test: pixel agreement", f"{result.golden['pixel_agreement']:.4%}"),
+        ("package: model.onnx", f"{result.package_bytes / 1e6:.1f} MB"),
+        ("640×480 frame to mask", f"{frame_ms:.1f} ms ({1000 / frame_ms:.0f} frames a second)"),
+        ("video, with masks and overlay written", f"{result.video['fps']:.0f} frames a second"),
+        ("whole demo", f"{result.seconds / 60:.1f} minutes"),
+    ]
+
+
+def _write_report(path: Path, result: DemoResult, package: Path, data: Path, images: Path, film: Path) -> None:
+    """Write one self-contained page: figures, test images with their overlays, and the video."""
+    overlays = sorted((images / "overlays").iterdir())
+    chosen: Sequence[int] = np.unique(np.linspace(0, len(overlays) - 1, SAMPLES).round().astype(int)).tolist()
+    sources = {p.stem: p for p in (data / "test" / "images").iterdir()}
+    page = (
+        environment()
+        .get_template("demo.html.j2")
+        .render(
+            rows=_rows(result),
+            per_class_iou=result.runtime["per_class_iou"],
+            contract=Package.open(package).manifest.contract,
+            samples=[
+                {
+                    "name": overlays[i].stem,
+                    "image": data_uri(read_image(sources[overlays[i].stem])),
+                    "overlay": data_uri(read_image(overlays[i])),
+                }
+                for i in chosen
+            ],
+            video=video_uri(film),
+        )
+    )
+    write_bytes(path, page.encode())
