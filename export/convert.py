@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,9 @@ ALLOWED_LAYERS = frozenset(
     }
 )
 """Layers of our presets. A ``.keras`` file is code; nothing else is handed to Keras' loader."""
-_ALLOWED_MODULES = ("keras", "keras.layers", "keras.initializers", "keras.src.models.functional", "builtins")
+# A flipped bit can turn a member into one that is encrypted (RuntimeError) or packed in another way (zlib.error).
+_ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, EOFError, OSError)
+_MODEL = ("keras.src.models.functional", "Functional")
 _ALLOWED_ACTIVATIONS = frozenset({"linear", "relu", "sigmoid", "softmax"})
 
 
@@ -54,7 +57,7 @@ def load_checkpoint(path: Path) -> keras.Model:
         with zipfile.ZipFile(path) as archive:
             damaged = archive.testzip()
             config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as cause:
+    except _ZIP_ERRORS as cause:
         raise ConvertError(
             f"{where} — damaged ({cause}) — expected a .keras archive — restore it or train again"
         ) from cause
@@ -157,9 +160,13 @@ def gflops(proto: onnx.ModelProto) -> float:
     return total / 1e9
 
 
-def _foreign_parts(config: dict[str, Any]) -> list[str]:
+def _foreign_parts(config: object) -> list[str]:
     """Name everything in a model's configuration that is not a part of our presets."""
-    found = [] if config.get("class_name") == "Functional" else [f"a {config.get('class_name')} model"]
+    if not isinstance(config, dict):
+        return ["no model"]
+    found = []
+    if (config.get("module"), config.get("class_name")) != _MODEL or config.get("registered_name") not in _MODEL:
+        found.append(f"a {config.get('class_name')} model from '{config.get('module')}'")
 
     def visit(part: Any, layer: str) -> None:
         if isinstance(part, list):
@@ -168,17 +175,23 @@ def _foreign_parts(config: dict[str, Any]) -> list[str]:
         if not isinstance(part, dict):
             return
         name = part.get("name", layer) if isinstance(part.get("name"), str) else layer
-        if isinstance(part.get("class_name"), str) and part["class_name"] != "__keras_tensor__":
-            kind = part["class_name"]
+        kind, module = part.get("class_name"), part.get("module")
+        if kind is not None and kind != "__keras_tensor__":
             name = part["config"].get("name", name) if isinstance(part.get("config"), dict) else name
-            if part.get("module") not in _ALLOWED_MODULES or part.get("registered_name"):
-                found.append(f"{kind} from '{part.get('module')}' (layer '{name}')")
-            elif part.get("module") == "keras.layers" and kind not in ALLOWED_LAYERS:
+            if module == "keras.layers" and str(kind) not in ALLOWED_LAYERS:
                 found.append(f"layer {kind} ('{name}')")
-        if part.get("activation") is not None and part["activation"] not in _ALLOWED_ACTIVATIONS:
+            elif not _is_ours(module, kind) or part.get("registered_name"):
+                found.append(f"{kind} from '{module}' (layer '{name}')")
+        if "activation" in part and str(part["activation"]) not in _ALLOWED_ACTIVATIONS:
             found.append(f"activation {part['activation']} ('{name}')")
         for value in part.values():
             visit(value, name)
 
-    visit(config.get("config", {}).get("layers", []), "model")
+    # What the model was compiled with is not loaded.
+    visit(config.get("config"), "model")
     return found
+
+
+def _is_ours(module: object, kind: object) -> bool:
+    """Whether a part of a configuration is a layer of ours, an initializer or a data type."""
+    return module in ("keras.layers", "keras.initializers") or (module, kind) == ("keras", "DTypePolicy")

@@ -184,6 +184,8 @@ def _write_report(path: Path, result: DemoResult, package: Path, data: Path, ima
     overlays = sorted((images / "overlays").iterdir())
     chosen: Sequence[int] = np.unique(np.linspace(0, len(overlays) - 1, SAMPLES).round().astype(int)).tolist()
     sources = {p.stem: p for p in (data / "test" / "images").iterdir()}
+    with quiet_native_logs():  # FFmpeg writes a line about every WebM
+        film_uri = video_uri(film)
     page = (
         environment()
         .get_template("demo.html.j2")
@@ -199,7 +201,7 @@ def _write_report(path: Path, result: DemoResult, package: Path, data: Path, ima
                 }
                 for i in chosen
             ],
-            video=video_uri(film),
+            video=film_uri,
         )
     )
     write_bytes(path, page.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,9 +103,21 @@ def data_uri(image_bgr: NDArray[np.uint8], width_px: int = PICTURE_WIDTH_PX) -> 
 
 
 def video_uri(path: Path) -> str:
-    """Return a video file as a data URI, its type told by its ending."""
-    kind = "webm" if path.suffix == ".webm" else "mp4"
-    return f"data:video/{kind};base64," + base64.b64encode(read_bytes(path)).decode()
+    """Return a video as a WebM data URI, which browsers play; the MP4s that OpenCV writes they do not.
+
+    Raises:
+        StorageError: The temporary file cannot be written.
+    """
+    source = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    size = int(source.get(cv2.CAP_PROP_FRAME_WIDTH)), int(source.get(cv2.CAP_PROP_FRAME_HEIGHT))
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "video.webm"
+        writer = cv2.VideoWriter(str(target), cv2.VideoWriter.fourcc(*"VP80"), source.get(cv2.CAP_PROP_FPS), size)
+        while (frame := source.read())[0]:
+            writer.write(frame[1])
+        writer.release()
+        source.release()
+        return "data:video/webm;base64," + base64.b64encode(read_bytes(target)).decode()
 
 
 def _samples(inputs: ReportInputs) -> list[Sample]:

@@ -129,6 +129,8 @@ def _preview(args: argparse.Namespace) -> int:
 
 def _synth(args: argparse.Namespace) -> int:
     require_train_extra("data synth")
+    if args.seed < 0:
+        raise UsageError(f"--seed {args.seed} — expected 0 or more")
     from rich.console import Console
     from rich.progress import Progress
 

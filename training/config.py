@@ -104,7 +104,7 @@ class TrainConfig:
         preset: Which network.
         height_px: Input height.
         width_px: Input width.
-        epochs: Passes over the training split, at most.
+        epochs: Passes over the training split, at most; None leaves the end to ``max_minutes``.
         batch_size: Images a step.
         learning_rate: The highest of the schedule.
         augment: Random flips, scale, crop, brightness and contrast.
@@ -117,7 +117,7 @@ class TrainConfig:
     preset: PresetName = "edge"
     height_px: int
     width_px: int
-    epochs: int
+    epochs: int | None
     batch_size: int
     learning_rate: float
     augment: bool
@@ -137,34 +137,43 @@ class TrainConfig:
                     f"--input-size {self.height_px}x{self.width_px}: {name} is {side} — preset '{self.preset}' needs a "
                     f"multiple of {stride} — use {nearest}"
                 )
+        if self.epochs is None and self.max_minutes is None:
+            raise UsageError("training has no end — pass --epochs or --max-minutes")
         for value, option in (
-            (self.epochs, "--epochs"),
+            (1 if self.epochs is None else self.epochs, "--epochs"),
             (self.batch_size, "--batch-size"),
             (self.learning_rate, "--learning-rate"),
             (1 if self.max_minutes is None else self.max_minutes, "--max-minutes"),
         ):
             if not value > 0:
                 raise UsageError(f"{option} {value} — expected a positive number")
+        for count, option in ((self.patience, "--patience"), (self.seed, "--seed")):
+            if count < 0:
+                raise UsageError(f"{option} {count} — expected 0 or more")
 
     @classmethod
     def from_preset(cls, name: str, *, input_size: tuple[int, int] | None = None, **changes: Any) -> TrainConfig:
         """Return a preset's configuration with the changes that are not None.
+
+        A time limit alone replaces the preset's epochs and patience: the time is meant to be used.
 
         Raises:
             UsageError: No such preset, or values that cannot work.
         """
         preset = preset_named(name)
         height_px, width_px = input_size or preset.input_size
+        by_time = changes.get("max_minutes") is not None and changes.get("epochs") is None
         start = cls(
             preset=name,  # type: ignore[arg-type]
             height_px=height_px,
             width_px=width_px,
-            epochs=preset.epochs,
+            epochs=None if by_time else preset.epochs,
             batch_size=preset.batch_size,
             learning_rate=preset.learning_rate,
             augment=preset.augment,
             validation_fraction=preset.validation_fraction,
-            patience=preset.patience,
+            patience=0 if by_time else preset.patience,
+            max_minutes=changes.get("max_minutes"),
         )
         return replace(start, **{key: value for key, value in changes.items() if value is not None})
 

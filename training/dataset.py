@@ -169,8 +169,13 @@ def infer_info(values: set[int]) -> DatasetInfo:
     """Make up classes for a dataset without ``dataset.yaml`` from the values that occur in its masks."""
     if values <= {0, 255}:
         return DatasetInfo(classes=make_classes(["background", "foreground"]))
-    ids = max(values - {255})
-    names = ["background", *(f"class_{i}" for i in range(1, max(ids, 1) + 1))]
+    ids = values - {255}
+    highest = max(ids)
+    if len(ids) <= highest / 2:
+        # So many gaps are no ids. Count up to the first gap; the check then names the other values and what they may be.
+        highest = next(i for i in range(1, 256) if i not in ids) - 1
+    highest = min(max(highest, 1), MAX_CLASSES - 1)
+    names = ["background", *(f"class_{i}" for i in range(1, highest + 1))]
     return DatasetInfo(classes=make_classes(names), ignore_id=255 if 255 in values else None)
 
 

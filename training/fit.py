@@ -188,7 +188,7 @@ class _Trainer:
         writer = tf.summary.create_file_writer(str(self._run.root / "tensorboard"))
         while not self._finished():
             record = self._epoch(len(self._history))
-            best = record.val_mean_iou > max((r.val_mean_iou for r in self._history), default=-1.0)
+            best = record.val_mean_iou > self._run.best_mean_iou()
             self._history.append(record)
             self._checkpoint(record, best=best)
             with writer.as_default(step=record.epoch):
@@ -208,7 +208,7 @@ class _Trainer:
             if epochs - best >= self._config.patience:
                 self._progress.note(f"stopping: no better mean IoU for {self._config.patience} epochs")
                 return True
-        return epochs >= self._config.epochs
+        return self._config.epochs is not None and epochs >= self._config.epochs
 
     def _epoch(self, epoch: int) -> EpochRecord:
         start_s = time.monotonic()
@@ -289,7 +289,8 @@ class _Trainer:
 
     def _share(self, step: int) -> float:
         """Return the share of the run that is done, 0–1, by steps or by time, whichever is further."""
-        return min(1.0, max(step / (self._config.epochs * self._steps), self._elapsed_s() / self._limit_s()))
+        by_steps = step / (self._config.epochs * self._steps) if self._config.epochs else 0.0
+        return min(1.0, max(by_steps, self._elapsed_s() / self._limit_s()))
 
     def _learning_rate(self, share: float) -> float:
         """Return the learning rate at a share of the run: constant, or warm-up and cosine.
@@ -329,7 +330,8 @@ def _compile(model: keras.Model, config: TrainConfig) -> None:
         optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=1e-2)
         # Decay shrinks filters; shrinking biases and normalisation parameters only hurts.
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    model.compile(optimizer, loss=LOSSES[preset.loss], metrics=[accuracy])
+    # XLA, which Keras would choose here, takes 1.4 times as long a step on a CPU.
+    model.compile(optimizer, loss=LOSSES[preset.loss], metrics=[accuracy], jit_compile=False)
 
 
 def _restore(model: keras.Model, run: RunFolder, progress: Progress) -> None:

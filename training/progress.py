@@ -15,8 +15,8 @@ from training.fit import EpochRecord
 class ProgressBar:
     """A bar over the whole run on stderr; without a terminal only the lines of the epochs are written."""
 
-    def __init__(self, epochs: int) -> None:
-        """Prepare for a run of at most so many epochs."""
+    def __init__(self, epochs: int | None) -> None:
+        """Prepare for a run of at most so many epochs, or of unknown many."""
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._bar = RichProgress(
             TextColumn("{task.description}"),
@@ -26,7 +26,7 @@ class ProgressBar:
             console=self._console,
             disable=not self._console.is_terminal,
         )
-        self._epochs = epochs
+        self._of = "" if epochs is None else f"/{epochs}"
         self._first: tuple[float, float] | None = None
         self._best = 0.0
 
@@ -46,7 +46,7 @@ class ProgressBar:
         self._first = self._first or (now, share)
         done = share - self._first[1]
         left = f"{_duration((now - self._first[0]) * (1 - share) / done)} left" if done > 0 else ""
-        text = f"epoch {epoch}/{self._epochs}  loss {loss:.4f}  best mean IoU {self._best:.4f}"
+        text = f"epoch {epoch}{self._of}  loss {loss:.4f}  best mean IoU {self._best:.4f}"
         self._bar.update(self._task, completed=share, description=text, left=left)
 
     def epoch(self, record: EpochRecord, *, best: bool) -> None:
@@ -54,7 +54,7 @@ class ProgressBar:
         self._best = max(self._best, record.val_mean_iou)
         mark = "  best" if best else ""
         self.note(
-            f"epoch {record.epoch:3d}/{self._epochs}  loss {record.loss:.4f}  accuracy {record.accuracy:.4f}  "
+            f"epoch {record.epoch:3d}{self._of}  loss {record.loss:.4f}  accuracy {record.accuracy:.4f}  "
             f"val mean IoU {record.val_mean_iou:.4f}  val accuracy {record.val_pixel_accuracy:.4f}  "
             f"{record.seconds:.1f} s{mark}"
         )

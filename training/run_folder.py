@@ -23,6 +23,7 @@ from training.errors import ResumeError
 
 RUN_FILE = "run.json"
 FORMAT_VERSION = 1
+_LOCK, _PROBE, _TEMPORARY = "run.lock", ".probe", ".*.tmp*"
 CheckpointName = Literal["best", "last"]
 
 
@@ -50,6 +51,11 @@ class RunFolder:
         digest = sha256(path)
         return next((e for e in self.record["checkpoints"].get(name, []) if e["sha256"] == digest), None)
 
+    def best_mean_iou(self) -> float:
+        """Return the validation mean IoU of the best checkpoint, -1 if there is none."""
+        entries = self.record["checkpoints"].get("best")
+        return float(entries[0]["val_mean_iou"]) if entries else -1.0
+
     def write_checkpoint(self, archive: bytes, epoch: int, val_mean_iou: float, *, best: bool) -> None:
         """Replace ``last.keras``, and ``best.keras`` if this is the best, and record it.
 
@@ -76,8 +82,8 @@ class RunFolder:
         """
         last, best = self.epoch_on_disk("last"), self.epoch_on_disk("best")
         announced = self.record["checkpoints"].get("best", [None])[0]
-        if last and announced == last and best != announced:
-            # Killed between the two files of one epoch.
+        if last and best != announced and (announced == last or best is None):
+            # Killed between the two files of one epoch; or the best is lost, and the last is the best that there is.
             write_bytes(self.checkpoint("best"), self.checkpoint("last").read_bytes())
             best = last
         found = [(e["epoch"], name, e) for name, e in (("last", last), ("best", best)) if e]
@@ -108,7 +114,7 @@ def open_run(root: Path, *, resume: bool) -> Iterator[RunFolder]:
         UsageError: The folder holds a run, or anything else, and ``resume`` is not set.
         StorageError: It cannot be written, or another process trains into it.
     """
-    existing = root.is_dir() and any(p.name != "run.lock" for p in root.iterdir())
+    existing = root.is_dir() and not all(_is_scaffolding(path) for path in root.iterdir())
     if existing and not resume:
         raise UsageError(
             f"--out {printable(root)} — not empty — pass --resume to go on with it, or choose another folder"
@@ -119,17 +125,22 @@ def open_run(root: Path, *, resume: bool) -> Iterator[RunFolder]:
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
-        probe = root / ".probe"
+        probe = root / _PROBE
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as cause:
         raise StorageError(
             f"--out {printable(root)} — cannot be written ({(cause.strerror or '').lower()}) — choose another folder"
         ) from cause
-    with _lock(root / "run.lock"):
-        for leftover in root.glob(".*.tmp*"):
+    with _lock(root / _LOCK):
+        for leftover in root.glob(_TEMPORARY):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         yield RunFolder(root, _read_record(root / RUN_FILE))
+
+
+def _is_scaffolding(path: Path) -> bool:
+    """Tell whether a file is one that a process leaves behind that is killed before there is a run."""
+    return path.name in (_LOCK, _PROBE) or path.match(_TEMPORARY)
 
 
 def _read_record(path: Path) -> dict[str, Any]:

@@ -7,6 +7,8 @@ import onnx_ir as ir
 
 from export.passes.graph import initializer
 
+_TO_NHWC = (0, 2, 3, 1)
+
 
 class AddClassMap(ir.passes.InPlacePass):
     """Make the outputs ``mask``, uint8 (1, H, W), and ``logits``, float32 (1, H, W, L)."""
@@ -19,7 +21,9 @@ class AddClassMap(ir.passes.InPlacePass):
         source, axis = logits, 3
         transpose = logits.producer()
         if transpose is not None and transpose.op_type == "Transpose" and transpose.inputs[0] is not None:
-            source, axis = transpose.inputs[0], int(transpose.attributes["perm"].as_ints()[3])
+            # Only of NCHW is the class map before the transpose the one after it.
+            perm = tuple(transpose.attributes.get_ints("perm") or ())
+            source, axis = (transpose.inputs[0], 1) if perm == _TO_NHWC else (logits, 3)
         if size[3] == 1:
             # A sigmoid is above one half where its argument is above zero.
             zero = initializer(graph, "threshold", np.zeros(1, np.float32))

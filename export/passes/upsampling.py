@@ -20,9 +20,9 @@ _TO_NHWC = (0, 2, 3, 1)
 _Array = NDArray[np.generic]
 _MOVES: dict[str, Callable[[_Array, _Array | None, ir.Node], _Array]] = {
     "Identity": lambda x, _, node: x,
-    "Reshape": lambda x, shape, node: x.reshape(shape),
+    "Reshape": lambda x, shape, node: x.reshape([d or x.shape[i] for i, d in enumerate(shape)]),  # type: ignore[arg-type]
     "Tile": lambda x, repeats, node: np.tile(x, repeats),  # type: ignore[arg-type]
-    "Transpose": lambda x, _, node: x.transpose(node.attributes["perm"].as_ints()),
+    "Transpose": lambda x, _, node: x.transpose(node.attributes.get_ints("perm")),
     "Unsqueeze": lambda x, axes, node: np.expand_dims(x, tuple(int(a) for a in axes)),  # type: ignore[union-attr]
 }
 

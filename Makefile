@@ -1,0 +1,44 @@
+# Every target sets itself up: a virtual environment in the checkout, made once and again when pyproject.toml changes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help demo test test-slow lint bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       the whole chain on built-in data: draw, train, export, run, report (about 5 minutes)"
+	@echo "make test       all tests"
+	@echo "make test-slow  the tests that take too long for every day"
+	@echo "make lint       ruff and mypy"
+	@echo "make bench      latency of the seed and edge networks, ours beside TensorFlow and the raw conversion"
+	@echo "make clean      remove what make made"
+
+demo: $(READY)
+	rm -rf demo
+	$(BIN)/edge-unet demo --out demo
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)
+	$(BIN)/python tests/benchmarks/bench_engines.py
+
+clean:
+	rm -rf $(VENV) demo build *.egg-info
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edge-unet needs Python 3.11 or newer; name one with make PYTHON=python3.12 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[train]" --group dev
+	touch $@

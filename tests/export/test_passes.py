@@ -1,0 +1,301 @@
+"""Each graph pass alone: on what tf2onnx makes of our presets, and on small graphs that it must leave alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+import onnxruntime as ort
+import pytest
+from runs import traced
+
+from export.errors import ConvertError
+from export.passes.class_map import AddClassMap
+from export.passes.normalisation import FoldNormalisation
+from export.passes.pixels import TakePixels
+from export.passes.upsampling import RestoreUpsampling
+
+TRACES = [("seed", 1, 1), ("seed", 3, 3), ("classic", 3, 3), ("edge", 3, 3), ("edge", 3, 1)]
+LEVELS = {"seed": 1, "classic": 4, "edge": 4}
+
+
+def graph(header: str, body: str) -> ir.Model:
+    """Parse a small graph from ONNX text: ``header`` is its signature and its constants."""
+    model = ir.from_onnx_text(f'<ir_version: 8, opset_import: ["" : 17]> g {header} {{ {body} }}')
+    common.ShapeInferencePass()(model)
+    return model
+
+
+def traced_graph(preset: str, channels: int = 3, logit_channels: int = 3) -> ir.Model:
+    model = ir.from_proto(traced(preset, channels, logit_channels)[1])
+    common.ShapeInferencePass()(model)
+    return model
+
+
+def run(model: ir.Model, image: np.ndarray) -> dict[str, np.ndarray]:
+    proto = ir.to_proto(model)
+    onnx.checker.check_model(proto, full_check=True)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: image}), strict=True))
+
+
+def operators(model: ir.Model) -> list[str]:
+    return [node.op_type for node in model.graph]
+
+
+def pixels(model: ir.Model, seed: int = 0) -> np.ndarray:
+    """Random RGB (or grey) pixels of a graph's input size, (1, …) uint8."""
+    return np.random.default_rng(seed).integers(0, 256, model.graph.inputs[0].shape.numpy(), dtype=np.uint8)
+
+
+def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], atol: float = 0.0) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert np.isfinite(value).all()
+        np.testing.assert_allclose(found[name], value, rtol=0, atol=atol, err_msg=name)
+
+
+class TestRestoreUpsampling:
+    @pytest.mark.parametrize(("preset", "channels", "logit_channels"), TRACES)
+    def test_every_upsampling_of_a_preset_becomes_one_resize(self, preset, channels, logit_channels):
+        model = traced_graph(preset, channels, logit_channels)
+        image = pixels(model).astype(np.float32)
+        before, bilinear = run(model, image), operators(model).count("Resize")
+        assert operators(model).count("Tile") > 0
+        assert RestoreUpsampling()(model).modified
+        assert operators(model).count("Tile") == operators(model).count("Unsqueeze") == 0
+        assert operators(model).count("Resize") == bilinear + LEVELS[preset]
+        assert_same(run(model, image), before)
+
+    @pytest.mark.parametrize(
+        ("header", "body"),
+        [
+            pytest.param(
+                "(float[1,2,3,4] image) => (float[1,2,6,8] y) "
+                "<int64[6] five = {1,2,3,1,4,1}, int64[6] twice = {1,1,1,2,1,2}, int64[4] four = {1,2,6,8}>",
+                "a = Reshape(image, five) b = Tile(a, twice) y = Reshape(b, four)",
+                id="2x, NCHW, by one tile",
+            ),
+            pytest.param(
+                "(float[1,3,4,2] image) => (float[1,9,12,2] y) "
+                "<int64[2] axes = {2,4}, int64[6] thrice = {1,1,3,1,3,1}, int64[4] four = {0,9,12,2}>",
+                "a = Unsqueeze(image, axes) b = Tile(a, thrice) y = Reshape(b, four)",
+                id="3x, NHWC, with a zero in the shape",
+            ),
+            pytest.param(
+                "(float[1,3,4,2] image) => (float[1,2,6,8] y) "
+                "<int64[2] axes = {3,5}, int64[6] twice = {1,1,1,2,1,2}, int64[4] four = {1,2,6,8}>",
+                "t = Transpose<perm=[0,3,1,2]>(image) a = Unsqueeze(t, axes) b = Tile(a, twice) y = Reshape(b, four)",
+                id="2x, NHWC to NCHW",
+            ),
+        ],
+    )
+    def test_an_upsampling_is_found_however_it_is_written(self, header, body):
+        model = graph(header, body)
+        image = pixels(model).astype(np.float32)
+        before = run(model, image)
+        assert RestoreUpsampling()(model).modified
+        assert set(operators(model)) <= {"Resize", "Transpose"}
+        assert_same(run(model, image), before)
+
+    @pytest.mark.parametrize(
+        ("header", "body"),
+        [
+            pytest.param(
+                "(float[1,2,3,4] image) => (float[1,2,6,8] y) <int64[4] repeats = {1,1,2,2}>",
+                "y = Tile(image, repeats)",
+                id="the picture repeated, not its pixels",
+            ),
+            pytest.param(
+                "(float[1,2,3,4] image) => (float[1,2,6,4] y) "
+                "<int64[5] five = {1,2,3,1,4}, int64[5] twice = {1,1,1,2,1}, int64[4] four = {1,2,6,4}>",
+                "a = Reshape(image, five) b = Tile(a, twice) y = Reshape(b, four)",
+                id="rows only",
+            ),
+            pytest.param(
+                "(float[1,2,3,4] image) => (float[1,2,3,1,4,1] a, float[1,2,6,8] y) "
+                "<int64[6] five = {1,2,3,1,4,1}, int64[6] twice = {1,1,1,2,1,2}, int64[4] four = {1,2,6,8}>",
+                "a = Reshape(image, five) b = Tile(a, twice) y = Reshape(b, four)",
+                id="somebody else needs the middle",
+            ),
+            pytest.param(
+                "(float[1,2,3,4] image) => (float[1,2,y3,y4] y) <int64[2] ones = {1,1}, int64[2] none = {0,0}, "
+                "int64[1] from = {2}, int64[1] to = {4}>",
+                "s = Shape(image) hw = Slice(s, from, to) more = Sub(hw, ones) r = Concat<axis=0>(ones, more) "
+                "y = Tile(image, r)",
+                id="repeats that are computed",
+            ),
+            pytest.param(
+                "(float[1,2,3,4] image) => (float[1,2,3,4] y)",
+                "t = Transpose(image) y = Transpose(t)",
+                id="no tile at all",
+            ),
+        ],
+    )
+    def test_any_other_chain_of_moves_stays(self, header, body):
+        model = graph(header, body)
+        image = pixels(model).astype(np.float32)
+        before, nodes = run(model, image), operators(model)
+        assert not RestoreUpsampling()(model).modified
+        assert operators(model) == nodes
+        assert_same(run(model, image), before)
+
+    def test_a_chain_on_an_unknown_size_stays(self):
+        model = graph(
+            "(float[1,c,3,4] image) => (float[1,c,6,8] y) "
+            "<int64[2] axes = {3,5}, int64[6] twice = {1,1,1,2,1,2}, int64[4] four = {1,-1,6,8}>",
+            "a = Unsqueeze(image, axes) b = Tile(a, twice) y = Reshape(b, four)",
+        )
+        assert not RestoreUpsampling()(model).modified
+        assert operators(model) == ["Unsqueeze", "Tile", "Reshape"]
+
+
+class TestFoldNormalisation:
+    @pytest.mark.parametrize(("preset", "channels", "logit_channels"), TRACES)
+    def test_the_scaling_of_a_preset_goes_into_its_first_convolution(self, preset, channels, logit_channels):
+        model = traced_graph(preset, channels, logit_channels)
+        image = pixels(model).astype(np.float32)
+        before = run(model, image)
+        assert {"Mul", "Add"} <= set(operators(model))
+        assert FoldNormalisation()(model).modified
+        assert not {"Mul", "Add"} & set(operators(model))
+        assert_same(run(model, image), before, atol=2e-5)
+
+    def test_factors_multiply(self):
+        model = graph(
+            "(float[1,2,2,2] image) => (float[1,1,2,2] y) "
+            "<float[1] a = {0.5}, float b = {4.0}, float zero = {0.0}, float[1,2,1,1] w = {1.0, 3.0}>",
+            "m = Mul(image, a) n = Add(m, zero) o = Mul(n, b) y = Conv(o, w)",
+        )
+        image = pixels(model).astype(np.float32)
+        before = run(model, image)
+        assert FoldNormalisation()(model).modified
+        assert operators(model) == ["Conv"]
+        assert model.graph[0].inputs[1].const_value.numpy().reshape(-1).tolist() == [2.0, 6.0]
+        assert_same(run(model, image), before)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            pytest.param("m = Mul(image, s) n = Add(m, offset) y = Conv<pads=[1,1,1,1]>(n, w)", id="an offset"),
+            pytest.param("m = Sub(image, s) y = Conv(m, w)", id="a subtraction"),
+            pytest.param("m = Mul(image, each) y = Conv(m, w)", id="a factor a channel"),
+            pytest.param("m = Mul(image, image) y = Conv(m, w)", id="no constant"),
+            pytest.param("m = Mul(image, s) r = Relu(m) y = Conv(r, w)", id="something in between"),
+            pytest.param("m = Mul(image, s) c = Conv(m, w) y = Add(c, m)", id="a second user"),
+            pytest.param("v = Neg(w) m = Mul(image, s) y = Conv(m, v)", id="weights that are computed"),
+            pytest.param("y = Conv(image, w)", id="nothing to fold"),
+        ],
+    )
+    def test_anything_else_stays(self, body):
+        model = graph(
+            "(float[1,2,2,2] image) => (float[1,n,h,w2] y) <float[1] s = {0.5}, float[1] offset = {-1.0}, "
+            "float[1,2,1,1] each = {0.5, 2.0}, float[1,2,1,1] w = {1.0, 3.0}>",
+            body,
+        )
+        image = pixels(model).astype(np.float32)
+        before, nodes = run(model, image), operators(model)
+        assert not FoldNormalisation()(model).modified
+        assert operators(model) == nodes
+        assert_same(run(model, image), before)
+
+    def test_weights_that_another_convolution_shares_keep_their_values_there(self):
+        model = graph(
+            "(float[1,2,2,2] image) => (float[1,2,2,2] y) <float[1] s = {0.5}, float[2,2,1,1] w = {1.0, 2.0, 3.0, 4.0}>",
+            "m = Mul(image, s) c = Conv(m, w) y = Conv(c, w)",
+        )
+        image = pixels(model).astype(np.float32)
+        before = run(model, image)
+        assert FoldNormalisation()(model).modified
+        assert_same(run(model, image), before)
+
+
+class TestTakePixels:
+    @pytest.mark.parametrize(("preset", "channels", "logit_channels"), TRACES)
+    def test_bgr_bytes_give_what_rgb_floats_gave(self, preset, channels, logit_channels):
+        model = traced_graph(preset, channels, logit_channels)
+        FoldNormalisation()(model)
+        image_rgb = pixels(model)
+        before = run(model, image_rgb.astype(np.float32))
+        TakePixels()(model)
+        assert model.graph.inputs[0].dtype == ir.DataType.UINT8
+        assert_same(run(model, np.ascontiguousarray(image_rgb[..., ::-1])), before, atol=2e-5)
+
+    def test_red_and_blue_change_places_and_green_stays(self):
+        model = graph(
+            "(float[1,1,1,3] image) => (float[1,1,1,1] y) <float[1,3,1,1] w = {1.0, 10.0, 100.0}>",
+            "n = Transpose<perm=[0,3,1,2]>(image) y = Conv(n, w)",
+        )
+        TakePixels()(model)
+        assert run(model, np.array([[[[5, 2, 7]]]], np.uint8))["y"].item() == 7 * 1 + 2 * 10 + 5 * 100
+
+    def test_bytes_are_moved_before_they_become_floats(self):
+        model = traced_graph("edge")
+        FoldNormalisation()(model)
+        TakePixels()(model)
+        assert operators(model)[:3] == ["Transpose", "Cast", "Conv"]
+
+    @pytest.mark.parametrize(
+        ("body", "found"),
+        [
+            pytest.param("m = Mul(image, s) y = Conv(m, w)", "goes to Mul", id="a scaling that could not be folded"),
+            pytest.param("n = Transpose<perm=[0,3,1,2]>(image) y = Relu(n)", "goes to Relu", id="no convolution"),
+            pytest.param("c = Conv(image, w) y = Add(c, image)", "goes to several nodes", id="two users"),
+            pytest.param("v = Neg(w) y = Conv(image, v)", "goes to Conv", id="weights that are computed"),
+        ],
+    )
+    def test_a_graph_that_does_not_begin_with_a_convolution_is_refused(self, body, found):
+        model = graph(
+            "(float[1,3,3,3] image) => (float[a,b,c,d] y) <float[1] s = {0.5}, float[1,3,1,1] w = {1, 2, 3}>", body
+        )
+        with pytest.raises(
+            ConvertError, match=f"graph — 'image' {found} — expected a convolution with constant weights"
+        ):
+            TakePixels()(model)
+
+
+class TestAddClassMap:
+    @pytest.mark.parametrize(("preset", "channels", "logit_channels"), TRACES)
+    def test_the_mask_is_the_argmax_or_the_threshold_of_the_probabilities(self, preset, channels, logit_channels):
+        model = traced_graph(preset, channels, logit_channels)
+        image = pixels(model).astype(np.float32)
+        before = run(model, image)
+        AddClassMap()(model)
+        after = run(model, image)
+        assert list(after) == ["mask", "logits"]
+        assert after["mask"].dtype == np.uint8
+        np.testing.assert_array_equal(after["logits"], before["logits"])
+        binary, probabilities = logit_channels == 1, before["probabilities"]
+        expected = probabilities[..., 0] > 0.5 if binary else probabilities.argmax(-1)
+        assert len(np.unique(expected)) > 1
+        np.testing.assert_array_equal(after["mask"], expected)
+
+    @pytest.mark.parametrize("perm", [None, (0, 2, 3, 1), (0, 3, 2, 1), (0, 1, 2, 3)])
+    @pytest.mark.parametrize("channels", [1, 4])
+    def test_it_is_right_whatever_makes_the_logits(self, perm, channels):
+        shape = [1, 2, 3, channels]
+        if perm is not None:
+            given = [0] * 4
+            for place, axis in enumerate(perm):
+                given[axis] = shape[place]
+            body = f"logits = Transpose<perm={list(perm)}>(image)"
+        else:
+            given, body = shape, "logits = Identity(image)"
+        model = graph(f"(float{given} image) => (float{shape} logits)", body)
+        image = np.random.default_rng(1).normal(size=given).astype(np.float32)
+        AddClassMap()(model)
+        found = run(model, image)
+        logits = found["logits"]
+        np.testing.assert_array_equal(found["mask"], logits[..., 0] > 0 if channels == 1 else logits.argmax(-1))
+
+    def test_of_two_equal_logits_the_first_wins_and_zero_is_background(self):
+        several = graph("(float[1,1,1,3] image) => (float[1,1,1,3] logits)", "logits = Identity(image)")
+        single = graph("(float[1,1,2,1] image) => (float[1,1,2,1] logits)", "logits = Identity(image)")
+        AddClassMap()(several)
+        AddClassMap()(single)
+        assert run(several, np.array([[[[1, 2, 2]]]], np.float32))["mask"].tolist() == [[[1]]]
+        assert run(single, np.array([[[[0.0], [1e-30]]]], np.float32))["mask"].tolist() == [[[0, 1]]]

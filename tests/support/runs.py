@@ -1,0 +1,130 @@
+"""Small real U-Nets and run folders, made in seconds: nothing is trained, all weights are random."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal
+
+import cv2
+import keras
+import numpy as np
+import onnx
+from colors import color_scene, color_truth
+
+from edge_runtime.contract import ClassInfo, Contract
+from export.convert import load_checkpoint, trace
+from training.check import check_dataset
+from training.config import PRESETS, TrainConfig, UNetPlan
+
+# The private halves of `fit`, so that what stands in run.json is written down only there.
+from training.fit import EpochRecord, _compile, _contract, _record_setup, archive_of
+from training.run_folder import open_run
+from training.unet import build_unet
+
+PAIRS = {"train": 2, "val": 6}
+
+
+def narrow_plan(preset: str) -> UNetPlan:
+    """The network of a preset with an eighth of its filters: the same graph, a small part of the work."""
+    plan = PRESETS[preset].plan  # type: ignore[index]
+    return replace(plan, widths=tuple(max(4, width // 8) for width in plan.widths))
+
+
+def random_unet(
+    plan: UNetPlan, size: tuple[int, int] = (32, 64), channels: int = 3, logit_channels: int = 3
+) -> keras.Model:
+    """Build a U-Net in which no weight, and no statistic of a normalisation, has a value that could be left out."""
+    model = build_unet(plan, height_px=size[0], width_px=size[1], channels=channels, logit_channels=logit_channels)
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        shape = tuple(weight.shape)
+        if weight.name == "kernel":
+            value = rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
+        elif weight.name in ("gamma", "moving_variance"):
+            value = rng.uniform(0.5, 1.5, shape)
+        else:  # bias, beta, moving_mean
+            value = rng.normal(0, 0.2, shape)
+        weight.assign(value.astype(np.float32))
+    return model
+
+
+def contract_of(model: keras.Model) -> Contract:
+    """What a model takes and gives, with made-up classes."""
+    _, height_px, width_px, channels = model.input_shape
+    logit_channels = model.output_shape[-1]
+    classes = tuple(ClassInfo(id=i, name=f"class {i}", color=(i, 0, 255 - i)) for i in range(max(2, logit_channels)))
+    return Contract(
+        name="small",
+        height_px=height_px,
+        width_px=width_px,
+        channels=channels,
+        binary=logit_channels == 1,
+        classes=classes,
+    )
+
+
+def reloaded(model: keras.Model) -> keras.Model:
+    """Save a model as training does and load it as export does: some faults of converters show only then."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "best.keras"
+        path.write_bytes(archive_of(model, path.parent))
+        return load_checkpoint(path)
+
+
+@cache
+def traced(preset: str, channels: int, logit_channels: int) -> tuple[keras.Model, onnx.ModelProto]:
+    """A narrow model of a preset, saved and loaded, and what tf2onnx makes of it; one for all tests, to be left as is."""
+    model = reloaded(random_unet(narrow_plan(preset), channels=channels, logit_channels=logit_channels))
+    return model, trace(model, 17)
+
+
+def write_color_data(root: Path, *, binary: bool = False) -> Path:
+    """Write a dataset of shifted ``color_scene`` pictures with their index masks."""
+    names = ["background", "red"] if binary else ["background", "red", "blue"]
+    shift = 0
+    for split, count in PAIRS.items():
+        for kind in ("images", "masks"):
+            (root / split / kind).mkdir(parents=True)
+        for number in range(count):
+            shift += 5
+            image = np.roll(color_scene(), shift, axis=1)
+            truth = color_truth(image)
+            mask = (truth == 1).astype(np.uint8) if binary else truth
+            for kind, pixels in (("images", image), ("masks", mask)):
+                data = cv2.imencode(".png", pixels)[1].tobytes()
+                (root / split / kind / f"{number}.png").write_bytes(data)
+    (root / "dataset.yaml").write_text(f"classes: [{', '.join(names)}]\n")
+    return root
+
+
+def write_run(root: Path, data: Path, preset: Literal["seed", "classic", "edge"] = "edge") -> Path:
+    """Write the run folder that training would leave, with a narrow random model of a preset."""
+    config = TrainConfig.from_preset(preset, input_size=(64, 96), epochs=2)
+    report = check_dataset(data)
+    report.require_ok()
+    with open_run(root, resume=False) as run:
+        contract = _contract(config, report, root.name)
+        _record_setup(run, config, report, contract, dict(report.dataset.splits))
+        model = random_unet(
+            narrow_plan(preset), (config.height_px, config.width_px), contract.channels, contract.logit_channels
+        )
+        _compile(model, config)
+        archive = archive_of(model, root)
+        for epoch in (1, 2):
+            record = EpochRecord(
+                epoch=epoch,
+                loss=1 / epoch,
+                accuracy=0.5,
+                val_mean_iou=0.1 * epoch,
+                val_pixel_accuracy=0.5,
+                learning_rate=1e-3,
+                seconds=1.0,
+            )
+            run.record["history"].append(asdict(record))
+            run.write_checkpoint(archive, epoch, record.val_mean_iou, best=True)
+        run.record["status"] = "finished"
+        run.save()
+    return root

@@ -1,0 +1,368 @@
+"""Real training of tiny networks: what a run leaves behind, and what no accident may take away."""
+
+import csv
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from datasets import DatasetFolder
+
+from edge_runtime import cli
+from edge_runtime.contract import Contract
+from training.check import check_dataset
+from training.config import TrainConfig
+from training.fit import fit
+from training.run_folder import open_run
+
+NEEDS_POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
+EDGE = ("--preset", "edge", "--input-size", "32x32", "--epochs", "3", "--batch-size", "4")
+SEED = ("--preset", "seed", "--input-size", "32x32", "--batch-size", "8")
+
+
+def command(*arguments):
+    return [sys.executable, "-m", "edge_runtime", *map(str, arguments)]
+
+
+def train(*arguments):
+    """Train in this process, which has TensorFlow already; returns the exit code."""
+    return cli.main(["train", *map(str, arguments)])
+
+
+def record_of(run):
+    return json.loads((run / "run.json").read_bytes())
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def weights(path):
+    return keras.models.load_model(path, compile=False).get_weights()
+
+
+def whole_epochs(run):
+    """Return the epoch of each checkpoint on disk, after asserting that run.json knows every byte of it."""
+    epochs = {}
+    for name, entries in record_of(run)["checkpoints"].items():
+        path = run / f"{name}.keras"
+        if path.exists():
+            known = {entry["sha256"]: entry["epoch"] for entry in entries}
+            assert digest(path) in known, f"{path.name} is half of something"
+            epochs[name] = known[digest(path)]
+    return epochs
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = DatasetFolder(tmp_path_factory.mktemp("fit") / "data")
+    folder.fill(8, "train").fill(4, "val", first_seed=50).yaml("classes: [background, red, blue]\n")
+    return folder.root
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """A run of three epochs of the command in its own process; gives the folder and the finished process."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    child = subprocess.run(command("train", data, "--out", run, *EDGE), capture_output=True, text=True, check=False)
+    assert child.returncode == 0, child.stderr
+    return run, child
+
+
+class TestFinishedRun:
+    def test_shows_every_epoch_and_says_where_to_look(self, finished):
+        run, child = finished
+        assert re.findall(r"^epoch +(\d)/3  loss \d", child.stderr, re.MULTILINE) == ["1", "2", "3"]
+        assert "8 images to train on, 4 to validate" in child.stderr
+        lines = child.stdout.splitlines()
+        assert re.fullmatch(r"best mean IoU 0\.\d{4}, pixel accuracy 0\.\d{4} on 4 validation images", lines[0])
+        assert lines[1:] == [
+            f"{run}: run.json, best.keras, last.keras, history.csv, pictures/, tensorboard/",
+            f"next: edge-unet export {run} --out models/run",
+        ]
+
+    def test_holds_what_it_says_and_nothing_else(self, finished):
+        run, _ = finished
+        assert sorted(path.name for path in run.iterdir()) == [
+            *("best.keras", "history.csv", "last.keras", "pictures", "run.json", "run.lock", "tensorboard")
+        ]
+        assert sorted(path.name for path in (run / "pictures").iterdir()) == [f"val{i}.png" for i in range(4)]
+        assert [path.name.partition(".")[0] for path in (run / "tensorboard").iterdir()] == ["events"]
+
+    def test_names_the_bytes_of_its_checkpoints(self, finished):
+        run, _ = finished
+        checkpoints, history = record_of(run)["checkpoints"], record_of(run)["history"]
+        best = max(history, key=lambda row: row["val_mean_iou"])
+        assert whole_epochs(run) == {"best": best["epoch"], "last": 3}
+        assert checkpoints["best"][0]["sha256"] == digest(run / "best.keras")
+        assert checkpoints["last"][0]["sha256"] == digest(run / "last.keras")
+        assert checkpoints["best"][0]["val_mean_iou"] == best["val_mean_iou"]
+
+    def test_has_one_history_in_two_forms(self, finished):
+        run, _ = finished
+        history = record_of(run)["history"]
+        with (run / "history.csv").open(newline="") as file:
+            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        assert rows == history
+        assert [row["epoch"] for row in history] == [1, 2, 3]
+        assert all(np.isfinite(list(row.values())).all() for row in history)
+        assert all(0 <= row[key] <= 1 for row in history for key in ("accuracy", "val_mean_iou", "val_pixel_accuracy"))
+        assert history[-1]["loss"] < history[0]["loss"]
+
+    def test_records_all_that_export_and_resume_need(self, finished, data):
+        run, _ = finished
+        record = record_of(run)
+        assert record["status"] == "finished"
+        assert record["config"] == TrainConfig.from_preset("edge", input_size=(32, 32), epochs=3, batch_size=4).to_dict()
+        contract = Contract.from_dict(record["contract"], "run.json")
+        assert (contract.name, contract.height_px, contract.width_px, contract.channels) == ("run", 32, 32, 3)
+        assert [c.name for c in contract.classes] == ["background", "red", "blue"]
+        assert record["data"]["fingerprint"] == check_dataset(data).fingerprint
+        assert record["data"]["splits"]["val"][0] == ["val/images/val0.png", "val/masks/val0.png"]
+        assert len(record["data"]["splits"]["train"]) == 8
+        assert record["versions"].keys() == {"edge-unet", "keras", "tensorflow", "numpy", "opencv-python", "python"}
+        assert record["parameters"] == keras.models.load_model(run / "best.keras", compile=False).count_params()
+        # The validation images have the model's size, so that both ways to measure see the same pixels.
+        assert record["metrics"]["split"] == "val"
+        assert record["metrics"]["mean_iou"] == pytest.approx(record["checkpoints"]["best"][0]["val_mean_iou"])
+
+    def test_resumed_stays_as_it_is(self, finished, data, tmp_path, capsys):
+        run = shutil.copytree(finished[0], tmp_path / "run")
+        assert train(data, "--out", run, *EDGE, "--resume") == 0
+        assert "resuming after epoch 3 from last.keras" in capsys.readouterr().err
+        before, after = record_of(finished[0]), record_of(run)
+        for name in ("best.keras", "last.keras", "history.csv"):
+            assert digest(run / name) == digest(finished[0] / name), name
+        assert after["history"] == before["history"]
+        assert after["metrics"] == pytest.approx(before["metrics"])
+        assert after["status"] == "finished"
+
+
+class Interrupting:
+    """A progress display whose user presses Ctrl-C at the end of an epoch."""
+
+    def __init__(self, epoch):
+        self._epoch = epoch
+
+    def step(self, epoch, share, loss):
+        assert 0 < share <= 1
+
+    def epoch(self, record, *, best):
+        if record.epoch == self._epoch:
+            raise KeyboardInterrupt
+
+    def note(self, text):
+        pass
+
+
+class TestResumedRun:
+    @pytest.fixture(scope="class")
+    def resumed(self, data, tmp_path_factory):
+        """The run of ``finished``, interrupted after its second epoch and taken up again."""
+        root = tmp_path_factory.mktemp("resumed") / "run"
+        config = TrainConfig.from_preset("edge", input_size=(32, 32), epochs=3, batch_size=4)
+        with open_run(root, resume=False) as run, pytest.raises(KeyboardInterrupt):
+            fit(config, check_dataset(data), run, Interrupting(2))
+        assert [row["epoch"] for row in record_of(root)["history"]] == [1, 2]
+        assert record_of(root)["status"] == "running"
+        assert train(data, "--out", root, *EDGE, "--resume") == 0
+        return root
+
+    def test_goes_on_with_the_next_epoch(self, resumed):
+        assert [row["epoch"] for row in record_of(resumed)["history"]] == [1, 2, 3]
+        assert len((resumed / "history.csv").read_text().splitlines()) == 4
+
+    def test_ends_where_an_undisturbed_run_ends(self, resumed, finished):
+        undisturbed, _ = finished
+        for there, here in zip(record_of(undisturbed)["history"], record_of(resumed)["history"], strict=True):
+            for key in ("loss", "accuracy", "val_mean_iou", "val_pixel_accuracy", "learning_rate"):
+                assert here[key] == pytest.approx(there[key], rel=1e-3, abs=1e-4), (here["epoch"], key)
+        for there, here in zip(weights(undisturbed / "last.keras"), weights(resumed / "last.keras"), strict=True):
+            assert np.allclose(here, there, rtol=1e-3, atol=1e-4)
+
+    @pytest.mark.parametrize(
+        ("options", "change"),
+        [
+            (("--batch-size", "2"), "batch_size: 4 → 2"),
+            (("--learning-rate", "0.5", "--seed", "7"), "learning_rate: 0.002 → 0.5; seed: 0 → 7"),
+            (("--preset", "seed"), "preset: edge → seed"),
+        ],
+    )
+    def test_refuses_another_configuration_with_the_difference(self, resumed, data, capsys, options, change):
+        before = record_of(resumed)
+        assert train(data, "--out", resumed, *EDGE, *options, "--resume") == 2
+        err = capsys.readouterr().err
+        assert err.startswith(f"edge-unet: --resume {resumed} — changed: {change}")
+        assert err.endswith(" — start a new run with another --out\n")
+        assert record_of(resumed) == before
+
+    def test_refuses_other_data(self, resumed, data, tmp_path, capsys):
+        other = shutil.copytree(data, tmp_path / "data")
+        shutil.copy(other / "train" / "masks" / "train1.png", other / "train" / "masks" / "train0.png")
+        assert train(other, "--out", resumed, *EDGE, "--resume") == 2
+        assert re.search(r"— changed: data: \w{12} → \w{12} — start a new run", capsys.readouterr().err)
+
+    def test_refuses_another_keras(self, resumed, data, tmp_path, capsys):
+        run = shutil.copytree(resumed, tmp_path / "run")
+        record = record_of(run)
+        record["versions"]["keras"] = "3.0.0"
+        (run / "run.json").write_text(json.dumps(record))
+        assert train(data, "--out", run, *EDGE, "--resume") == 2
+        assert "— changed: keras: 3.0.0 → " in capsys.readouterr().err
+
+
+class TestDivergence:
+    def test_stops_within_a_step_and_keeps_the_checkpoints_of_before(self, data, tmp_path, capsys):
+        # One step an epoch: the first leaves weights of 1e30, finite still, and the second cannot compute with them.
+        run = tmp_path / "run"
+        assert train(data, "--out", run, *SEED, "--learning-rate", "1e30") == 8
+        err = capsys.readouterr().err.splitlines()[-1]
+        assert err.startswith("edge-unet: training: epoch 2, step 1 — loss is nan — expected a finite number — ")
+        assert "lower --learning-rate (now 1e+30), or look at the images of this batch: " in err
+        assert sorted(err.rpartition(": ")[2].split(", ")) == [f"train{i}.png" for i in range(8)]
+        assert whole_epochs(run) == {"best": 1, "last": 1}
+        assert all(np.isfinite(array).all() for array in weights(run / "best.keras"))
+        assert record_of(run)["status"] == "running"
+
+    def test_a_weight_that_is_not_finite_is_never_written(self, data, tmp_path, capsys):
+        run = tmp_path / "run"
+        assert train(data, "--out", run, *SEED, "--learning-rate", "1e39") == 8
+        err = capsys.readouterr().err.splitlines()[-1]
+        assert re.match(r"edge-unet: training: epoch 1 — weight \S+ is not finite — lower --learning-rate; ", err)
+        assert whole_epochs(run) == {}
+        assert not list(run.glob("*.keras"))
+
+
+@pytest.fixture(scope="module")
+def short(data, tmp_path_factory):
+    """A run whose time was up in its first epoch."""
+    run = tmp_path_factory.mktemp("short") / "run"
+    assert train(data, "--out", run, *SEED, "--epochs", 1000, "--max-minutes", "0.00001") == 0
+    return run
+
+
+def test_no_time_at_all_still_gives_one_checkpoint(short):
+    record = record_of(short)
+    assert (len(record["history"]), record["status"]) == (1, "finished")
+    assert whole_epochs(short) == {"best": 1, "last": 1}
+
+
+UNDER_A_FILE_SIZE_LIMIT = """
+import resource, sys
+from edge_runtime.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@NEEDS_POSIX
+def test_a_full_disk_keeps_the_checkpoint_of_before(short, data, tmp_path):
+    run = shutil.copytree(short, tmp_path / "run")
+    arguments = ["train", data, "--out", run, *SEED, "--epochs", "5", "--max-minutes", "5", "--resume"]
+    child = subprocess.run(
+        [sys.executable, "-c", UNDER_A_FILE_SIZE_LIMIT, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert child.returncode == 6, child.stderr
+    last_line = child.stderr.splitlines()[-1]
+    assert re.match(rf"edge-unet: cannot write {run}/\S+\.keras — file too large — raise the file size limit", last_line)
+    for name in ("best.keras", "last.keras"):
+        assert digest(run / name) == digest(short / name)
+    assert all(np.isfinite(array).all() for array in weights(run / "last.keras"))
+    assert not list(run.glob(".*"))
+
+
+class Victim:
+    """A training process without end, to be killed."""
+
+    def __init__(self, data, run, log):
+        self._run = run
+        self._log = log
+        arguments = ["train", data, "--out", run, *SEED, "--epochs", "100000", "--resume"]
+        with log.open("wb") as file:
+            self._process = subprocess.Popen(command(*arguments), stdout=file, stderr=file)
+
+    def announced(self):
+        """Return the epochs that it has told its user are done."""
+        return [int(epoch) for epoch in re.findall(r"^epoch +(\d+)/", self._log.read_text(), re.MULTILINE)]
+
+    def wait_for_an_epoch(self):
+        self._poll(self.announced)
+
+    def wait_for_a_file(self, pattern):
+        self._poll(lambda: next(self._run.glob(pattern), None))
+
+    def wait(self, seconds):
+        try:
+            self._process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return
+        pytest.fail(f"ended by itself: {self._log.read_text()}")
+
+    def kill(self):
+        self._process.send_signal(signal.SIGKILL)
+        assert self._process.wait() == -signal.SIGKILL
+
+    def _poll(self, condition):
+        deadline_s = time.monotonic() + 120
+        while not condition():
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < deadline_s, self._log.read_text()
+
+
+def survive(kills, data, tmp_path):
+    """Kill a run again and again, each time in the run that resumes the one before; at last let it finish."""
+    seed = secrets.randbits(32)
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    run, saved = tmp_path / "run", 0
+    run.mkdir()
+    for number, kind in enumerate(kills):
+        victim = Victim(data, run, tmp_path / f"log{number}")
+        if kind == "start":
+            victim.wait(rng.uniform(0, 6))
+        else:
+            victim.wait_for_an_epoch()
+        if kind == "delay":
+            victim.wait(rng.uniform(0, 1))
+        elif kind != "start":
+            victim.wait_for_a_file(kind)
+        victim.kill()
+        announced = victim.announced()
+        if announced:
+            assert announced == list(range(saved + 1, announced[-1] + 1)), "an epoch was done twice or left out"
+        if (run / "run.json").exists():
+            before, saved = saved, max(whole_epochs(run).values(), default=0)
+            assert saved in (max([before, *announced]), max([before, *announced]) + 1), "an announced epoch is lost"
+        print(f"kill {number}, {kind}: epoch {saved}, left {sorted(p.name for p in run.glob('.*'))}")
+    assert train(data, "--out", run, *SEED, "--epochs", saved + 1, "--resume") == 0
+    record = record_of(run)
+    assert [row["epoch"] for row in record["history"]] == list(range(1, saved + 2))
+    assert len((run / "history.csv").read_text().splitlines()) == saved + 2
+    best = max(record["history"], key=lambda row: row["val_mean_iou"])
+    assert whole_epochs(run) == {"best": best["epoch"], "last": saved + 1}
+    assert not list(run.glob(".*"))
+
+
+@NEEDS_POSIX
+def test_kill_9_loses_no_more_than_the_running_epoch(data, tmp_path):
+    survive(("delay", ".last.*.tmp.keras", ".run.*.tmp.json"), data, tmp_path)
+
+
+@pytest.mark.slow
+@NEEDS_POSIX
+def test_ten_times_kill_9_lose_no_more_than_the_running_epoch(data, tmp_path):
+    inside_a_save = (".last.*.tmp.keras", ".best.*.tmp.keras", ".run.*.tmp.json", ".checkpoint.*.tmp.keras")
+    survive(("start", "delay", *inside_a_save, "start", "delay", "delay", "start"), data, tmp_path)
