@@ -158,11 +158,15 @@ class VideoFile:
         code = cv2.VideoWriter.fourcc(*VIDEO_CODEC)
         name = str(self._temporary.absolute())
         try:
-            self._writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, code, self._fps or self._measured_fps(), self._size)
+            writer = cv2.VideoWriter(
+                name, cv2.CAP_FFMPEG, code, _writable_fps(self._fps or self._measured_fps()), self._size
+            )
         except (cv2.error, UnicodeError, TypeError) as cause:
             raise self._failed("OpenCV cannot take this name") from cause
-        if not self._writer.isOpened():
+        if not writer.isOpened():
+            self._held.clear()
             raise self._failed("the video writer does not open")
+        self._writer = writer
         for _, picture in self._held:
             self._append(picture)
         self._held.clear()
@@ -188,6 +192,11 @@ class VideoFile:
         return StorageError(
             f"cannot write {printable(self._path)} — {found} — free some space or choose another folder"
         )
+
+
+def _writable_fps(fps: float) -> float:
+    """Round a rate until the codec takes it: OpenCV makes 66.667 into 66667 / 1000, and MPEG-4 counts to 65535."""
+    return round(fps, 3 if fps <= 65 else 2)
 
 
 class Window:
@@ -245,7 +254,7 @@ class Outputs:
     def __enter__(self) -> Outputs:
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         sinks: list[MaskFiles | PictureSink] = [*([self._masks] if self._masks else []), *self._pictures]
         failure: StorageError | None = None
         for sink in sinks:
@@ -253,7 +262,8 @@ class Outputs:
                 self.finished += sink.close()
             except StorageError as error:  # the others are finished all the same
                 failure = error
-        if failure is not None:
+        # A disk that filled up while writing fails again while finishing; the first error says more.
+        if failure is not None and not (kind is not None and issubclass(kind, StorageError)):
             raise failure
 
 

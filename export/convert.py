@@ -20,6 +20,7 @@ from edge_runtime.contract import METADATA_KEY, Contract
 from edge_runtime.storage import printable
 from export.errors import ConvertError
 from export.passes.class_map import AddClassMap
+from export.passes.names import NameByPlace
 from export.passes.normalisation import FoldNormalisation
 from export.passes.pixels import TakePixels
 from export.passes.upsampling import RestoreUpsampling
@@ -128,6 +129,8 @@ def optimise(raw: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
         common.RemoveUnusedNodesPass(),
         common.TopologicalSortPass(),
         common.DeduplicateInitializersPass(),
+        common.RemoveUnusedOpsetsPass(),
+        NameByPlace(),
         common.ClearMetadataAndDocStringPass(),
     ):
         graph_pass(model)

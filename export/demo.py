@@ -84,7 +84,8 @@ def run_demo(out: Path, *, max_minutes: float) -> str:
     data, run, package = out / "data", out / "run", out / "model"
     images, video = out / "images", out / "video"
     _command("data", "synth", data)
-    _command("train", data, "--out", run, "--input-size", INPUT_SIZE, "--max-minutes", max_minutes)
+    # A small batch: with so few images, the number of steps is what is short.
+    _command("train", data, "--out", run, "--input-size", INPUT_SIZE, "--batch-size", 4, "--max-minutes", max_minutes)
     _command("export", run, "--out", package)
     runtime = json.loads(_command("eval", package, data, "--split", "test", "--json"))
     _command("run", package, "--source", data / "test" / "images", "--save", images)

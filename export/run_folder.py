@@ -14,6 +14,9 @@ from edge_runtime.pairs import Pair
 from edge_runtime.storage import printable, read_bytes, sha256
 from export.errors import ConvertError
 
+_RECORD = {"config": dict, "contract": dict, "checkpoints": dict, "history": list, "seed": int}
+_DATA = {"root": str, "fingerprint": str, "mask_encoding": str, "splits": dict}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFolder:
@@ -52,7 +55,7 @@ def read_run(root: Path, data: Path | None = None) -> RunFolder:
             f"run folder {printable(root)} — no run.json inside — expected what `edge-unet train` writes"
         )
     record = parse_json(read_bytes(path, ModelError), where)
-    if not isinstance(record, dict) or not {"contract", "data", "checkpoints"} <= record.keys():
+    if not isinstance(record, dict) or not _is_ours(record):
         raise ConvertError(f"{where} — is not what `edge-unet train` writes — train again")
     checkpoint = root / "best.keras"
     known = {entry["sha256"] for entry in record["checkpoints"].get("best", [])}
@@ -76,6 +79,17 @@ def read_run(root: Path, data: Path | None = None) -> RunFolder:
         encoding=cast(MaskEncoding, record["data"]["mask_encoding"]),
         validation=_validation_pairs(record, data),
         record=record,
+    )
+
+
+def _is_ours(record: dict[str, Any]) -> bool:
+    """Whether ``run.json`` holds everything that export reads from it."""
+    data = record.get("data")
+    return (
+        isinstance(data, dict)
+        and all(isinstance(record.get(key), kind) for key, kind in _RECORD.items())
+        and all(isinstance(data.get(key), kind) for key, kind in _DATA.items())
+        and isinstance(data["splits"].get("val"), list)
     )
 
 

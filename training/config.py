@@ -20,11 +20,14 @@ class UNetPlan:
         batch_norm: Batch normalisation after each convolution, which then has no bias.
         stem_stride: 2 puts a strided convolution before the first level, and a bilinear 2× upsampling after the logits:
             a quarter of the work, at a small cost in fine borders.
+        slim_decoder: A 1×1 convolution halves the channels before each upsampling, and one 3×3 convolution follows the
+            skip in place of two: the decoder is most of a U-Net's work.
     """
 
     widths: tuple[int, ...]
     batch_norm: bool
     stem_stride: Literal[1, 2] = 1
+    slim_decoder: bool = False
 
     @property
     def stride(self) -> int:
@@ -81,7 +84,7 @@ PRESETS: dict[PresetName, Preset] = {
         patience=15,
     ),
     "edge": Preset(
-        plan=UNetPlan(widths=(16, 32, 64, 128, 256), batch_norm=True, stem_stride=2),
+        plan=UNetPlan(widths=(16, 32, 64, 128, 256), batch_norm=True, stem_stride=2, slim_decoder=True),
         input_size=(256, 256),
         epochs=60,
         batch_size=8,

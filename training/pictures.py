@@ -19,6 +19,7 @@ from edge_runtime.segmenter import Segmentation
 from edge_runtime.storage import printable, translated, write_bytes
 from training.check import DatasetReport
 from training.dataset import read_class_ids
+from training.errors import DataError
 
 PICTURES = 6
 _CAPTION_PX = 24
@@ -58,9 +59,16 @@ def contact_sheet(
         rows: Rows of pictures, at most.
         columns: Pictures a row, at most.
         tile_width_px: Width of one picture; its height is that of the first image's aspect ratio.
+
+    Raises:
+        DataError: Not one pair can be read.
     """
     bad = {problem.file for problem in report.problems if problem.severity == "error"}
     pairs = [p for p in report.dataset.pairs() if str(p.image) not in bad and str(p.mask) not in bad]
+    if not pairs:
+        raise DataError(
+            f"dataset {printable(report.dataset.root)} — no pair that can be drawn — `edge-unet data check` lists why"
+        )
     chosen = np.unique(np.linspace(0, len(pairs) - 1, min(rows * columns, len(pairs))).round().astype(int))
     tiles = []
     height_px = 0

@@ -38,9 +38,14 @@ def build_unet(plan: UNetPlan, *, height_px: int, width_px: int, channels: int, 
         x = layers.MaxPooling2D(2, name=f"pool_{level}")(x)
     x = _double_convolution(x, plan.widths[-1], "bottleneck", plan.batch_norm)
     for level in reversed(range(len(skips))):
+        if plan.slim_decoder:
+            x = _convolution(x, plan.widths[level], f"reduce_{level}", plan.batch_norm, kernel_size=1)
         x = layers.UpSampling2D(2, interpolation="nearest", name=f"upsample_{level}")(x)
         x = layers.Concatenate(name=f"skip_{level}")([skips[level], x])
-        x = _double_convolution(x, plan.widths[level], f"decoder_{level}", plan.batch_norm)
+        if plan.slim_decoder:
+            x = _convolution(x, plan.widths[level], f"decoder_{level}", plan.batch_norm)
+        else:
+            x = _double_convolution(x, plan.widths[level], f"decoder_{level}", plan.batch_norm)
     if plan.stem_stride == 2:
         x = layers.Conv2D(logit_channels, 1, name="half_logits")(x)
         x = layers.UpSampling2D(2, interpolation="bilinear", name="logits")(x)
@@ -54,11 +59,13 @@ def _double_convolution(x: keras.KerasTensor, width: int, name: str, batch_norm:
     return _convolution(_convolution(x, width, f"{name}_a", batch_norm), width, f"{name}_b", batch_norm)
 
 
-def _convolution(x: keras.KerasTensor, width: int, name: str, batch_norm: bool, strides: int = 1) -> keras.KerasTensor:
-    """3×3 convolution, batch normalisation if wanted, ReLU."""
+def _convolution(
+    x: keras.KerasTensor, width: int, name: str, batch_norm: bool, *, kernel_size: int = 3, strides: int = 1
+) -> keras.KerasTensor:
+    """Convolution, batch normalisation if wanted, ReLU."""
     x = layers.Conv2D(
         width,
-        3,
+        kernel_size,
         strides=strides,
         padding="same",
         use_bias=not batch_norm,

@@ -45,6 +45,7 @@ _OPENCV_SETTINGS = {
     "OPENCV_LOG_LEVEL": "SILENT",
     "OPENCV_FFMPEG_LOGLEVEL": "-8",
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "5",
+    "QT_LOGGING_RULES": "*=false",  # the windows of the wheels complain about fonts that they do not need
 }
 
 

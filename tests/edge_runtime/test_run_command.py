@@ -95,7 +95,13 @@ def camera(*, silent=False):
 def process(*arguments: object, **options):
     command = [sys.executable, "-m", "edge_runtime", "run", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    with subprocess.Popen(command, cwd=PROJECT, **pipes) as child:
+    # A shell starts background jobs with SIGINT ignored, which children inherit; a handler of ours they do not.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        child = subprocess.Popen(command, cwd=PROJECT, **pipes)
+    finally:
+        signal.signal(signal.SIGINT, inherited)
+    with child:
         try:
             yield child
         finally:
@@ -232,7 +238,8 @@ class TestAsProcess:
             with process(color_package, "--source", url, "--save", out, "--json", log) as child:
                 deadline = time.monotonic() + DEADLINE_S
                 while not (log.exists() and log.read_bytes().count(b"\n") >= 20):
-                    assert child.poll() is None and time.monotonic() < deadline
+                    assert child.poll() is None, child.communicate()
+                    assert time.monotonic() < deadline
                     threading.Event().wait(0.01)
                 child.send_signal(number)
                 _, stderr = child.communicate(timeout=DEADLINE_S)
@@ -245,11 +252,13 @@ class TestAsProcess:
 
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_signal_while_a_stream_is_being_opened(self, color_package, number, code):
-        with camera(silent=True) as (port, asked):
-            with process(color_package, "--source", f"http://127.0.0.1:{port}/", "--json", "-") as child:
-                assert asked.wait(DEADLINE_S)
-                child.send_signal(number)
-                stdout, stderr = child.communicate(timeout=DEADLINE_S)
+        with (
+            camera(silent=True) as (port, asked),
+            process(color_package, "--source", f"http://127.0.0.1:{port}/", "--json", "-") as child,
+        ):
+            assert asked.wait(DEADLINE_S)
+            child.send_signal(number)
+            stdout, stderr = child.communicate(timeout=DEADLINE_S)
         assert (child.returncode, stderr) == (code, b"")
         assert lines_of(stdout.decode())[1]["captured"] == 0
 

@@ -2,6 +2,7 @@ import json
 import resource
 import signal
 from contextlib import contextmanager
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -76,7 +77,9 @@ class TestMaskFiles:
         assert np.array_equal(cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED), mask)
 
     def test_folder_that_has_gone(self, tmp_path):
-        with pytest.raises(StorageError, match=r"cannot write .*000000\.png — no such file or directory — check the path"):
+        with pytest.raises(
+            StorageError, match=r"cannot write .*000000\.png — no such file or directory — check the path"
+        ):
             MaskFiles(tmp_path / "gone").write(frame(), np.zeros((4, 4), np.uint8))
 
     def test_full_disk_leaves_nothing_half(self, tmp_path):
@@ -119,6 +122,15 @@ class TestVideoFile:
         assert len(frames) == count
         assert fps == pytest.approx(25.0 if count == 1 else 10.0, rel=0.01)
 
+    @pytest.mark.parametrize("fps", [23.976, 29.97, 1000 / 15, 93.1234567, 119.88, 240.0, 0.5])
+    def test_rates_that_the_codec_cannot_count_are_rounded(self, tmp_path, fps):
+        sink = VideoFile(tmp_path / "v.mp4", fps)
+        for index in range(3):
+            sink.write(frame(index), frame(index).image_bgr)
+        sink.close()
+        frames, found = frames_of(tmp_path / "v.mp4")
+        assert len(frames) == 3 and found == pytest.approx(fps, rel=2e-4)
+
     def test_frames_of_changing_size_are_scaled_not_lost(self, tmp_path):
         sink = VideoFile(tmp_path / "v.mp4", 25.0)
         for index, size in enumerate([(48, 64), (96, 128), (30, 30)]):
@@ -154,6 +166,7 @@ class TestVideoFile:
         sink = VideoFile(tmp_path / "gone" / "v.mp4", 25.0)
         with pytest.raises(StorageError, match=r"v\.mp4 — the video writer does not open"):
             sink.write(frame(), frame().image_bgr)
+        assert sink.close() == []
 
 
 class TestJsonLines:
@@ -195,7 +208,9 @@ class TestJsonLines:
 class TestOutputs:
     def test_images_become_pictures(self, tmp_path):
         prepare_folder(tmp_path / "new" / "out", "images")
-        with open_outputs("images", None, parse_effect("overlay"), save=tmp_path / "new" / "out", show=False) as outputs:
+        with open_outputs(
+            "images", None, parse_effect("overlay"), save=tmp_path / "new" / "out", show=False
+        ) as outputs:
             assert outputs.write(result(1, name="a b")) == tmp_path / "new" / "out" / "masks" / "a b.png"
         assert (tmp_path / "new" / "out" / "overlays" / "a b.jpg").exists()
 
@@ -228,6 +243,17 @@ class TestOutputs:
             raise KeyboardInterrupt
         assert len(frames_of(tmp_path / "overlay.mp4")[0]) == 5
 
+    def test_the_first_of_two_storage_errors_is_the_one_to_read(self, tmp_path):
+        (tmp_path / "masks").mkdir()
+        with (
+            full_disk(1500),
+            pytest.raises(StorageError, match=r"cannot write .*masks/000001\.png — file too large"),
+            open_outputs("video", 25.0, parse_effect("overlay"), save=tmp_path, show=False) as outputs,
+        ):
+            outputs.write(result(0))
+            noise = np.random.default_rng(0).integers(0, 3, (200, 200), np.uint8)
+            outputs.write(replace(result(1), segmentation=replace(result(1).segmentation, mask=noise)))
+
     def test_nothing_to_save(self):
         with open_outputs("images", None, parse_effect("overlay"), save=None, show=False) as outputs:
             assert outputs.write(result()) is None and outputs.wants_more
@@ -237,11 +263,11 @@ class TestOutputs:
 class TestPrepareFolder:
     def test_file_in_the_way(self, tmp_path):
         (tmp_path / "file").write_text("")
-        with pytest.raises(StorageError, match="cannot make .*/file/out/masks — not a directory"):
+        with pytest.raises(StorageError, match=r"cannot make .*/file/out/masks — not a directory"):
             prepare_folder(tmp_path / "file" / "out", "images")
 
     def test_full_disk_is_found_before_the_first_frame(self, tmp_path):
-        with full_disk(100), pytest.raises(StorageError, match="cannot write .*/masks — file too large"):
+        with full_disk(100), pytest.raises(StorageError, match=r"cannot write .*/masks — file too large"):
             prepare_folder(tmp_path, "images")
         assert not list((tmp_path / "masks").iterdir())
 

@@ -12,6 +12,7 @@ from runs import traced
 
 from export.errors import ConvertError
 from export.passes.class_map import AddClassMap
+from export.passes.names import NameByPlace
 from export.passes.normalisation import FoldNormalisation
 from export.passes.pixels import TakePixels
 from export.passes.upsampling import RestoreUpsampling
@@ -299,3 +300,28 @@ class TestAddClassMap:
         AddClassMap()(single)
         assert run(several, np.array([[[[1, 2, 2]]]], np.float32))["mask"].tolist() == [[[1]]]
         assert run(single, np.array([[[[0.0], [1e-30]]]], np.float32))["mask"].tolist() == [[[0, 1]]]
+
+
+class TestNameByPlace:
+    def test_names_tell_the_place_and_constants_come_in_the_order_of_use(self):
+        model = graph(
+            "(float[1,2] image) => (float[1,2] y) <float[2] late = {1.0, 2.0}, float[2] early = {3.0, 4.0}>",
+            "odd = Mul(image, early) y = Add(odd, late)",
+        )
+        image = np.array([[5, 6]], np.float32)
+        before = run(model, image)
+        NameByPlace()(model)
+        proto = ir.to_proto(model)
+        assert [(n.name, *n.input, *n.output) for n in proto.graph.node] == [
+            ("mul_0", "image", "constant_0", "mul_0_0"),
+            ("add_1", "mul_0_0", "constant_1", "y"),
+        ]
+        assert [w.name for w in proto.graph.initializer] == ["constant_0", "constant_1"]
+        assert_same(run(model, image), before)
+
+    @pytest.mark.parametrize("preset", ["seed", "edge"])
+    def test_the_graph_that_was_read_keeps_its_own_names(self, preset):
+        raw = traced(preset, 3, 3)[1]
+        before = raw.SerializeToString()
+        NameByPlace()(ir.from_proto(raw))
+        assert raw.SerializeToString() == before

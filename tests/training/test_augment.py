@@ -70,6 +70,14 @@ def test_what_lies_outside_the_picture_counts_nowhere_and_is_mirrored_in_the_ima
         assert np.ptp(new_image) == 0, "the border is mirrored, never black"
 
 
+def test_a_zoom_into_the_picture_never_leaves_it():
+    mask = np.zeros((64, 64), np.uint8)
+    image = np.zeros((64, 64, 3), np.uint8)
+    within = sum(not (variant(image, mask, seed)[1] == IGNORE).any() for seed in range(200))
+    # The zoom is above 1, by logarithm, in log 1.6 / (log 1.6 + log 1.25) = 68 % of the cases, flipped or not.
+    assert 115 < within < 155
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_flips_zooms_and_tones_all_occur(channels):
     ramp = np.broadcast_to(np.arange(0, 256, 4, dtype=np.uint8)[np.newaxis, :, np.newaxis], (64, 64, channels))

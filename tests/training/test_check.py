@@ -1,4 +1,4 @@
-"""One test for each way in which a dataset can be wrong: docs/faults, section 1."""
+"""One test for each way in which a dataset can be wrong, and for those that are right."""
 
 import io
 import struct
@@ -46,7 +46,10 @@ class TestGoodDatasets:
         assert report.ok
         assert (report.encoding, report.channels, report.problems) == ("index", 3, ())
         assert [c.name for c in report.info.classes] == ["background", "class_1", "class_2"]
-        assert report.pixels.tolist() == sum(np.bincount(squares(i)[1].reshape(-1), minlength=3) for i in range(3)).tolist()
+        assert (
+            report.pixels.tolist()
+            == sum(np.bincount(squares(i)[1].reshape(-1), minlength=3) for i in range(3)).tolist()
+        )
         assert report.images_with.tolist() == [3, 3, 3]
 
     def test_of_black_and_white_masks(self, empty_dataset):
@@ -327,9 +330,7 @@ class TestLabels:
         assert report.ok
         (warning,) = report.problems
         assert (warning.severity, warning.code, warning.file) == ("warning", "absent_class", "val")
-        assert warning.message == (
-            "split val — no pixel of class 'blue' — expected some — add images that show it"
-        )
+        assert warning.message == ("split val — no pixel of class 'blue' — expected some — add images that show it")
         assert count_by_severity(report.problems) == {"error": 0, "warning": 1}
 
     def test_a_split_whose_masks_are_all_unreadable_lacks_nothing_it_could_have(self, empty_dataset):
@@ -354,7 +355,9 @@ def test_the_same_image_in_two_splits(empty_dataset):
 @pytest.mark.parametrize("layout", ["images", "train/images"])
 def test_an_empty_folder(empty_dataset, layout):
     (empty_dataset.root / layout).mkdir(parents=True)
-    with pytest.raises(DataError, match="— no image with a mask of the same name — expected images/a.jpg and masks/a.png"):
+    with pytest.raises(
+        DataError, match=r"— no image with a mask of the same name — expected images/a\.jpg and masks/a\.png"
+    ):
         check_dataset(empty_dataset.root)
 
 
@@ -405,4 +408,6 @@ def test_train_refuses_a_bad_dataset_before_tensorflow_is_loaded(dataset, tmp_pa
         check=False,
     )
     assert child.stdout == "3 []\n", child.stderr
-    assert child.stderr == f"edge-unet: {dataset.root}/masks/0.png — empty file (0 bytes) — copy it again or remove it\n"
+    assert (
+        child.stderr == f"edge-unet: {dataset.root}/masks/0.png — empty file (0 bytes) — copy it again or remove it\n"
+    )

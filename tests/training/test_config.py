@@ -35,7 +35,7 @@ def test_what_the_user_says_comes_first_and_none_is_not_said():
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():
-    with pytest.raises(UsageError, match="^--preset big — no such preset — choose one of seed, classic, edge$"):
+    with pytest.raises(UsageError, match=r"^--preset big — no such preset — choose one of seed, classic, edge$"):
         preset_named("big")
     with pytest.raises(UsageError, match="--preset big"):
         TrainConfig.from_preset("big")

@@ -98,7 +98,9 @@ class TestLayout:
     def test_of_another_kind_is_refused(self, empty_dataset, make, found):
         if make:
             (empty_dataset.root / "pictures").mkdir(parents=True)
-        with pytest.raises(InputError, match=f"^dataset .*/data — {found} — expected images/ and masks/, or train/images"):
+        with pytest.raises(
+            InputError, match=f"^dataset .*/data — {found} — expected images/ and masks/, or train/images"
+        ):
             find_dataset(empty_dataset.root)
 
 
@@ -208,7 +210,5 @@ class TestArrays:
     def test_tell_each_pair_that_is_done(self, dataset):
         done = []
         pairs = find_dataset(dataset.root).pairs()
-        load_arrays(
-            pairs, THREE, "index", height_px=32, width_px=32, channels=3, on_pair=lambda: done.append(None)
-        )
+        load_arrays(pairs, THREE, "index", height_px=32, width_px=32, channels=3, on_pair=lambda: done.append(None))
         assert len(done) == 3

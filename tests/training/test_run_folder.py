@@ -158,6 +158,35 @@ class TestWriteCheckpoint:
             assert (root / "best.keras").read_bytes() == ARCHIVES[record["checkpoints"]["best"][0]["epoch"]]
 
 
+DISK_FULL = """
+import resource, sys
+from pathlib import Path
+from edge_runtime.errors import StorageError
+from training.run_folder import open_run
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+with open_run(Path(sys.argv[1]), resume=False) as run:
+    run.record["history"] = [{"epoch": 1}]
+    run.write_checkpoint(b"small", 1, 0.5, best=True)
+    run.record["history"].append({"epoch": 2})
+    try:
+        run.write_checkpoint(b"large" * 10_000, 2, 0.6, best=True)
+    except StorageError as error:
+        print(error.exit_code, error)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+def test_a_full_disk_in_a_checkpoint_keeps_the_one_of_before(tmp_path):
+    root = tmp_path / "run"
+    child = subprocess.run([sys.executable, "-c", DISK_FULL, root], capture_output=True, text=True, check=False)
+    remedy = "raise the file size limit or choose another folder"
+    assert child.stdout == f"6 cannot write {root}/best.keras — file too large — {remedy}\n", child.stderr
+    assert (root / "best.keras").read_bytes() == (root / "last.keras").read_bytes() == b"small"
+    point, record = resume(root)
+    assert point == ("last.keras", 1)
+    assert record["history"] == history(1)
+
+
 class CutOff:
     """A run folder whose process dies after so many writes of a checkpoint file."""
 

@@ -45,7 +45,7 @@ def _local_grid(reach: float) -> tuple[Floats, Floats]:
 
 
 def _coin(rng: np.random.Generator, scale: float) -> Sprite:
-    radius = scale * rng.uniform(42, 70)
+    radius = scale * rng.uniform(48, 74)
     x, y = _local_grid(radius)
     side = x.size
     distance = np.hypot(x, y)
@@ -77,7 +77,7 @@ def _coin(rng: np.random.Generator, scale: float) -> Sprite:
 
 
 def _leaf(rng: np.random.Generator, scale: float) -> Sprite:
-    half = scale * rng.uniform(68, 100)
+    half = scale * rng.uniform(74, 106)
     width = half * rng.uniform(0.45, 0.62)
     x, y = _local_grid(half)
     side = x.size
@@ -113,7 +113,7 @@ def _leaf(rng: np.random.Generator, scale: float) -> Sprite:
 
 
 def _bolt(rng: np.random.Generator, scale: float) -> Sprite:
-    shaft = scale * rng.uniform(17, 24)
+    shaft = scale * rng.uniform(22, 29)
     head = shaft * rng.uniform(1.55, 1.8)
     half = shaft * rng.uniform(3.1, 4.2)
     x, y = _local_grid(float(np.hypot(half, head)))

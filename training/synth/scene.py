@@ -14,7 +14,7 @@ from training.synth.texture import Bytes, Floats, warp
 
 SUPERSAMPLE = 2
 """Scenes are drawn so many times larger than the picture."""
-REFERENCE_HEIGHT_PX = 384
+REFERENCE_HEIGHT_PX = 350
 """Supersampled height at which objects have the size that their numbers say."""
 
 
@@ -32,7 +32,7 @@ def render_scene(
         rng: the only source of randomness.
         height_px: height of the picture; objects scale with it.
         width_px: width of the picture.
-        object_count: objects to try to place; None draws 2 to 6.
+        object_count: objects to try to place; None draws 2 to 5.
         first_class: class of the first object, so that a caller can balance the classes.
 
     Returns:
@@ -43,7 +43,7 @@ def render_scene(
     light = draw_light(rng)
     canvas = draw_background(rng, height, width, light)
     labels = np.zeros((height, width), np.uint8)
-    count = int(rng.integers(2, 7)) if object_count is None else object_count
+    count = int(rng.integers(2, 6)) if object_count is None else object_count
     placed: list[tuple[float, float, float]] = []
     for number in range(count):
         class_id = first_class if number == 0 else int(rng.integers(1, len(CLASS_NAMES)))

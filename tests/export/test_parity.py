@@ -1,0 +1,208 @@
+"""The gate between Keras and a package: what is over budget is named, and a fault of one percent is found."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from runs import write_color_data, write_run
+
+from edge_runtime.evaluate import Evaluation
+from edge_runtime.metrics import BoundaryCounts
+from edge_runtime.segmenter import Segmenter
+from edge_runtime.session import Session
+from export.config import ParityBudget
+from export.convert import load_checkpoint, optimise, trace
+from export.errors import ParityError
+from export.parity import Differences, KerasReference, Parity, measure_parity
+from export.run_folder import RunFolder, read_run
+
+SAME = Differences(
+    inputs=1,
+    finite=True,
+    max_abs_logit_diff=0.0,
+    mean_abs_logit_diff=0.0,
+    max_abs_diff=0.0,
+    mean_abs_diff=0.0,
+    class_agreement=1.0,
+)
+SETS = ("real", "random", "extreme")
+
+
+def evaluation(wrong: int = 0) -> Evaluation:
+    """20,000 pixels, half of each class, of which ``wrong`` of the first are taken for the second."""
+    matrix = np.array([[10_000 - wrong, wrong], [0, 10_000]], np.int64)
+    return Evaluation(images=1, class_names=("a", "b"), matrix=matrix, boundary=BoundaryCounts(), mean_image_iou=1.0)
+
+
+def parity(**changes: object) -> Parity:
+    same = Parity(real=SAME, random=SAME, extreme=SAME, keras=evaluation(), onnx=evaluation())
+    return replace(same, **changes)  # type: ignore[arg-type]
+
+
+class TestBudget:
+    def test_what_is_the_same_passes_even_a_budget_of_nothing(self):
+        parity().require(ParityBudget(max_abs_diff=0.0, class_agreement=1.0, mean_iou_change=0.0))
+
+    def test_the_budget_itself_is_inside(self):
+        at_the_limit = replace(SAME, max_abs_diff=1e-4, class_agreement=0.9999)
+        parity(extreme=at_the_limit).require(ParityBudget())
+
+    @pytest.mark.parametrize("name", SETS)
+    def test_a_probability_over_budget_is_named_whichever_inputs_it_is_on(self, name):
+        with pytest.raises(
+            ParityError, match=r"differ: max \|Δ probability\| 0\.0002 > 0\.0001 — no package was written"
+        ):
+            parity(**{name: replace(SAME, max_abs_diff=2e-4)}).require(ParityBudget())
+
+    @pytest.mark.parametrize("name", SETS)
+    def test_a_low_agreement_is_named_whichever_inputs_it_is_on(self, name):
+        with pytest.raises(ParityError, match=r"differ: pixel agreement 99\.9800% < 99\.9900% — no package"):
+            parity(**{name: replace(SAME, class_agreement=0.9998)}).require(ParityBudget())
+
+    @pytest.mark.parametrize(("better", "worse"), [("keras", "onnx"), ("onnx", "keras")])
+    def test_a_mean_iou_that_moved_is_named_whichever_way(self, better, worse):
+        # IoU (10000 − 20) / 10000 and 10000 / 10020: the mean falls by 0.001998.
+        with pytest.raises(ParityError, match=r"differ: \|Δ mean IoU\| 0\.00200 > 0\.0005 — no package"):
+            parity(**{better: evaluation(), worse: evaluation(wrong=20)}).require(ParityBudget())
+
+    def test_everything_over_budget_is_named_in_one_line(self):
+        bad = replace(SAME, finite=False, max_abs_diff=0.5, class_agreement=0.5)
+        with pytest.raises(ParityError) as caught:
+            parity(random=bad, onnx=evaluation(wrong=5000)).require(ParityBudget())
+        text = str(caught.value)
+        for figure in (
+            "not finite on random inputs",
+            "|Δ probability| 0.5",
+            "agreement 50.0000%",
+            "|Δ mean IoU| 0.41667",
+        ):
+            assert figure in text
+        assert "\n" not in text
+        assert caught.value.exit_code == 5
+
+    @pytest.mark.parametrize("name", SETS)
+    @pytest.mark.parametrize("figure", ["max_abs_diff", "class_agreement"])
+    def test_nan_fails_whichever_inputs_it_is_on(self, name, figure):
+        with pytest.raises(ParityError, match=r"nan"):
+            parity(**{name: replace(SAME, **{figure: math.nan})}).require(ParityBudget())
+
+    @pytest.mark.parametrize("name", SETS)
+    def test_numbers_that_are_not_finite_fail_whichever_inputs_they_are_on(self, name):
+        with pytest.raises(ParityError, match=rf"numbers that are not finite on {name} inputs"):
+            parity(**{name: replace(SAME, finite=False)}).require(ParityBudget())
+
+
+@pytest.fixture(scope="module", params=["seed", "edge"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    root = tmp_path_factory.mktemp("parity")
+    data = write_color_data(root / "data", binary=request.param == "seed")
+    return read_run(write_run(root / "run", data, request.param))
+
+
+@pytest.fixture(scope="module")
+def model(run):
+    return load_checkpoint(run.checkpoint)
+
+
+@pytest.fixture(scope="module")
+def proto(run, model) -> onnx.ModelProto:
+    return optimise(trace(model, 17), run.contract)
+
+
+def measured(run: RunFolder, model, proto: onnx.ModelProto) -> Parity:
+    segmenter = Segmenter(Session(proto.SerializeToString(), "model.onnx"), "fp32")
+    return measure_parity(KerasReference(model, run.contract), segmenter, run.validation, run.encoding)
+
+
+def convolutions(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
+    return [node for node in proto.graph.node if node.op_type == "Conv"]
+
+
+def with_weights(proto: onnx.ModelProto, name: str, change) -> onnx.ModelProto:
+    changed = onnx.ModelProto()
+    changed.CopyFrom(proto)
+    tensor = next(w for w in changed.graph.initializer if w.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor).copy()), name))
+    return changed
+
+
+def test_a_good_conversion_passes_with_room_to_spare(run, model, proto):
+    calls = []
+    segmenter = Segmenter(Session(proto.SerializeToString(), "model.onnx"), "fp32")
+    found = measure_parity(
+        KerasReference(model, run.contract), segmenter, run.validation, run.encoding, lambda *n: calls.append(n)
+    )
+    found.require(ParityBudget(max_abs_diff=1e-5))
+    assert [d.inputs for d in (found.real, found.random, found.extreme)] == [len(run.validation), 4, 4]
+    assert found.keras.images == found.onnx.images == len(run.validation)
+    assert 0 < found.keras.mean_iou < 1
+    assert found.keras.mean_iou == pytest.approx(found.onnx.mean_iou, abs=5e-4)
+    assert calls[-1] == (2 * len(run.validation), 2 * len(run.validation))
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_one_convolution_with_weights_one_percent_too_large_is_caught(run, model, proto, place):
+    nodes = convolutions(proto)
+    node = {"first": nodes[0], "middle": nodes[len(nodes) // 2], "last": nodes[-1]}[place]
+    changed = with_weights(proto, node.input[1], lambda w: w * np.float32(1.01))
+    with pytest.raises(
+        ParityError, match=r"parity gate — Keras and onnxruntime differ: max \|Δ probability\| 0\.\d+ > 0\.0001"
+    ):
+        measured(run, model, changed).require(ParityBudget())
+
+
+def test_red_and_blue_in_each_other_s_place_are_caught(run, model, proto):
+    changed = with_weights(proto, convolutions(proto)[0].input[1], lambda w: np.ascontiguousarray(w[:, ::-1]))
+    with pytest.raises(ParityError, match=r"max \|Δ probability\|"):
+        measured(run, model, changed).require(ParityBudget())
+
+
+def test_a_bias_that_is_not_a_number_is_caught(run, model, proto):
+    changed = with_weights(proto, convolutions(proto)[-1].input[2], lambda b: b * np.float32("nan"))
+    with pytest.raises(ParityError, match=r"not finite on real inputs; .*on random inputs; .*on extreme inputs; .*nan"):
+        measured(run, model, changed).require(ParityBudget())
+
+
+def test_a_mask_that_is_not_of_the_logits_is_caught_though_the_logits_are_right(run, model, proto):
+    changed = onnx.ModelProto()
+    changed.CopyFrom(proto)
+    kind = "Greater" if run.contract.binary else "ArgMax"
+    node = next(node for node in changed.graph.node if node.op_type == kind)
+    if run.contract.binary:
+        node.op_type = "Less"
+    else:
+        node.op_type = "ArgMin"
+    with pytest.raises(ParityError, match=r"differ: pixel agreement .* < 99\.9900%; \|Δ mean IoU\|"):
+        measured(run, model, changed).require(ParityBudget())
+
+
+def test_the_figures_of_the_manifest_are_the_worst_of_all_inputs(run, model, proto):
+    figures = measured(run, model, proto).to_dict(ParityBudget())
+    for key, worst in (
+        ("max_abs_diff", max),
+        ("mean_abs_diff", max),
+        ("max_abs_logit_diff", max),
+        ("class_agreement", min),
+    ):
+        assert figures[key] == worst(figures["inputs"][name][key] for name in SETS)
+    assert figures["budget"] == {"max_abs_diff": 1e-4, "class_agreement": 0.9999, "mean_iou_change": 0.0005}
+    assert figures["mean_iou_change"] == pytest.approx(figures["mean_iou_onnx"] - figures["mean_iou_keras"])
+
+
+def test_keras_sees_grey_pictures_as_the_runtime_does(tmp_path: Path):
+    """One channel: there is nothing to turn round, and grey is made once, in the runtime's preprocessing."""
+    from runs import contract_of, narrow_plan, random_unet, reloaded
+
+    model = reloaded(random_unet(narrow_plan("seed"), (32, 64), channels=1, logit_channels=1))
+    contract = contract_of(model)
+    segmenter = Segmenter(Session(optimise(trace(model, 17), contract).SerializeToString(), "model.onnx"), "fp32")
+    image_bgr = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
+    logits, probabilities = KerasReference(model, contract).outputs(image_bgr)
+    assert logits.shape == probabilities.shape == (32, 64, 1)
+    np.testing.assert_allclose(segmenter.probabilities(image_bgr), probabilities, rtol=0, atol=1e-5)

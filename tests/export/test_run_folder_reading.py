@@ -1,0 +1,158 @@
+"""What export takes from a run folder, and each way in which one can be wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from runs import PAIRS, narrow_plan, random_unet, write_color_data, write_run
+
+from edge_runtime.errors import InputError, ModelError
+from export.errors import ConvertError
+from export.run_folder import read_run
+from training.fit import archive_of
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("original")
+    write_run(root / "run", write_color_data(root / "data"), "seed")
+    return root
+
+
+@pytest.fixture
+def run(original, tmp_path) -> Path:
+    """A copy of the run folder; its dataset is where it was."""
+    return shutil.copytree(original / "run", tmp_path / "run")
+
+
+def edit_record(run: Path, change) -> None:
+    record = json.loads((run / "run.json").read_text())
+    change(record)
+    (run / "run.json").write_text(json.dumps(record))
+
+
+def test_a_whole_run_folder_is_read(run, original):
+    folder = read_run(run)
+    assert folder.checkpoint == run / "best.keras"
+    assert folder.encoding == "index"
+    assert [c.name for c in folder.contract.classes] == ["background", "red", "blue"]
+    assert (folder.contract.height_px, folder.contract.width_px, folder.contract.channels) == (64, 96, 3)
+    assert len(folder.validation) == PAIRS["val"]
+    assert all(pair.image.is_file() and pair.mask.is_file() for pair in folder.validation)
+    assert folder.validation[0].image.is_relative_to(original / "data" / "val")
+
+
+def test_the_best_checkpoint_of_an_earlier_epoch_is_taken_too(run):
+    """Killed between run.json and best.keras: the file is still the one before, which is named as well."""
+    edit_record(run, lambda r: r["checkpoints"]["best"].insert(0, {"epoch": 3, "sha256": "0" * 64, "val_mean_iou": 1}))
+    assert read_run(run).checkpoint == run / "best.keras"
+
+
+def test_a_folder_without_a_run_is_named(tmp_path):
+    with pytest.raises(
+        ConvertError, match=rf"run folder {tmp_path} — no run\.json inside — expected what `edge-unet train`"
+    ):
+        read_run(tmp_path)
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(ConvertError, match=r"run folder .*/none — no run\.json inside"):
+        read_run(tmp_path / "none")
+
+
+@pytest.mark.parametrize("text", ["{", "", "\x00\x01"])
+def test_a_damaged_record_is_named(run, text):
+    (run / "run.json").write_text(text)
+    with pytest.raises(ModelError, match=r"run\.json: not valid JSON \(.+\) — the file is damaged"):
+        read_run(run)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"contract": 1}'])
+def test_a_record_of_something_else_is_refused(run, text):
+    (run / "run.json").write_text(text)
+    with pytest.raises(ConvertError, match=r"run\.json — is not what `edge-unet train` writes — train again"):
+        read_run(run)
+
+
+@pytest.mark.parametrize(
+    "key", ["config", "contract", "data", "checkpoints", "history", "seed", "data.root", "data.splits", "data.splits.val",
+            "data.fingerprint", "data.mask_encoding"]
+)  # fmt: skip
+@pytest.mark.parametrize("how", ["missing", "number"])
+def test_a_record_that_lacks_something_is_refused_in_one_line(run, key, how):
+    *parents, last = key.split(".")
+
+    def change(record):
+        part = record
+        for parent in parents:
+            part = part[parent]
+        if how == "missing":
+            del part[last]
+        else:
+            part[last] = 7.5
+
+    edit_record(run, change)
+    with pytest.raises(ModelError, match=r"run\.json"):
+        read_run(run)
+
+
+def test_classes_that_are_missing_in_the_contract_are_named(run):
+    edit_record(run, lambda r: r["contract"].pop("classes"))
+    with pytest.raises(ModelError, match=r"run\.json: contract: key 'classes' is missing"):
+        read_run(run)
+
+
+def test_an_unknown_mask_encoding_is_named(run):
+    edit_record(run, lambda r: r["data"].update(mask_encoding="guess"))
+    with pytest.raises(ConvertError, match=r"run\.json — mask_encoding is 'guess' — train again"):
+        read_run(run)
+
+
+def test_a_run_without_a_finished_epoch_says_how_to_go_on(run):
+    edit_record(run, lambda r: r.update(checkpoints={}, history=[]))
+    with pytest.raises(
+        ConvertError, match=rf"run folder {run} — no finished epoch yet — go on with edge-unet train … --resume"
+    ):
+        read_run(run)
+
+
+def test_a_missing_checkpoint_is_named(run):
+    (run / "best.keras").unlink()
+    with pytest.raises(ConvertError, match=r"run/best\.keras — missing — restore it or train again"):
+        read_run(run)
+
+
+def test_another_model_in_the_place_of_the_checkpoint_is_refused(run):
+    other = random_unet(narrow_plan("seed"), (64, 96))
+    (run / "best.keras").write_bytes(archive_of(other, run))
+    with pytest.raises(
+        ConvertError, match=r"best\.keras — not the file that training wrote \(SHA-256 differs from run\.json\)"
+    ):
+        read_run(run)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+def test_a_truncated_checkpoint_is_called_damaged(run, share):
+    data = (run / "best.keras").read_bytes()
+    (run / "best.keras").write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(
+        ConvertError, match=r"best\.keras — damaged: no complete \.keras archive — restore it or train again"
+    ):
+        read_run(run)
+
+
+def test_data_that_has_moved_is_asked_for(original, tmp_path):
+    data = shutil.copytree(original / "data", tmp_path / "data")
+    run = write_run(tmp_path / "run", data, "seed")
+    data.rename(tmp_path / "elsewhere")
+    with pytest.raises(
+        InputError, match=rf"{data}/val/images/0\.png — missing — .* — pass --data DIR if they have moved"
+    ) as caught:
+        read_run(run)
+    assert caught.value.exit_code == 3
+    folder = read_run(run, tmp_path / "elsewhere")
+    assert folder.validation[0].mask == tmp_path / "elsewhere" / "val" / "masks" / "0.png"
+    assert folder.validation[0].mask.is_file()
