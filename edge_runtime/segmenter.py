@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from edge_runtime.contract import ClassInfo, Contract
 from edge_runtime.errors import ModelError
 from edge_runtime.package import Package
+from edge_runtime.postprocess import probabilities_of
 from edge_runtime.preprocess import checked_frame, model_input, resize_mask
-from edge_runtime.session import Session, SessionOptions, probabilities_of
+from edge_runtime.session import Session, SessionOptions
 from edge_runtime.storage import printable, read_bytes
 
 if TYPE_CHECKING:

@@ -122,15 +122,6 @@ class Session:
                 )
 
 
-def probabilities_of(logits: NDArray[np.float32], *, binary: bool) -> NDArray[np.float32]:
-    """Turn logits, (…, L) float32, into probabilities, (…, L) float32 in 0–1: sigmoid or softmax over the last axis."""
-    if binary:
-        return (1.0 / (1.0 + np.exp(-np.clip(logits, -80, 80)))).astype(np.float32)
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    result: NDArray[np.float32] = powers / powers.sum(axis=-1, keepdims=True)
-    return result
-
-
 def _load_message(where: str, reason: str) -> str:
     if "model_path must not be empty" in reason or "external" in reason.lower():
         return (

@@ -208,10 +208,16 @@ class Window:
         """``wait_for_key`` holds each picture until a key is pressed; see ``check_display`` first."""
         self._wait_for_key = wait_for_key
         self.wants_more = True
-        cv2.namedWindow(self._TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        self._sized = False
+        cv2.namedWindow(self._TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
 
     def write(self, frame: Frame, picture_bgr: NDArray[np.uint8]) -> None:
         """Show a picture, (H, W, 3) uint8 BGR."""
+        if not self._sized:
+            height, width = picture_bgr.shape[:2]
+            scale = min(1.0, 1280 / width, 720 / height)
+            cv2.resizeWindow(self._TITLE, round(width * scale), round(height * scale))
+            self._sized = True
         cv2.imshow(self._TITLE, picture_bgr)
         while self.wants_more:
             # Never for ever: Ctrl-C is noticed between two waits only.

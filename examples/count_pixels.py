@@ -1,6 +1,6 @@
 """Print which share of each image a class covers: the runtime as a library, in ten lines.
 
-    python examples/count_pixels.py models/first 'pictures/*.jpg'
+python examples/count_pixels.py models/first 'pictures/*.jpg'
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from edge_runtime.evaluate import Evaluation, SegmentFrame, evaluate
 from edge_runtime.image import read_image
 from edge_runtime.labels import MaskEncoding
 from edge_runtime.pairs import Pair
+from edge_runtime.postprocess import class_ids_of
 from edge_runtime.preprocess import checked_frame, model_input, resize_mask
 from edge_runtime.segmenter import Segmenter
 from export.config import ParityBudget
@@ -131,7 +132,7 @@ class KerasReference:
     def mask(self, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return (H, W) uint8 class ids at the frame's size."""
         _, probabilities = self.outputs(image_bgr)
-        return resize_mask(_class_ids(probabilities), *image_bgr.shape[:2])
+        return resize_mask(class_ids_of(probabilities), *image_bgr.shape[:2])
 
 
 def measure_parity(
@@ -182,7 +183,7 @@ def _differences(reference: KerasReference, segmenter: Segmenter, images: Iterab
         finite &= all(bool(np.isfinite(a).all()) for a in (logits, probabilities, other_logits, other))
         logit_diff, diff = np.abs(logits - other_logits), np.abs(probabilities - other)
         ids = segmenter.session.mask(model_input(image_bgr, c.height_px, c.width_px, c.channels))
-        equal = np.mean(_class_ids(probabilities) == ids)
+        equal = np.mean(class_ids_of(probabilities) == ids)
         rows.append((logit_diff.max(), logit_diff.mean(), diff.max(), diff.mean(), equal))
     table = np.array(rows, np.float64)
     return Differences(
@@ -210,9 +211,3 @@ def _extreme_inputs(contract: Contract) -> list[NDArray[np.uint8]]:
     checker = np.zeros(shape, np.uint8)
     checker[::2, ::2] = checker[1::2, 1::2] = 255
     return [np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8), blue, checker]
-
-
-def _class_ids(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
-    if probabilities.shape[-1] == 1:
-        return (probabilities[..., 0] > 0.5).astype(np.uint8)
-    return probabilities.argmax(-1).astype(np.uint8)

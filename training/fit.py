@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from edge_runtime.contract import Contract
 from edge_runtime.evaluate import Evaluation, evaluate
 from edge_runtime.metrics import confusion_matrix, mean_iou, pixel_accuracy
-from edge_runtime.preprocess import checked_frame, model_input, resize_mask
+from edge_runtime.postprocess import class_ids_of
 from edge_runtime.storage import temporary_name, translated, write_bytes
 from training.augment import augment
 from training.check import DatasetReport
@@ -31,6 +31,7 @@ from training.dataset import Arrays, load_arrays, with_validation
 from training.errors import DivergedError, ResumeError
 from training.losses import LOSSES, accuracy
 from training.pictures import write_pictures
+from training.predict import KerasSegmenter
 from training.run_folder import RunFolder
 from training.unet import build_unet
 
@@ -141,30 +142,6 @@ def fit(config: TrainConfig, report: DatasetReport, run: RunFolder, progress: Pr
     return result
 
 
-class KerasSegmenter:
-    """A Keras model behind the call that the runtime's ``Segmenter`` has: frame in, mask at frame size out."""
-
-    def __init__(self, model: keras.Model, contract: Contract) -> None:
-        """Wrap a model that fits a contract."""
-        self._model = model
-        self._contract = contract
-
-    def __call__(self, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Segment (H, W, 3) uint8 BGR into (H, W) uint8 class ids."""
-        c = self._contract
-        frame = checked_frame(image_bgr)
-        pixels = model_input(frame, c.height_px, c.width_px, c.channels)[np.newaxis, ..., ::-1]
-        ids = class_ids(np.asarray(self._model.predict_on_batch(pixels.astype(np.float32))))[0]
-        return resize_mask(ids, *frame.shape[:2])
-
-
-def class_ids(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Turn (N, H, W, L) probabilities into (N, H, W) uint8 class ids: above one half for L = 1, else the largest."""
-    if probabilities.shape[-1] == 1:
-        return (probabilities[..., 0] > 0.5).astype(np.uint8)
-    return probabilities.argmax(-1).astype(np.uint8)
-
-
 class _Trainer:
     """The state of one training run; ``run`` is the loop."""
 
@@ -271,7 +248,7 @@ class _Trainer:
         size = self._config.batch_size
         for first in range(0, len(self._val.names), size):
             images = self._val.images[first : first + size].astype(np.float32)
-            found = class_ids(np.asarray(self._model.predict_on_batch(images)))
+            found = class_ids_of(np.asarray(self._model.predict_on_batch(images)))
             matrix += confusion_matrix(self._val.masks[first : first + size], found, classes)
         return matrix
 

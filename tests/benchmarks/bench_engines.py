@@ -22,7 +22,7 @@ import numpy as np
 from edge_runtime.session import Session, SessionOptions, usable_cores
 
 ENGINES = ("tensorflow", "raw tf2onnx", "edge-unet fp32")
-# (preset, height, width, channels, classes)
+# Height, width, channels and classes of each preset's model.
 MODELS = {"seed": (256, 256, 1, 2), "edge": (224, 224, 3, 11)}
 ROUNDS, RUNS, WARM_UP = 5, 25, 5
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from runs import contract_of, narrow_plan, random_unet, reloaded, traced
 
 from edge_runtime.contract import METADATA_KEY, Contract
-from edge_runtime.session import Session, probabilities_of
+from edge_runtime.postprocess import probabilities_of
+from edge_runtime.session import Session
 from export.config import OPSETS
 from export.convert import gflops, load_checkpoint, optimise, trace
 from export.errors import ConvertError
