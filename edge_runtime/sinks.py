@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
-import re
 import shutil
-import subprocess
-import sys
-from io import FileIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -18,10 +12,11 @@ from numpy.typing import NDArray
 
 from edge_runtime.effects import Effect
 from edge_runtime.errors import InputError, StorageError, UsageError
+from edge_runtime.frames import Frame, Kind
 from edge_runtime.image import encode_png
 from edge_runtime.pipeline import FrameResult
-from edge_runtime.sources import Frame, Kind
 from edge_runtime.storage import printable, replace_file, temporary_name, translated, write_bytes
+from edge_runtime.window import Window
 
 VIDEO_CODEC, VIDEO_SUFFIX = "mp4v", ".mp4"
 """The one codec that the OpenCV wheels write at speed and common players play: 1 ms a 640x480 frame. The wheels have no
@@ -199,40 +194,6 @@ def _writable_fps(fps: float) -> float:
     return round(fps, 3 if fps <= 65 else 2)
 
 
-class Window:
-    """A window on the screen. Q, Esc or its cross ends the run; of separate images, another key shows the next."""
-
-    _TITLE = "edge-unet: q quits"
-
-    def __init__(self, *, wait_for_key: bool) -> None:
-        """``wait_for_key`` holds each picture until a key is pressed; see ``check_display`` first."""
-        self._wait_for_key = wait_for_key
-        self.wants_more = True
-        self._sized = False
-        cv2.namedWindow(self._TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
-
-    def write(self, frame: Frame, picture_bgr: NDArray[np.uint8]) -> None:
-        """Show a picture, (H, W, 3) uint8 BGR."""
-        if not self._sized:
-            height, width = picture_bgr.shape[:2]
-            scale = min(1.0, 1280 / width, 720 / height)
-            cv2.resizeWindow(self._TITLE, round(width * scale), round(height * scale))
-            self._sized = True
-        cv2.imshow(self._TITLE, picture_bgr)
-        while self.wants_more:
-            # Never for ever: Ctrl-C is noticed between two waits only.
-            key = cv2.waitKey(50 if self._wait_for_key else 1) & 0xFF
-            visible = cv2.getWindowProperty(self._TITLE, cv2.WND_PROP_VISIBLE) >= 1
-            self.wants_more = visible and key not in (ord("q"), 27)
-            if not self._wait_for_key or key != 0xFF:
-                return
-
-    def close(self) -> list[str]:
-        """Close the window."""
-        cv2.destroyAllWindows()
-        return []
-
-
 class Outputs:
     """Everything that a frame's result becomes besides JSON; leaving the ``with`` block finishes all of it."""
 
@@ -317,85 +278,3 @@ def prepare_folder(folder: Path, kind: Kind) -> None:
                 probe.write_bytes(b"\0" * 4096)
             finally:
                 probe.unlink(missing_ok=True)
-
-
-def check_display() -> None:
-    """Find out whether a window can be opened, without opening one here.
-
-    Raises:
-        UsageError: There is no display, or this OpenCV has no windows.
-    """
-    remedy = "use --save DIR instead, or run it on a desktop"
-    if re.search(r"GUI:\s+NONE", cv2.getBuildInformation()):
-        raise UsageError(
-            "--show — opencv-python-headless is installed, which has no windows — install opencv-python in its place"
-        )
-    if sys.platform != "linux":
-        return
-    if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise UsageError(f"--show — no display (DISPLAY and WAYLAND_DISPLAY are not set) — {remedy}")
-    # Qt ends the whole process when the display refuses it, so a child tries first.
-    command = [sys.executable, "-c", "import cv2; cv2.namedWindow('edge-unet'); cv2.waitKey(1)"]
-    try:
-        child = subprocess.run(command, capture_output=True, timeout=20, check=False)
-    except subprocess.TimeoutExpired as cause:
-        raise UsageError(f"--show — the display does not answer — {remedy}") from cause
-    if child.returncode != 0:
-        raise UsageError(f"--show — the display refuses a window (DISPLAY={os.environ.get('DISPLAY', '')}) — {remedy}")
-
-
-class JsonLines:
-    """One JSON object a line, to a file or to standard output, each written at once and whole.
-
-    Lines are ASCII: readable in any locale, and a file name that is no text survives.
-    """
-
-    def __init__(self, target: str) -> None:
-        """Open a file anew, or standard output for "-".
-
-        Raises:
-            StorageError: The file cannot be written.
-        """
-        self._where = Path("standard output" if target == "-" else target)
-        self._broken = False
-        with translated("write", self._where):
-            # Unbuffered: nothing is left to fail, or to be lost, later.
-            self._file = FileIO(sys.stdout.fileno(), "w", closefd=False) if target == "-" else FileIO(target, "w")
-
-    def write(self, value: dict[str, Any]) -> None:
-        """Write one object.
-
-        Raises:
-            StorageError: The disk is full.
-            BrokenPipeError: The reader of standard output has gone.
-        """
-        if self._broken:  # the first failure said it all
-            return
-        rest = memoryview((json.dumps(value, allow_nan=False) + "\n").encode("ascii"))
-        try:
-            with translated("write", self._where):
-                while rest:
-                    rest = rest[self._file.write(rest) :]
-        except StorageError as error:
-            self._broken = True
-            if isinstance(error.__cause__, BrokenPipeError):
-                raise error.__cause__ from None
-            raise
-
-    def __enter__(self) -> JsonLines:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._file.close()
-
-
-def frame_record(result: FrameResult, mask_path: Path | None) -> dict[str, Any]:
-    """Return a frame's line of ``run --json``: its index, source, times in milliseconds, shares of pixels, mask file."""
-    return {
-        "frame": result.frame.index,
-        "source": result.frame.source,
-        "age_ms": round(result.age_ms, 3),
-        "latency_ms": round(result.segmentation.latency_ms, 3),
-        "classes": {name: round(share, 6) for name, share in result.segmentation.fractions().items()},
-        "mask": str(mask_path) if mask_path is not None else None,
-    }

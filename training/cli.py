@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from edge_runtime.cli import Commands, quiet_native_logs
+from edge_runtime.cli import Commands, Terminated, quiet_native_logs
 from edge_runtime.errors import UsageError
 from edge_runtime.storage import printable
 from training.config import PRESETS, TrainConfig
@@ -172,8 +172,12 @@ def _train(args: argparse.Namespace) -> int:
 
             tensorflow.config.list_physical_devices()  # looks for GPUs, and complains where there is none
 
-        with ProgressBar(config.epochs) as progress:
-            result = fit(config, report, run, progress)
+        try:
+            with ProgressBar(config.epochs) as progress:
+                result = fit(config, report, run, progress)
+        except (KeyboardInterrupt, Terminated):
+            print("stopped — the finished epochs are kept — go on with the same command and --resume", file=sys.stderr)
+            raise
     name = printable(args.out)
     print(
         f"best mean IoU {result.mean_iou:.4f}, pixel accuracy {result.pixel_accuracy:.4f} on {result.images} validation images"

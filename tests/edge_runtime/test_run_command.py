@@ -1,6 +1,5 @@
 """``edge-unet run`` as a person or a script meets it: in this process where that is enough, else as a real process."""
 
-import http.server
 import json
 import os
 import signal
@@ -15,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 from colors import color_scene, color_truth
+from mjpeg import camera
 
 from edge_runtime import cli
 
@@ -52,43 +52,6 @@ def video(tmp_path):
         writer.write(color_scene())
     writer.release()
     return path
-
-
-@contextmanager
-def camera(*, silent=False):
-    """An endless MJPEG stream over HTTP, or a server that never answers; gives its port."""
-    over = threading.Event()
-    data = cv2.imencode(".jpg", color_scene())[1].tobytes()
-    part = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data + b"\r\n"
-
-    class Stream(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.set()
-            try:
-                if not silent:
-                    self.send_response(200)
-                    self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-                    self.end_headers()
-                while not over.wait(0.005):
-                    if not silent:
-                        self.wfile.write(part)
-            except OSError:  # the reader has gone
-                pass
-
-        def log_message(self, *_):
-            pass
-
-    asked = threading.Event()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Stream) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server.server_port, asked
-        finally:
-            over.set()
-            server.shutdown()
-            thread.join()
 
 
 @contextmanager
@@ -233,8 +196,8 @@ class TestAsProcess:
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_signal_finishes_every_file(self, color_package, tmp_path, number, code):
         out, log = tmp_path / "out", tmp_path / "x.jsonl"
-        with camera() as (port, _):
-            url = f"http://127.0.0.1:{port}/"
+        with camera() as server:
+            url = f"http://127.0.0.1:{server.server_port}/"
             with process(color_package, "--source", url, "--save", out, "--json", log) as child:
                 deadline = time.monotonic() + DEADLINE_S
                 while not (log.exists() and log.read_bytes().count(b"\n") >= 20):
@@ -253,23 +216,23 @@ class TestAsProcess:
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_a_signal_while_a_stream_is_being_opened(self, color_package, number, code):
         with (
-            camera(silent=True) as (port, asked),
-            process(color_package, "--source", f"http://127.0.0.1:{port}/", "--json", "-") as child,
+            camera(silent=True) as server,
+            process(color_package, "--source", f"http://127.0.0.1:{server.server_port}/", "--json", "-") as child,
         ):
-            assert asked.wait(DEADLINE_S)
+            assert server.asked.wait(DEADLINE_S)
             child.send_signal(number)
             stdout, stderr = child.communicate(timeout=DEADLINE_S)
         assert (child.returncode, stderr) == (code, b"")
         assert lines_of(stdout.decode())[1]["captured"] == 0
 
     def test_stdout_carries_json_only_and_nobody_sees_the_password(self, color_package):
-        with camera() as (port, _):
-            url = f"http://bob:hunter2@127.0.0.1:{port}/video?token=hunter2"
+        with camera() as server:
+            url = f"http://bob:hunter2@127.0.0.1:{server.server_port}/video?token=hunter2"
             with process(color_package, "--source", url, "--json", "-", "--max-frames", 3) as child:
                 stdout, stderr = child.communicate(timeout=DEADLINE_S)
         frames, summary = lines_of(stdout.decode())
         assert (child.returncode, summary["processed"]) == (0, 3)
-        assert frames[0]["source"] == f"http://127.0.0.1:{port}/video…"
+        assert frames[0]["source"] == f"http://127.0.0.1:{server.server_port}/video…"
         assert b"hunter2" not in stdout + stderr
 
     @pytest.mark.parametrize("scheme", ["http", "rtsp"])

@@ -11,19 +11,12 @@ from colors import COLOR_CLASSES
 
 from edge_runtime.effects import color_mask, parse_effect
 from edge_runtime.errors import StorageError, UsageError
+from edge_runtime.frames import Frame
 from edge_runtime.pipeline import FrameResult
+from edge_runtime.records import JsonLines, frame_record
 from edge_runtime.segmenter import Segmentation
-from edge_runtime.sinks import (
-    JsonLines,
-    MaskFiles,
-    PictureFiles,
-    VideoFile,
-    check_display,
-    frame_record,
-    open_outputs,
-    prepare_folder,
-)
-from edge_runtime.sources import Frame
+from edge_runtime.sinks import MaskFiles, PictureFiles, VideoFile, open_outputs, prepare_folder
+from edge_runtime.window import check_display
 
 
 def frame(index=0, *, name=None, size=(48, 64), at=None):
@@ -250,9 +243,13 @@ class TestOutputs:
             pytest.raises(StorageError, match=r"cannot write .*masks/000001\.png — file too large"),
             open_outputs("video", 25.0, parse_effect("overlay"), save=tmp_path, show=False) as outputs,
         ):
-            outputs.write(result(0))
-            noise = np.random.default_rng(0).integers(0, 3, (200, 200), np.uint8)
-            outputs.write(replace(result(1), segmentation=replace(result(1).segmentation, mask=noise)))
+            rng = np.random.default_rng(0)
+            noisy = replace(frame(0), image_bgr=rng.integers(0, 255, (48, 64, 3), np.uint8))
+            outputs.write(
+                replace(result(0), frame=noisy)
+            )  # too much for the video, which says so only when it is closed
+            mask = rng.integers(0, 3, (200, 200), np.uint8)
+            outputs.write(replace(result(1), segmentation=replace(result(1).segmentation, mask=mask)))
 
     def test_nothing_to_save(self):
         with open_outputs("images", None, parse_effect("overlay"), save=None, show=False) as outputs:

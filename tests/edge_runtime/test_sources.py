@@ -1,23 +1,20 @@
 """Frames from files, and from a live stream: a small HTTP server in this process stands in for a camera."""
 
-import http.server
 import os
 import threading
 import time
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import cv2
-import numpy as np
 import pytest
+from mjpeg import DEADLINE_S, camera, picture
 
 from edge_runtime.errors import InputError, SourceError, UsageError
 from edge_runtime.pipeline import stream
 from edge_runtime.segmenter import Segmenter
 from edge_runtime.sources import Timeouts, open_source, redacted
 
-DEADLINE_S = 20.0
 QUICK = Timeouts(open_s=1.0, read_s=1.0, stall_s=3.0)
 
 
@@ -31,11 +28,6 @@ def until(condition):
 
 def grabbing():
     return any(thread.name == "edge-unet-grab" for thread in threading.enumerate())
-
-
-def picture(number, size=(48, 64)):
-    """Grey whose brightness is the number."""
-    return np.full((*size, 3), number, np.uint8)
 
 
 def write_images(folder, names):
@@ -52,62 +44,6 @@ def write_video(path, frames=30, fps=20.0, codec="MJPG", size=(48, 64)):
         writer.write(picture(number * 4, size))
     writer.release()
     return path
-
-
-class Camera(http.server.ThreadingHTTPServer):
-    """Sends an endless MJPEG stream, grey values counting up; `stop_after` frames it ends or, with `stall`, falls silent."""
-
-    daemon_threads = True
-
-    def __init__(self, *, interval_s=0.005, stop_after=None, stall=False, silent=False):
-        super().__init__(("127.0.0.1", 0), _Stream)
-        self.interval_s, self.stop_after, self.stall, self.silent = interval_s, stop_after, stall, silent
-        self.sent = 0
-        self.asked = threading.Event()
-        self.over = threading.Event()
-        self.url = f"http://127.0.0.1:{self.server_port}/video"
-
-
-class _Stream(http.server.BaseHTTPRequestHandler):
-    server: Camera
-
-    def do_GET(self):
-        camera = self.server
-        camera.asked.set()
-        try:
-            if camera.silent:
-                camera.over.wait(DEADLINE_S)
-                return
-            self.send_response(200)
-            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
-            self.end_headers()
-            while not camera.over.wait(camera.interval_s):
-                if camera.sent == camera.stop_after:
-                    if camera.stall:
-                        camera.over.wait(DEADLINE_S)
-                    return
-                data = cv2.imencode(".jpg", picture(camera.sent % 256))[1].tobytes()
-                head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n".encode()
-                self.wfile.write(head + data + b"\r\n")
-                camera.sent += 1
-        except OSError:  # the reader has gone
-            pass
-
-    def log_message(self, *_):
-        pass
-
-
-@contextmanager
-def camera(**options):
-    with Camera(**options) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.over.set()
-            server.shutdown()
-            thread.join()
 
 
 class TestImages:

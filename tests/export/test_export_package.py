@@ -203,6 +203,11 @@ class TestRefusal:
         assert "0.png — missing — export compares on the validation images — pass --data DIR" in capsys.readouterr().err
         assert names(tmp_path) == {"empty"}
 
+    def test_a_parent_that_is_a_file(self, run, tmp_path, capsys):
+        (tmp_path / "file").write_text("mine")
+        assert main(["export", str(run), "--out", str(tmp_path / "file" / "p")]) == 6
+        assert re.search(r"edge-unet: cannot write .*/file/p — .+ — check the path", capsys.readouterr().err)
+
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
     def test_a_folder_that_is_read_only(self, run, tmp_path, capsys):
         tmp_path.chmod(0o500)

@@ -1,0 +1,116 @@
+"""A frame, and what every source of frames has in common."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["images", "video", "live"]
+_MAX_FPS = 240.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One frame of a source.
+
+    Attributes:
+        index: Position in the source from 0; in a live source gaps are dropped frames.
+        name: A name for files made from it, unique in the source: the image file's stem, or "000017".
+        source: The file, device or address it came from, fit to print: without control characters or credentials.
+        image_bgr: (H, W, 3) uint8 BGR, 0–255.
+        captured_at: When it was decoded, seconds of ``time.monotonic``.
+    """
+
+    index: int
+    name: str
+    source: str
+    image_bgr: NDArray[np.uint8]
+    captured_at: float
+
+
+class Source(Protocol):
+    """A context manager that opens a source and closes it; between, it is iterated once.
+
+    Attributes:
+        name: What it is, fit to print.
+        kind: Images and videos lose no frame; a live source drops what the consumer has no time for.
+        fps: Nominal frames a second, where known; after opening.
+        total: Number of frames, where known; for a video an estimate; after opening.
+        captured: Frames that the source had, also those that failed or were dropped.
+        dropped: Frames that a newer one replaced before anyone took them.
+        failed: Files that could not be read.
+        reconnects: Times that a live source was opened again.
+        problems: One line for each failure.
+    """
+
+    name: str
+    kind: Kind
+    fps: float | None
+    total: int | None
+    captured: int
+    dropped: int
+    failed: int
+    reconnects: int
+    problems: list[str]
+
+    @property
+    def live(self) -> bool: ...  # noqa: D102 - see the class
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def __iter__(self) -> Iterator[Frame]: ...
+
+
+class BaseSource:
+    """Counters, and a ``with`` block around ``open`` and ``close``."""
+
+    def __init__(self, name: str, kind: Kind) -> None:
+        self.name = name
+        self.kind = kind
+        self.fps: float | None = None
+        self.total: int | None = None
+        self.captured = self.dropped = self.failed = self.reconnects = 0
+        self.problems: list[str] = []
+
+    @property
+    def live(self) -> bool:
+        """Whether frames come by themselves and may be dropped."""
+        return self.kind == "live"
+
+    def open(self) -> None:
+        """Open what needs opening."""
+
+    def close(self) -> None:
+        """Give back what was opened."""
+
+    def __enter__(self) -> Self:
+        self.open()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def decoded_frame(index: int, image_bgr: object, source: str) -> Frame:
+    """Return what OpenCV just decoded as a frame named by its index."""
+    return Frame(
+        index=index,
+        name=f"{index:06d}",
+        source=source,
+        image_bgr=np.asarray(image_bgr, np.uint8),
+        captured_at=time.monotonic(),
+    )
+
+
+def plausible_fps(capture: cv2.VideoCapture) -> float | None:
+    """Return the nominal rate; containers without one say 0, NaN or their clock's rate, such as 1000 or 90000."""
+    fps = capture.get(cv2.CAP_PROP_FPS)
+    return fps if 0 < fps <= _MAX_FPS else None
