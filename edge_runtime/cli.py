@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import io
 import os
 import signal
@@ -14,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from types import FrameType
 from typing import NoReturn, TypeAlias
 
-from edge_runtime.errors import EdgeUnetError
+from edge_runtime.errors import EdgeUnetError, UsageError
 
 Handler = Callable[[argparse.Namespace], int]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -91,6 +92,24 @@ def build_parser() -> argparse.ArgumentParser:
     for module in ("run", "evaluate", "bench", "info", "doctor"):
         importlib.import_module(f"edge_runtime.commands.{module}").register(commands)
     return parser
+
+
+def require_modules(command: str, modules: Sequence[str]) -> None:
+    """Say which extra to install if a package that a command of the workstation side needs is missing.
+
+    Args:
+        command: As it was typed, without "edge-unet".
+        modules: Import names.
+
+    Raises:
+        UsageError: One cannot be found.
+    """
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"edge-unet {command} — {', '.join(missing)} not installed — it needs the extra 'train' — "
+            'pip install "edge-unet[train]"'
+        )
 
 
 @contextmanager

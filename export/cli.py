@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 from pathlib import Path
 
-from edge_runtime.cli import Commands, quiet_native_logs
-from edge_runtime.errors import UsageError
+from edge_runtime.cli import Commands, quiet_native_logs, require_modules
 from edge_runtime.storage import printable
 
-_TRAIN_EXTRA = ("jinja2", "keras", "matplotlib", "onnx", "onnx_ir", "rich", "tensorflow", "tf2onnx", "yaml")
+_NEEDED = ("jinja2", "keras", "matplotlib", "onnx", "onnx_ir", "rich", "tensorflow", "tf2onnx", "yaml")
 
 _EXPORT_EPILOG = """\
 example:
@@ -47,22 +45,8 @@ def register(commands: Commands) -> None:
     demo.set_defaults(handler=_demo)
 
 
-def require_train_extra(command: str) -> None:
-    """Say which extra to install if a package of the workstation side is missing.
-
-    Raises:
-        UsageError: One is.
-    """
-    missing = [name for name in _TRAIN_EXTRA if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"edge-unet {command} — {', '.join(missing)} not installed — it needs the extra 'train' — "
-            'pip install "edge-unet[train]"'
-        )
-
-
 def _export(args: argparse.Namespace) -> int:
-    require_train_extra("export")
+    require_modules("export", _NEEDED)
     from export.config import ExportConfig, ParityBudget
 
     config = ExportConfig(
@@ -105,7 +89,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    require_train_extra("demo")
+    require_modules("demo", _NEEDED)
     from export.demo import run_demo
 
     print(run_demo(args.out, max_minutes=args.max_minutes))

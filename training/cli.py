@@ -6,17 +6,16 @@ Nothing heavy is imported before a command runs, and TensorFlow not before the d
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
-from edge_runtime.cli import Commands, Terminated, quiet_native_logs
+from edge_runtime.cli import Commands, Terminated, quiet_native_logs, require_modules
 from edge_runtime.errors import UsageError
 from edge_runtime.storage import printable
 from training.config import PRESETS, TrainConfig
 
-_TRAIN_EXTRA = ("keras", "rich", "tensorboard", "tensorflow", "yaml")
+_NEEDED = ("keras", "rich", "tensorboard", "tensorflow", "yaml")
 
 _TRAIN_EPILOG = """\
 examples:
@@ -76,22 +75,8 @@ def input_size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def require_train_extra(command: str) -> None:
-    """Say which extra to install if a package of the workstation side is missing.
-
-    Raises:
-        UsageError: One is.
-    """
-    missing = [name for name in _TRAIN_EXTRA if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UsageError(
-            f"edge-unet {command} — {', '.join(missing)} not installed — it needs the extra 'train' — "
-            'pip install "edge-unet[train]"'
-        )
-
-
 def _check(args: argparse.Namespace) -> int:
-    require_train_extra("data check")
+    require_modules("data check", _NEEDED)
     from edge_runtime.errors import InputError
     from training.check import check_dataset
 
@@ -113,7 +98,7 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _preview(args: argparse.Namespace) -> int:
-    require_train_extra("data preview")
+    require_modules("data preview", _NEEDED)
     from edge_runtime.image import encode_png
     from edge_runtime.storage import write_bytes
     from training.check import check_dataset
@@ -128,7 +113,7 @@ def _preview(args: argparse.Namespace) -> int:
 
 
 def _synth(args: argparse.Namespace) -> int:
-    require_train_extra("data synth")
+    require_modules("data synth", _NEEDED)
     if args.seed < 0:
         raise UsageError(f"--seed {args.seed} — expected 0 or more")
     from rich.console import Console
@@ -144,7 +129,7 @@ def _synth(args: argparse.Namespace) -> int:
 
 
 def _train(args: argparse.Namespace) -> int:
-    require_train_extra("train")
+    require_modules("train", _NEEDED)
     from training.check import check_dataset
     from training.run_folder import open_run
 
