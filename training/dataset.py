@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import colorsys
 import difflib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -189,12 +190,12 @@ def make_classes(names: Sequence[str], colors: Sequence[Sequence[int]] | None = 
 
 
 def default_color(class_id: int) -> tuple[int, int, int]:
-    """Return an RGB colour for a class: black for 0, then the PASCAL VOC palette, whose bits are spread over channels."""
-    channels = [0, 0, 0]
-    for bit in range(8):
-        for channel in range(3):
-            channels[channel] |= (class_id >> (3 * bit + channel) & 1) << (7 - bit)
-    return channels[0], channels[1], channels[2]
+    """Return an RGB colour for a class: black for 0, then bright hues a golden angle apart, so that neighbours differ."""
+    if class_id == 0:
+        return 0, 0, 0
+    value = (1.0, 0.8, 0.6)[class_id // 5 % 3]
+    red, green, blue = colorsys.hsv_to_rgb(class_id * 0.618034 % 1, 0.8, value)
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def _info(value: dict[str, Any], where: str) -> DatasetInfo:

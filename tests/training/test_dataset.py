@@ -40,7 +40,7 @@ class TestDatasetYaml:
         dataset.yaml("classes: [sky, 7]\n")
         info = read_info(dataset.root)
         assert [c.name for c in info.classes] == ["sky", "7"]
-        assert [c.color for c in info.classes] == [(0, 0, 0), (128, 0, 0)]
+        assert [c.color for c in info.classes] == [default_color(0), default_color(1)]
         assert (info.ignore_id, info.encoding) == (None, "auto")
 
     @pytest.mark.parametrize(
@@ -160,10 +160,11 @@ class TestInferredClasses:
         assert len(set(names)) == len(names)
 
 
-def test_default_colours_are_the_palette_of_pascal_voc_and_all_different():
-    assert [default_color(i) for i in (0, 1, 2, 3, 15, 20)] == [
-        *((0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (192, 128, 128), (0, 64, 128))
-    ]
+def test_default_colours_leave_the_background_black_and_are_far_apart():
+    colors = np.array([default_color(i) for i in range(12)], int)
+    assert colors[0].tolist() == [0, 0, 0]
+    apart = np.abs(colors[:, None] - colors[None]).sum(-1) + 1000 * np.eye(12, dtype=int)
+    assert apart.min() > 80
     assert len({default_color(i) for i in range(254)}) == 254
 
 
