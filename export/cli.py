@@ -41,7 +41,7 @@ def register(commands: Commands) -> None:
 
     demo = commands.add_parser("demo", help="the whole chain on built-in data, in a few minutes")
     demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="a new folder (default: demo)")
-    demo.add_argument("--max-minutes", type=float, default=3.0, metavar="M", help="for training (default: 3)")
+    demo.add_argument("--max-minutes", type=float, default=4.0, metavar="M", help="for training (default: 4)")
     demo.set_defaults(handler=_demo)
 
 
