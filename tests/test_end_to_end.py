@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 
 from edge_runtime.image import read_image
@@ -173,3 +175,26 @@ def test_one_flipped_bit_in_the_model_is_refused(work, package, command):
     assert done.returncode == 4
     assert re.fullmatch(r"edge-unet: .*damaged \w+/model\.onnx — SHA-256 is \w+… — the manifest says .*\n", done.stderr)
     assert done.stdout == ""
+
+
+def test_grey_binary_data_give_the_seed_network(tmp_path):
+    data = tmp_path / "discs"
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (data / folder).mkdir(parents=True)
+    for number in range(8):
+        mask = cv2.circle(np.zeros((40, 48), np.uint8), tuple(rng.integers(10, 30, 2).tolist()), 9, 255, -1)
+        image = np.where(mask, 200, 60) + rng.integers(0, 20, mask.shape)
+        cv2.imwrite(str(data / "images" / f"{number}.png"), image.astype(np.uint8))
+        cv2.imwrite(str(data / "masks" / f"{number}.png"), mask)
+    checked = one_object("data", "check", data, "--json")
+    assert (checked["mask_encoding"], checked["channels"]) == ("binary", 1)
+    output("train", data, "--out", tmp_path / "run", "--preset", "seed", "--input-size", "32x32", "--epochs", "2")
+    output("export", tmp_path / "run", "--out", tmp_path / "package", "--max-diff", "1e-5")
+    info = one_object("info", tmp_path / "package", "--json")
+    assert info["parameters"] == 406_657
+    assert info["input"] == {"height": 32, "width": 32, "channels": 1}
+    assert info["parity"]["max_abs_diff"] <= 1e-5
+    metrics = one_object("eval", tmp_path / "package", data, "--json")
+    assert metrics["images"] == 8
+    assert metrics["per_class_iou"].keys() == {"background", "foreground"}

@@ -196,7 +196,8 @@ class _Trainer:
             share = self._share(epoch * self._steps + step)
             rate = self._learning_rate(share)
             self._model.optimizer.learning_rate.assign(rate)
-            logs = self._model.train_on_batch(images, masks, return_dict=True)
+            # With a channel axis: Keras would take that of a binary prediction away to match ids without one.
+            logs = self._model.train_on_batch(images, masks[..., np.newaxis], return_dict=True)
             if not math.isfinite(logs["loss"]):
                 names = ", ".join(self._train.names[i] for i in indices)
                 raise DivergedError(

@@ -1,6 +1,6 @@
 """Losses on probabilities; pixels labelled ``IGNORE`` (255) count in none of them.
 
-Each takes ``y_true``, (N, H, W) class ids, and ``y_pred``, (N, H, W, L) probabilities with L = 1 for a binary model, and
+Each takes ``y_true``, (N, H, W, 1) class ids, and ``y_pred``, (N, H, W, L) probabilities with L = 1 for a binary model, and
 returns one loss an image, (N,). They are stable although they take probabilities: under TensorFlow Keras looks up the
 logits behind a sigmoid or softmax and computes from those.
 """
@@ -73,7 +73,7 @@ LOSSES: dict[str, Loss] = {
 
 
 def _labels(y_true: keras.KerasTensor) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """Return the ids with 0 in place of ``IGNORE``, int32, and 1.0 where a pixel counts, float32."""
-    labels = ops.cast(y_true, "int32")
+    """Return the ids with 0 in place of ``IGNORE``, (N, H, W) int32, and 1.0 where a pixel counts, (N, H, W) float32."""
+    labels = ops.cast(y_true[..., 0], "int32")
     counted = ops.cast(labels != IGNORE, "float32")
     return ops.where(labels == IGNORE, 0, labels), counted

@@ -123,6 +123,7 @@ def open_run(root: Path, *, resume: bool) -> Iterator[RunFolder]:
         raise ResumeError(
             f"--resume {printable(root)} — no {RUN_FILE} inside — expected a run folder — choose another --out"
         )
+    made = not root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
         probe = root / _PROBE
@@ -135,7 +136,12 @@ def open_run(root: Path, *, resume: bool) -> Iterator[RunFolder]:
     with _lock(root / _LOCK):
         for leftover in root.glob(_TEMPORARY):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        yield RunFolder(root, _read_record(root / RUN_FILE))
+        try:
+            yield RunFolder(root, _read_record(root / RUN_FILE))
+        finally:
+            if made and all(_is_scaffolding(path) for path in root.iterdir()):
+                # Refused before there was a run, by the dataset's faults for instance: nothing is left behind.
+                shutil.rmtree(root)
 
 
 def _is_scaffolding(path: Path) -> bool:

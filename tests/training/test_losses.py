@@ -21,7 +21,7 @@ def sample(seed, classes, images=3):
 
 
 def value(function, y_true, y_pred):
-    return np.asarray(function(ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)))
+    return np.asarray(function(ops.convert_to_tensor(y_true[..., None]), ops.convert_to_tensor(y_pred)))
 
 
 @pytest.mark.parametrize("seed", range(3))
