@@ -41,4 +41,5 @@ $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable ".[train]" --group dev
+	@$(BIN)/python -c 'import cv2' || { echo "OpenCV lacks a system library: apt-get install libgl1 libglib2.0-0" >&2; exit 1; }
 	touch $@
