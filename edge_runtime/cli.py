@@ -107,7 +107,7 @@ def require_modules(command: str, modules: Sequence[str]) -> None:
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
-            f"edge-unet {command} — {', '.join(missing)} not installed — it needs the extra 'train' — "
+            f"{command} — {', '.join(missing)} not installed — it needs the extra 'train' — "
             'pip install "edge-unet[train]"'
         )
 

@@ -43,6 +43,7 @@ class Evaluation:
         matrix: (C, C) int64 pixel counts, rows truth, columns prediction.
         boundary: Matched boundary pixels.
         mean_image_iou: The mean over the images of each image's own mean IoU, 0–1.
+        image_accuracies: Pixel accuracy of each image, in their order; 1 where no pixel counts.
     """
 
     images: int
@@ -50,6 +51,7 @@ class Evaluation:
     matrix: NDArray[np.int64]
     boundary: BoundaryCounts
     mean_image_iou: float
+    image_accuracies: tuple[float, ...]
 
     @property
     def mean_iou(self) -> float:
@@ -125,7 +127,8 @@ def evaluate(
         ModelError: ``segment`` gave something else than class ids at the frame's size.
     """
     matrix = np.zeros((len(classes), len(classes)), np.int64)
-    boundary, image_ious = BoundaryCounts(), []
+    boundary = BoundaryCounts()
+    image_ious, image_accuracies = [], []
     for done, pair in enumerate(pairs, start=1):
         image_bgr, truth = read_pair(pair, encoding, len(classes), ignore_id)
         prediction = segment(image_bgr)
@@ -133,6 +136,7 @@ def evaluate(
         counts = confusion_matrix(truth, prediction, len(classes))
         matrix += counts
         boundary += boundary_counts(truth, prediction, len(classes))
+        image_accuracies.append(pixel_accuracy(counts) if counts.any() else 1.0)
         if counts.any():
             image_ious.append(mean_iou(counts))
         if on_image is not None:
@@ -146,6 +150,7 @@ def evaluate(
         matrix=matrix,
         boundary=boundary,
         mean_image_iou=float(np.mean(image_ious)),
+        image_accuracies=tuple(image_accuracies),
     )
 
 

@@ -28,7 +28,16 @@ IGNORE = 255
 
 
 def read_raw_mask(path: Path) -> tuple[NDArray[np.uint8], bool]:
-    """Read a mask file's stored values.
+    """Read a mask file's stored values; see ``decode_mask``."""
+    return decode_mask(read_bytes(path, InputError), printable(path))
+
+
+def decode_mask(data: bytes, where: str) -> tuple[NDArray[np.uint8], bool]:
+    """Decode a mask file's stored values.
+
+    Args:
+        data: The bytes of the file.
+        where: Its name, for messages.
 
     Returns:
         (H, W) uint8 values, and whether the file is a palette PNG.
@@ -36,7 +45,6 @@ def read_raw_mask(path: Path) -> tuple[NDArray[np.uint8], bool]:
     Raises:
         InputError: Damaged, JPEG, 16 bits deep, colour, or with transparent pixels.
     """
-    data, where = read_bytes(path, InputError), printable(path)
     header = read_header(data, where)
     if header.kind == "JPEG":
         raise InputError(
@@ -114,23 +122,27 @@ def class_table(
     return table
 
 
-def detect_encoding(values: NDArray[np.uint8], palette: bool, classes: int) -> MaskEncoding:
-    """Tell how one mask is encoded: by file type, then by 255 standing for the second of two classes."""
-    if palette:
-        return "palette"
-    return "binary" if classes == 2 and (values == 255).any() and not (values == 1).any() else "index"
+def binary_or_index(counts: NDArray[np.int64], classes: int, ignore_id: int | None) -> Literal["binary", "index"]:
+    """Tell by the values of all masks of a dataset whether 255 stands for the second of two classes.
+
+    Args:
+        counts: (256,) pixels by stored value, over all masks: an all-black one alone could be anything.
+        classes: Number of classes.
+        ignore_id: The stored value that counts nowhere. Where that is 255, it cannot stand for a class.
+    """
+    return "binary" if classes == 2 and ignore_id != 255 and counts[255] and not counts[1] else "index"
 
 
 def dataset_encoding(pairs: Sequence[Pair], classes: int, *, ignore_id: int | None = None) -> MaskEncoding:
-    """Tell how the masks of a dataset are encoded, once for all of them: an all-black mask alone could be anything.
+    """Tell how the masks of a dataset are encoded, once for all of them.
 
     Args:
-        pairs: Images with masks; the masks are read until the answer is clear.
+        pairs: Images with masks.
         classes: Number of classes.
-        ignore_id: The stored value that counts nowhere. Where that is 255, it cannot stand for a class.
+        ignore_id: The stored value that counts nowhere.
 
     Returns:
-        "palette" if all files are palette PNGs, "binary" if any mask shows 0/255 for two classes, else "index".
+        "palette" if all files are palette PNGs, else as ``binary_or_index`` tells.
 
     Raises:
         InputError: Palette and other masks are mixed, or a mask cannot be read.
@@ -146,12 +158,12 @@ def dataset_encoding(pairs: Sequence[Pair], classes: int, *, ignore_id: int | No
         )
     if True in first:
         return "palette"
-    if classes == 2 and ignore_id != 255:
-        for pair in pairs:
-            values, palette = read_raw_mask(pair.mask)
-            if detect_encoding(values, palette, classes) == "binary":
-                return "binary"
-    return "index"
+    if classes != 2:
+        return "index"
+    counts = np.zeros(256, np.int64)
+    for pair in pairs:
+        counts += np.bincount(read_raw_mask(pair.mask)[0].reshape(-1), minlength=256)
+    return binary_or_index(counts, classes, ignore_id)
 
 
 def _remedy(unknown: list[int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -150,17 +151,12 @@ def gflops(proto: onnx.ModelProto) -> float:
     inferred = onnx.shape_inference.infer_shapes(proto)
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in inferred.graph.value_info}
     weights = {w.name: list(w.dims) for w in proto.graph.initializer}
-    total = 0
-    for node in proto.graph.node:
-        if node.op_type == "Conv":
-            per_pixel = 1
-            for size in weights[node.input[1]][1:]:
-                per_pixel *= size
-            pixels = 1
-            for size in shapes[node.output[0]]:
-                pixels *= size
-            total += 2 * per_pixel * pixels
-    return total / 1e9
+    multiply_adds = sum(
+        math.prod(shapes[node.output[0]]) * math.prod(weights[node.input[1]][1:])
+        for node in proto.graph.node
+        if node.op_type == "Conv"
+    )
+    return 2 * multiply_adds / 1e9
 
 
 def _foreign_parts(config: object) -> list[str]:

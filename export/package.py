@@ -82,6 +82,7 @@ def export_package(
             latency=bench(path, runs=BENCH_RUNS),
             history=run.record["history"],
             validation=run.validation,
+            accuracies=parity.onnx.image_accuracies,
             encoding=run.encoding,
             segmenter=segmenter,
         )

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import InputError
 from edge_runtime.image import decode, read_header
-from edge_runtime.labels import IGNORE, MaskEncoding, class_table, read_raw_mask
+from edge_runtime.labels import IGNORE, MaskEncoding, binary_or_index, class_table, decode_mask
 from edge_runtime.pairs import Pair, Problem, Split
 from edge_runtime.preprocess import Channels
 from edge_runtime.storage import printable, read_bytes
@@ -191,8 +191,9 @@ def scan_pair(pair: Pair) -> PairScan:
     except InputError as error:
         problems.append(_error("bad_image", pair.image, str(error)))
     try:
-        values, palette = read_raw_mask(pair.mask)
-        mask_digest = hashlib.sha256(read_bytes(pair.mask, DataError)).hexdigest()
+        data = read_bytes(pair.mask, DataError)
+        values, palette = decode_mask(data, printable(pair.mask))
+        mask_digest = hashlib.sha256(data).hexdigest()
         if image_size and image_size != values.shape:
             problems.append(_size_mismatch(pair, image_size, values.shape, rotated=stored_size == values.shape))
         else:
@@ -217,7 +218,7 @@ def _encoding(info: DatasetInfo, scans: list[PairScan]) -> MaskEncoding:
     if 2 * sum(s.palette for s in readable) > len(readable):
         return "palette"
     total = sum((s.counts for s in readable if s.counts is not None), np.zeros(256, np.int64))
-    return "binary" if len(info.classes) == 2 and info.ignore_id != 255 and total[255] and not total[1] else "index"
+    return binary_or_index(total, len(info.classes), info.ignore_id)
 
 
 def _class_counts(pair: Pair, scan: PairScan, info: DatasetInfo, encoding: MaskEncoding) -> NDArray[np.int64] | None:
@@ -302,9 +303,3 @@ def _size(shape: tuple[int, ...]) -> str:
 
 def _error(code: str, file: Path, message: str) -> Problem:
     return Problem(severity="error", code=code, file=str(file), message=message)
-
-
-def count_by_severity(problems: tuple[Problem, ...]) -> dict[Literal["error", "warning"], int]:
-    """Return how many problems are errors and how many warnings."""
-    counts = Counter(problem.severity for problem in problems)
-    return {"error": counts["error"], "warning": counts["warning"]}

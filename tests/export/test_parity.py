@@ -37,7 +37,14 @@ SETS = ("real", "random", "extreme")
 def evaluation(wrong: int = 0) -> Evaluation:
     """20,000 pixels, half of each class, of which ``wrong`` of the first are taken for the second."""
     matrix = np.array([[10_000 - wrong, wrong], [0, 10_000]], np.int64)
-    return Evaluation(images=1, class_names=("a", "b"), matrix=matrix, boundary=BoundaryCounts(), mean_image_iou=1.0)
+    return Evaluation(
+        images=1,
+        class_names=("a", "b"),
+        matrix=matrix,
+        boundary=BoundaryCounts(),
+        mean_image_iou=1.0,
+        image_accuracies=(1.0,),
+    )
 
 
 def parity(**changes: object) -> Parity:
