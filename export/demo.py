@@ -137,7 +137,7 @@ def _keras_mean_iou(run: Path, package: Path, data: Path) -> float:
     with quiet_native_logs():
         import tensorflow
 
-        from export.convert import load_checkpoint
+        from export.checkpoint import load_checkpoint
         from export.parity import KerasReference
 
         tensorflow.config.list_physical_devices()

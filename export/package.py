@@ -18,8 +18,11 @@ from edge_runtime.package import MANIFEST, GoldenFrame, Manifest, Variant
 from edge_runtime.preprocess import resize_image
 from edge_runtime.segmenter import Segmenter
 from edge_runtime.storage import new_folder, sha256, write_bytes, write_json
+from export.app_model import build_app_model
+from export.checkpoint import load_checkpoint
 from export.config import ExportConfig
-from export.convert import gflops, load_checkpoint, optimise, trace
+from export.convert import convolution_layers, gflops, trace
+from export.optimise import optimise
 from export.parity import KerasReference, measure_parity
 from export.report import ReportInputs, render_report
 from export.run_folder import RunFolder, read_run
@@ -52,7 +55,8 @@ def export_package(
     with new_folder(config.out, overwrite=config.overwrite) as folder:
         on_stage("converting", 0, 1)
         model = load_checkpoint(run.checkpoint)
-        proto = optimise(trace(model, config.opset), contract)
+        raw = trace(model, config.opset)
+        proto = optimise(raw, contract, convolution_layers(model))[-1].model
         path = folder / "model.onnx"
         write_bytes(path, proto.SerializeToString())
         segmenter = Segmenter.load(path)
@@ -72,7 +76,7 @@ def export_package(
             files={},
             golden=golden,
             parameters=int(model.count_params()),
-            gflops=round(gflops(proto), 6),
+            gflops=round(gflops(raw), 6),
             parity=parity.to_dict(config.budget),
             metrics={"split": "val", "keras": parity.keras.to_dict(), "fp32": parity.onnx.to_dict()},
             provenance=_provenance(run, config),
@@ -86,6 +90,7 @@ def export_package(
             encoding=run.encoding,
             segmenter=segmenter,
         )
+        write_bytes(folder / "model.app.onnx", build_app_model(proto, contract).SerializeToString())
         write_bytes(folder / "report.html", render_report(inputs).encode())
         others = [p for p in sorted(folder.rglob("*")) if p.is_file() and p != path]
         manifest = replace(manifest, files={p.relative_to(folder).as_posix(): sha256(p) for p in others})

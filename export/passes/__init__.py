@@ -1,1 +1,1 @@
-"""Graph passes, one a file, in the order in which ``export.convert`` applies them."""
+"""Graph passes, one a file, in the order in which ``export.optimise`` applies them."""

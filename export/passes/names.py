@@ -1,17 +1,55 @@
-"""Names that tell the place in the graph, so that the same weights always give the same file.
+"""Names that tell the layer in Keras or the place in the graph, so that the same weights always give the same file.
 
 tf2onnx numbers its names through the life of a process, and keeps constants in whatever order a set had.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import onnx_ir as ir
 
-from export.passes.graph import constant
+from export.passes.graph import LAYER, constant, only_consumer
+
+
+class NameByLayer(ir.passes.InPlacePass):
+    """Name convolutions and the ReLUs behind them as their layers in Keras; the rest by their place.
+
+    A convolution is known by its weights, whose name holds the layer's even where tf2onnx has folded a normalisation into
+    them.
+    """
+
+    def __init__(self, layers: Iterable[str]) -> None:
+        """Prepare for the names of a model's convolution layers."""
+        super().__init__()
+        self._layers = frozenset(layers)
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite the names."""
+        taken = {output.name for output in model.graph.outputs}
+        for number, node in enumerate(model.graph):
+            node.name = f"{node.op_type.lower()}_{number}"
+        for node in model.graph:
+            layer = self._layer_of(node)
+            if layer is not None:
+                _call(node, f"{layer}_nchw" if layer in taken else layer, layer)
+                after = only_consumer(node.outputs[0])
+                if after is not None and after.op_type == "Relu":
+                    _call(after, f"{layer}_relu", layer)
+        return ir.passes.PassResult(model, modified=True)
+
+    def _layer_of(self, node: ir.Node) -> str | None:
+        weights = node.inputs[1].name if node.op_type == "Conv" and node.inputs[1] is not None else None
+        # Keras appends _1, _2, … to the name of a layer that is called again.
+        found = (
+            re.sub(r"_\d+$", "", part) if part not in self._layers else part for part in (weights or "").split("/")
+        )
+        return next((name for name in found if name in self._layers), None)
 
 
 class NameByPlace(ir.passes.InPlacePass):
-    """Name nodes, values and constants by their place, and put the constants in the order of their first use.
+    """Name what is not named after a layer by its place, and put the constants in the order of their first use.
 
     Inputs and outputs of the graph keep their names. Expects a graph that is sorted and holds nothing unused.
     """
@@ -32,8 +70,16 @@ class NameByPlace(ir.passes.InPlacePass):
             value.name = f"constant_{number}"
             graph.register_initializer(value)
         for number, node in enumerate(graph):
-            node.name = f"{node.op_type.lower()}_{number}"
+            if LAYER not in node.metadata_props:
+                node.name = f"{node.op_type.lower()}_{number}"
             for place, value in enumerate(node.outputs):
                 if not value.is_graph_output():
-                    value.name = f"{node.name}_{place}"
+                    value.name = f"{node.name}_{place}" if place or LAYER not in node.metadata_props else node.name
         return ir.passes.PassResult(model, modified=True)
+
+
+def _call(node: ir.Node, name: str, layer: str) -> None:
+    node.name = name
+    node.metadata_props[LAYER] = layer
+    if not node.outputs[0].is_graph_output():
+        node.outputs[0].name = name

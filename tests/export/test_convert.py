@@ -12,14 +12,16 @@ import onnx
 import pytest
 from keras import layers
 from numpy.typing import NDArray
-from runs import contract_of, narrow_plan, random_unet, reloaded, traced
+from runs import contract_of, finished, narrow_plan, random_unet, reloaded, traced
 
 from edge_runtime.contract import METADATA_KEY, Contract
 from edge_runtime.postprocess import probabilities_of
 from edge_runtime.session import Session
+from export.checkpoint import load_checkpoint
 from export.config import OPSETS
-from export.convert import gflops, load_checkpoint, optimise, trace
+from export.convert import convolution_layers, gflops, trace
 from export.errors import ConvertError
+from export.optimise import optimise
 from training.config import UNetPlan
 from training.fit import archive_of
 
@@ -62,7 +64,7 @@ def assert_parity(model: keras.Model, proto: onnx.ModelProto) -> None:
 def converted(request: pytest.FixtureRequest) -> tuple[keras.Model, onnx.ModelProto]:
     """A model of a preset, saved and loaded, and the graph that ships."""
     model, raw = traced(*request.param)
-    return model, optimise(raw, contract_of(model))
+    return model, optimise(raw, contract_of(model), convolution_layers(model))[-1].model
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +78,7 @@ def test_the_shipped_graph_gives_what_keras_gives(converted):
 
 @pytest.mark.parametrize("opset", OPSETS)
 def test_every_opset_gives_what_keras_gives(smallest, opset):
-    proto = optimise(trace(smallest, opset), contract_of(smallest))
+    proto = finished(smallest, opset)
     assert [(o.domain, o.version) for o in proto.opset_import] == [("", opset)]
     assert_parity(smallest, proto)
 
@@ -85,7 +87,7 @@ def test_every_opset_gives_what_keras_gives(smallest, opset):
 def test_a_portrait_picture_is_not_turned(preset):
     plan = narrow_plan(preset)
     model = random_unet(plan, (2 * plan.stride, plan.stride), logit_channels=1)
-    assert_parity(model, optimise(trace(model, 17), contract_of(model)))
+    assert_parity(model, finished(model))
 
 
 def test_the_graph_holds_only_what_a_frame_needs(converted):
@@ -115,13 +117,13 @@ def test_the_contract_stands_in_the_metadata(converted):
 
 
 def test_the_same_model_gives_the_same_bytes(smallest):
-    first, again = (optimise(trace(smallest, 17), contract_of(smallest)).SerializeToString() for _ in range(2))
+    first, again = (finished(smallest).SerializeToString() for _ in range(2))
     assert first == again
 
 
 def test_operations_are_counted_as_by_hand():
     model = random_unet(UNetPlan(widths=(2,), batch_norm=False), (4, 6), logit_channels=1)
-    proto = optimise(trace(model, 17), contract_of(model))
+    proto = finished(model)
     pixels = 4 * 6
     by_hand = 2 * pixels * (2 * 3 * 3 * 3 + 2 * 2 * 3 * 3 + 1 * 2)  # two 3×3 convolutions and a 1×1
     assert gflops(proto) == pytest.approx(by_hand / 1e9, rel=1e-12)
@@ -134,7 +136,7 @@ def test_operations_of_the_seed_are_those_of_its_layers():
         for layer in model.layers
         if isinstance(layer, layers.Conv2D)
     )
-    assert gflops(optimise(raw, contract_of(model))) == pytest.approx(expected / 1e9, rel=1e-12)
+    assert gflops(raw) == pytest.approx(expected / 1e9, rel=1e-12)
 
 
 # What cannot be converted

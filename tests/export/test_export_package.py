@@ -72,7 +72,7 @@ class TestPackage:
         package = Package.open(out)
         assert package.manifest == manifest
         golden = {f"golden/{n}{kind}.png" for n in range(3) for kind in ("", ".mask")}
-        assert digests(out).keys() == {MANIFEST, "model.onnx", "report.html"} | golden
+        assert digests(out).keys() == {MANIFEST, "model.onnx", "model.app.onnx", "report.html"} | golden
         assert manifest.contract.name == "Größe 1"
         assert [c.name for c in manifest.contract.classes] == ["background", "red", "blue"]
         assert names(out.parent) == {out.name}

@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
-from runs import write_color_data, write_run
+from runs import finished, write_color_data, write_run
 
 from edge_runtime.evaluate import Evaluation
 from edge_runtime.metrics import BoundaryCounts
 from edge_runtime.segmenter import Segmenter
 from edge_runtime.session import Session
+from export.checkpoint import load_checkpoint
 from export.config import ParityBudget
-from export.convert import load_checkpoint, optimise, trace
 from export.errors import ParityError
 from export.parity import Differences, KerasReference, Parity, measure_parity
 from export.run_folder import RunFolder, read_run
@@ -119,7 +119,7 @@ def model(run):
 
 @pytest.fixture(scope="module")
 def proto(run, model) -> onnx.ModelProto:
-    return optimise(trace(model, 17), run.contract)
+    return finished(model, contract=run.contract)
 
 
 def measured(run: RunFolder, model, proto: onnx.ModelProto) -> Parity:
@@ -208,7 +208,7 @@ def test_keras_sees_grey_pictures_as_the_runtime_does(tmp_path: Path):
 
     model = reloaded(random_unet(narrow_plan("seed"), (32, 64), channels=1, logit_channels=1))
     contract = contract_of(model)
-    segmenter = Segmenter(Session(optimise(trace(model, 17), contract).SerializeToString(), "model.onnx"), "fp32")
+    segmenter = Segmenter(Session(finished(model, contract=contract).SerializeToString(), "model.onnx"), "fp32")
     image_bgr = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
     logits, probabilities = KerasReference(model, contract).outputs(image_bgr)
     assert logits.shape == probabilities.shape == (32, 64, 1)

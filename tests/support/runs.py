@@ -15,7 +15,9 @@ import onnx
 from colors import color_scene, color_truth
 
 from edge_runtime.contract import ClassInfo, Contract
-from export.convert import load_checkpoint, trace
+from export.checkpoint import load_checkpoint
+from export.convert import convolution_layers, trace
+from export.optimise import optimise
 from training.check import check_dataset
 from training.config import PRESETS, TrainConfig, UNetPlan
 
@@ -72,6 +74,11 @@ def reloaded(model: keras.Model) -> keras.Model:
         path = Path(folder) / "best.keras"
         path.write_bytes(archive_of(model, path.parent))
         return load_checkpoint(path)
+
+
+def finished(model: keras.Model, opset: int = 17, contract: Contract | None = None) -> onnx.ModelProto:
+    """The graph of a model as it ships in float."""
+    return optimise(trace(model, opset), contract or contract_of(model), convolution_layers(model))[-1].model
 
 
 @cache

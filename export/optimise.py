@@ -1,0 +1,143 @@
+"""The passes in their order: from the graph that tf2onnx makes to the ones that ship."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+import onnx_ir as ir
+import onnx_ir.passes.common as common
+
+from edge_runtime.contract import METADATA_KEY, Contract
+from export.errors import ConvertError
+from export.passes.class_map import AddClassMap
+from export.passes.copies import UpsampleByCopies
+from export.passes.names import NameByLayer, NameByPlace
+from export.passes.normalisation import FoldNormalisation
+from export.passes.phases import SplitUpsampling
+from export.passes.pixel_groups import GroupPixels
+from export.passes.pixels import TakePixels
+from export.passes.quantize import Quantize, Range
+from export.passes.upsampling import RestoreUpsampling
+
+MINIMUM_SAVING = 100_000_000
+"""Multiplications a frame below which computing in phases was no faster on the machine it was measured on."""
+SWITCHABLE = ("upsampling", "normalisation", "phases", "copies", "pixel-groups")
+"""Passes that can be left out. The others make the contract: uint8 pixels in, class ids out."""
+
+_Step = tuple[str, ir.passes.InPlacePass]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A graph on its way: what was done last, and the model, which can be run and answers ``logits``."""
+
+    name: str
+    model: onnx.ModelProto
+
+
+def optimise(
+    raw: onnx.ModelProto, contract: Contract, layers: Iterable[str], *, without: Collection[str] = ()
+) -> list[Stage]:
+    """Turn the traced graph into the one that ships in float.
+
+    Args:
+        raw: From ``trace``.
+        contract: What the model takes and gives; it goes into the metadata.
+        layers: Names of the Keras model's convolution layers.
+        without: Names of passes to leave out, of ``SWITCHABLE``.
+
+    Returns:
+        The graph after each pass, from the traced one to the last, which is finished.
+
+    Raises:
+        ConvertError: A pass cannot do its work.
+    """
+    steps: list[_Step] = [*_common_steps(), ("phases", SplitUpsampling(MINIMUM_SAVING, through_convolutions=True))]
+    model, stages = _run(raw, layers, steps, without)
+    stages[-1] = Stage(name=stages[-1].name, model=_finished(model, contract))
+    return stages
+
+
+def integer_layout(raw: onnx.ModelProto, layers: Iterable[str], *, without: Collection[str] = ()) -> list[Stage]:
+    """Turn the traced graph into one that is still in float, and laid out for integer arithmetic.
+
+    Arguments as for ``optimise``; the last stage is for ``quantize``.
+    """
+    steps: list[_Step] = [
+        *_common_steps(),
+        ("phases", SplitUpsampling(MINIMUM_SAVING, through_convolutions=False)),
+        ("copies", UpsampleByCopies()),
+        ("pixel-groups", GroupPixels()),
+    ]
+    return _run(raw, layers, steps, without)[1]
+
+
+def quantize(
+    layout: onnx.ModelProto, contract: Contract, ranges: Mapping[str, Range], keep_float: Collection[str] = ()
+) -> onnx.ModelProto:
+    """Turn a graph from ``integer_layout`` into one that computes with 8-bit integers.
+
+    Args:
+        layout: Its last stage.
+        contract: What the model takes and gives.
+        ranges: Of every value that ``export.passes.quantize.measured_values`` names.
+        keep_float: Keras layers to leave in float.
+    """
+    model = ir.from_proto(layout)
+    common.ShapeInferencePass()(model)
+    Quantize(ranges, keep_float)(model)
+    return _finished(model, contract)
+
+
+def _common_steps() -> Sequence[_Step]:
+    return (
+        ("upsampling", RestoreUpsampling()),
+        ("normalisation", FoldNormalisation()),
+        ("pixels", TakePixels()),
+        ("class map", AddClassMap()),
+    )
+
+
+def _run(
+    raw: onnx.ModelProto, layers: Iterable[str], steps: Sequence[_Step], without: Collection[str]
+) -> tuple[ir.Model, list[Stage]]:
+    model = ir.from_proto(raw)
+    # tf2onnx has folded batch normalisation into the convolutions before it already.
+    common.ShapeInferencePass()(model)
+    NameByLayer(layers)(model)
+    stages = [Stage(name="tf2onnx", model=ir.to_proto(model))]
+    for name, graph_pass in steps:
+        if name not in without:
+            graph_pass(model)
+            _clean(model)
+            stages.append(Stage(name=name, model=ir.to_proto(model)))
+    return model, stages
+
+
+def _clean(model: ir.Model) -> None:
+    for graph_pass in (common.RemoveUnusedNodesPass(), common.TopologicalSortPass(), common.ShapeInferencePass()):
+        graph_pass(model)
+
+
+def _finished(model: ir.Model, contract: Contract) -> onnx.ModelProto:
+    """Return a model with names by place, nothing that is not needed, and the contract in its metadata."""
+    _clean(model)
+    for graph_pass in (
+        common.DeduplicateInitializersPass(),
+        common.RemoveUnusedOpsetsPass(),
+        NameByPlace(),
+        common.ClearMetadataAndDocStringPass(),
+    ):
+        graph_pass(model)
+    model.producer_name, model.producer_version = "edge-unet", None
+    model.graph.name = contract.name
+    model.metadata_props.clear()
+    model.metadata_props[METADATA_KEY] = contract.to_json()
+    proto = ir.to_proto(model)
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except onnx.checker.ValidationError as cause:
+        raise ConvertError(f"model '{contract.name}' — the converted graph is not valid ONNX ({cause})") from cause
+    return proto

@@ -1,0 +1,192 @@
+"""The decoder without its upsampled map: a 3×3 convolution over a nearest 2× upsampling, computed on the small map.
+
+Along one axis, the pixels of an upsampled map come in two phases, even and odd. A 3-tap kernel over it meets each small
+pixel once or twice: for an even pixel, taps -1 | 0, +1 fall on small pixels i-1 | i; for an odd one, -1, 0 | +1 on
+i | i+1. Taps that read the same pixel add up, so a 3×3 kernel becomes four 2×2 kernels, one a phase: 4/9 of the
+multiplications, the same result up to rounding. The convolution of the skip is split off by its input channels and
+computed a phase at a time too, by striding.
+
+What follows may go on in phases: a ReLU and a 1×1 convolution as they are, a 3×3 convolution as four smaller ones for
+each phase, of the same number of multiplications in all. At the end the phases are interleaved, which in NHWC is two
+concatenations that only copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from export.passes.graph import (
+    Builder,
+    constant,
+    is_nearest_doubling,
+    is_plain_convolution,
+    only_consumer,
+    static_shape,
+)
+
+Phase = tuple[int, int]
+"""Parity of row and of column: (0, 0) holds the pixels of even row and even column."""
+Phases = dict[Phase, ir.Value]
+"""A map in four parts, each (N, C, H/2, W/2)."""
+
+_PHASES: tuple[Phase, ...] = ((0, 0), (0, 1), (1, 0), (1, 1))
+# By parity of the output pixel: which taps of three fall on which of the two small pixels.
+_UPSAMPLED_TAPS = {0: ((0,), (1, 2)), 1: ((0, 1), (2,))}
+# By parity of the output pixel, then of the input pixel: the taps of three that read it, and the padding at both ends.
+_TAPS = {0: {0: ((1,), (0, 0)), 1: ((0, 2), (1, 0))}, 1: {0: ((0, 2), (0, 1)), 1: ((1,), (0, 0))}}
+_TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+class SplitUpsampling(ir.passes.InPlacePass):
+    """Compute 3×3 convolutions over a nearest 2× upsampling, alone or concatenated with skips, in phases."""
+
+    def __init__(self, minimum_saving: int, *, through_convolutions: bool) -> None:
+        """Prepare the pass.
+
+        Args:
+            minimum_saving: Multiplications a frame that must be saved for the smaller operators to be worth it.
+            through_convolutions: Go on in phases through 3×3 convolutions. That wins where several convolutions are
+                added up inside the last of them, as onnxruntime does in float.
+        """
+        super().__init__()
+        self._minimum_saving = minimum_saving
+        self._through_convolutions = through_convolutions
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite the graph."""
+        found = [node for node in model.graph if _saving(node) >= self._minimum_saving]
+        for conv in found:
+            node, phases = conv, _over_upsampling(Builder(model.graph, conv), conv)
+            while (after := only_consumer(node.outputs[0])) is not None:
+                further = self._step(Builder(model.graph, after, before=conv), after, phases)
+                if further is None:
+                    break
+                node, phases = after, further
+            value = node.outputs[0]
+            whole = _interleave(Builder(model.graph, node, before=conv), phases, static_shape(value))  # type: ignore[arg-type]
+            name, value.name = value.name, f"{value.name}_replaced"
+            whole.name, whole.shape, whole.dtype = name, value.shape, ir.DataType.FLOAT
+            value.replace_all_uses_with(whole)
+        return ir.passes.PassResult(model, modified=bool(found))
+
+    def _step(self, build: Builder, node: ir.Node, phases: Phases) -> Phases | None:
+        """Return what a node makes of a map in phases, or None if it needs the whole map."""
+        if node.op_type == "Relu":
+            return {phase: build.node("Relu", [phases[phase]], _name(phase)) for phase in _PHASES}
+        if is_plain_convolution(node, 1):
+            return {
+                phase: build.node("Conv", [phases[phase], *node.inputs[1:]], _name(phase), kernel_shape=(1, 1))
+                for phase in _PHASES
+            }
+        if self._through_convolutions and is_plain_convolution(node, 3):
+            return _over_phases(build, node, phases)
+        return None
+
+
+def _name(phase: Phase) -> str:
+    """Return what is appended to a value's name for one of its phases."""
+    return f"phase_{phase[0]}{phase[1]}"
+
+
+def _parts(conv: ir.Node) -> list[ir.Value]:
+    """Return the values whose concatenation along the channels a convolution reads; one if there is no concatenation."""
+    source = conv.inputs[0]
+    concat = source.producer() if source is not None else None
+    joined = concat is not None and concat.op_type == "Concat" and concat.attributes.get_int("axis") == 1
+    if concat is None or not joined or only_consumer(concat.outputs[0]) is not conv:
+        return [source]  # type: ignore[list-item]
+    return list(concat.inputs)  # type: ignore[arg-type]
+
+
+def _upsampled(part: ir.Value) -> bool:
+    return is_nearest_doubling(part.producer()) and only_consumer(part) is not None
+
+
+def _saving(node: ir.Node) -> int:
+    """Return how many multiplications a frame are saved at a node; 0 where the rewrite does not apply."""
+    if not is_plain_convolution(node, 3):
+        return 0
+    parts = _parts(node)
+    shapes = [static_shape(value) for value in (*parts, node.outputs[0])]
+    upsampled = [shape for part, shape in zip(parts, shapes, strict=False) if shape and _upsampled(part)]
+    if not upsampled or not all(shapes):
+        return 0
+    _, channels_out, height, width = shapes[-1]  # type: ignore[misc]
+    return sum(5 * shape[1] * channels_out * height * width for shape in upsampled)
+
+
+def _over_upsampling(build: Builder, conv: ir.Node) -> Phases:
+    """Return the phases of a convolution over a concatenation with an upsampled part."""
+    parts = _parts(conv)
+    channels = [static_shape(part)[1] for part in parts]  # type: ignore[index]
+    kernels = np.split(constant(conv.inputs[1]), np.cumsum(channels)[:-1], axis=1)  # type: ignore[arg-type]
+    terms: dict[Phase, list[ir.Value]] = {phase: [] for phase in _PHASES}
+    for number, (part, kernel) in enumerate(zip(parts, kernels, strict=True)):
+        bias = conv.inputs[2:] if number == 0 else []
+        upsampled = _upsampled(part)
+        source = part.producer().inputs[0] if upsampled else part  # type: ignore[union-attr]
+        weights = None if upsampled else build.constant(kernel, f"part{number}_kernel")
+        for phase in _PHASES:
+            row, column = phase
+            name = f"part{number}_{_name(phase)}"
+            attributes = {"pads": [1 - row, 1 - column, row, column]}
+            if weights is None:
+                small = _summed(_summed(kernel, _UPSAMPLED_TAPS[row], axis=2), _UPSAMPLED_TAPS[column], axis=3)
+                inputs = [source, build.constant(small, f"{name}_kernel"), *bias]
+                terms[phase].append(build.node("Conv", inputs, name, kernel_shape=[2, 2], **attributes))
+            else:
+                inputs = [source, weights, *bias]
+                terms[phase].append(build.node("Conv", inputs, name, kernel_shape=[3, 3], strides=[2, 2], **attributes))
+    return {phase: _total(build, values, _name(phase)) for phase, values in terms.items()}
+
+
+def _over_phases(build: Builder, conv: ir.Node, phases: Phases) -> Phases:
+    """Return the phases of a 3×3 convolution over a map that is given in phases."""
+    kernel = constant(conv.inputs[1])
+    result: Phases = {}
+    for row, column in _PHASES:
+        terms: list[ir.Value] = []
+        for source_row, source_column in _PHASES:
+            (rows, row_pads), (columns, column_pads) = _TAPS[row][source_row], _TAPS[column][source_column]
+            name = f"{_name((row, column))}_of_{_name((source_row, source_column))}"
+            weights = build.constant(kernel[:, :, rows][:, :, :, columns], f"{name}_kernel")  # type: ignore[index]
+            bias = [] if terms else conv.inputs[2:]
+            pads = [row_pads[0], column_pads[0], row_pads[1], column_pads[1]]
+            inputs = [phases[source_row, source_column], weights, *bias]
+            terms.append(build.node("Conv", inputs, name, kernel_shape=[len(rows), len(columns)], pads=pads))
+        result[row, column] = _total(build, terms, _name((row, column)))
+    return result
+
+
+def _summed(kernel: NDArray[Any], groups: Sequence[Sequence[int]], axis: int) -> NDArray[Any]:
+    """Return a kernel whose taps along one axis are the sums of groups of taps."""
+    return np.stack([kernel.take(group, axis).sum(axis) for group in groups], axis)
+
+
+def _total(build: Builder, terms: Sequence[ir.Value], name: str) -> ir.Value:
+    total, *others = terms
+    for number, term in enumerate(others):
+        total = build.node("Add", [total, term], name if term is others[-1] else f"{name}_sum_{number}")
+    return total
+
+
+def _interleave(build: Builder, phases: Phases, shape: tuple[int, int, int, int]) -> ir.Value:
+    """Return the whole map, (N, C, H, W), of its phases."""
+    count, channels, height, width = shape
+    rows = []
+    for row in (0, 1):
+        columns = [
+            build.node("Transpose", [phases[row, column]], f"nhwc_{_name((row, column))}", perm=_TO_NHWC)
+            for column in (0, 1)
+        ]
+        # Two pixels side by side are one of twice the channels; two rows, one above the other, one of twice the width.
+        joined = build.node("Concat", columns, f"columns_{row}", axis=3)
+        rows.append(build.reshape(joined, (count, height // 2, 1, width * channels), f"row_{row}"))
+    joined = build.node("Concat", rows, "rows", axis=2)
+    whole = build.reshape(joined, (count, height, width, channels), "whole")
+    return build.node("Transpose", [whole], "nchw", perm=_TO_NCHW)

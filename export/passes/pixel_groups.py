@@ -1,0 +1,75 @@
+"""The first convolution over groups of four pixels.
+
+An image has one or three channels, and integer convolutions read the channels of a pixel four or more at a time. Four
+pixels side by side, taken as one of four times the channels, are the same bytes in NHWC. The kernel then spans groups
+and has a set of output channels for each pixel it makes; most of it is zeros, which is still far quicker.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from export.passes.graph import Builder, constant, only_consumer, static_shape
+
+GROUP = 4
+
+
+class GroupPixels(ir.passes.InPlacePass):
+    """Rewrite the convolution that reads the pixels, where the width is a multiple of four."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite the graph."""
+        image = model.graph.inputs[0]
+        conv = next((node for node in model.graph if node.op_type == "Conv"), None)
+        cast = conv.inputs[0].producer() if conv is not None and conv.inputs[0] is not None else None
+        shape = static_shape(image)
+        if conv is None or cast is None or cast.op_type != "Cast" or shape is None or shape[2] % GROUP:
+            return ir.passes.PassResult(model, modified=False)
+        count, height, width, channels = shape
+        _, channels_out, height_out, width_out = static_shape(conv.outputs[0])  # type: ignore[misc]
+        kernel = constant(conv.inputs[1])
+        stride_y, stride_x = conv.attributes.get_ints("strides") or (1, 1)
+        top, left, bottom, _ = conv.attributes.get_ints("pads") or (0, 0, 0, 0)
+        if kernel is None or GROUP % stride_x or width_out * stride_x != width:
+            return ir.passes.PassResult(model, modified=False)
+        grouped, before, after = _grouped(kernel, stride_x, left)
+        result = GROUP // stride_x
+        build = Builder(model.graph, conv)
+        pixels = build.reshape(image, (count, height, width // GROUP, GROUP * channels), "groups")
+        pixels = build.node("Transpose", [pixels], "groups_nchw", perm=(0, 3, 1, 2))
+        pixels.dtype = ir.DataType.UINT8
+        value = build.node("Cast", [pixels], "pixels", to=int(ir.DataType.FLOAT))
+        bias = [build.constant(np.tile(constant(v), result), "bias") for v in conv.inputs[2:]]  # type: ignore[arg-type]
+        value = build.node(
+            "Conv",
+            [value, build.constant(grouped, "kernel"), *bias],
+            "grouped",
+            kernel_shape=grouped.shape[2:],
+            strides=(stride_y, 1),
+            pads=(top, before, bottom, after),
+        )
+        last = conv
+        relu = only_consumer(conv.outputs[0])
+        if relu is not None and relu.op_type == "Relu":
+            value, last = build.node("Relu", [value], "relu"), relu
+        value = build.node("Transpose", [value], "nhwc", perm=(0, 2, 3, 1))
+        value = build.reshape(value, (count, height_out, width_out, channels_out), "whole")
+        value = build.node("Transpose", [value], "nchw", perm=(0, 3, 1, 2))
+        last.outputs[0].replace_all_uses_with(value)
+        return ir.passes.PassResult(model, modified=True)
+
+
+def _grouped(kernel: np.ndarray, stride: int, left: int) -> tuple[np.ndarray, int, int]:
+    """Return a kernel over groups, and by how many groups it reaches to the left and to the right of its own."""
+    channels_out, channels_in, height, width = kernel.shape
+    results = GROUP // stride
+    first = -left // GROUP  # the group of the leftmost pixel that is read, counted from the group of the output
+    last = ((results - 1) * stride - left + width - 1) // GROUP
+    shape = (results, channels_out, GROUP, channels_in, height, last - first + 1)
+    grouped = np.zeros(shape, np.float32)
+    for result in range(results):
+        for tap in range(width):
+            group, pixel = divmod(result * stride - left + tap, GROUP)
+            grouped[result, :, pixel, :, :, group - first] = kernel[:, :, :, tap]
+    return grouped.reshape(results * channels_out, GROUP * channels_in, height, -1), -first, last

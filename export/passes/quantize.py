@@ -1,0 +1,228 @@
+"""INT8 arithmetic: 8-bit activations and weights, written as ``QuantizeLinear`` and ``DequantizeLinear`` pairs (QDQ).
+
+A convolution between such pairs is one integer convolution in onnxruntime. What only moves numbers works on the 8-bit
+tensors themselves and shares their scale, so that a concatenation is a copy. The rest stays in float.
+
+Activations are uint8 with one scale a tensor, weights int8 with one scale an output channel and no zero point: what
+x86-64 has instructions for. Reference: B. Jacob et al., Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference, CVPR 2018, https://arxiv.org/abs/1712.05877.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from export.passes.graph import LAYER, constant, initializer, only_consumer
+
+Range = tuple[float, float]
+"""Lowest and highest number of a value."""
+_PIXELS: Range = (0.0, 255.0)
+_MOVES = frozenset({"Concat", "MaxPool", "Reshape", "Squeeze", "Transpose"})
+"""Operators whose output holds numbers of their inputs and nothing else, and that take uint8."""
+
+
+class Quantize(ir.passes.InPlacePass):
+    """Quantise the convolutions and additions of a graph that takes uint8 pixels."""
+
+    def __init__(self, ranges: Mapping[str, Range], keep_float: Collection[str] = ()) -> None:
+        """Prepare the pass.
+
+        Args:
+            ranges: Of every value that ``measured_values`` names.
+            keep_float: Keras layers whose convolutions stay in float.
+        """
+        super().__init__()
+        self._ranges = ranges
+        self._keep_float = frozenset(keep_float)
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite the graph; what was in float before is left for the clean-up."""
+        scales = _scales(model.graph, self._ranges)
+        _Rewrite(model.graph, scales, self._keep_float).run()
+        return ir.passes.PassResult(model, modified=True)
+
+
+def measured_values(graph: ir.Graph) -> list[str]:
+    """Name the values whose ranges ``Quantize`` has to know: what is computed, before it is moved."""
+    return [str(value.name) for value in _sharing(graph) if _is_computed(value)]
+
+
+def layers_of(graph: ir.Graph) -> list[str]:
+    """Name the Keras layers of a graph's convolutions in their order."""
+    return list(dict.fromkeys(node.metadata_props[LAYER] for node in graph if LAYER in node.metadata_props))
+
+
+def _is_pixels(value: ir.Value) -> bool:
+    """Whether a value is the image as float: its scale is one and its zero point zero."""
+    node = value.producer()
+    return node is not None and node.op_type == "Cast" and node.inputs[0].dtype == ir.DataType.UINT8  # type: ignore[union-attr]
+
+
+def _is_computed(value: ir.Value) -> bool:
+    node = value.producer()
+    return node is not None and node.op_type in ("Add", "Conv", "Relu")
+
+
+def _moved(node: ir.Node) -> list[ir.Value]:
+    """Return the inputs of a move that hold its data, without shapes and axes."""
+    inputs = node.inputs if node.op_type == "Concat" else node.inputs[:1]
+    return [value for value in inputs if value is not None]
+
+
+def _result(node: ir.Node) -> ir.Value:
+    """Return what a convolution or an addition gives, after the ReLU that belongs to it."""
+    after = only_consumer(node.outputs[0])
+    return after.outputs[0] if after is not None and after.op_type == "Relu" else node.outputs[0]
+
+
+def _sharing(graph: ir.Graph) -> dict[ir.Value, ir.Value]:
+    """Map every value that becomes uint8 to one that stands for all that share its scale."""
+    leaders: dict[ir.Value, ir.Value] = {}
+
+    def find(value: ir.Value) -> ir.Value:
+        while leaders[value] is not value:
+            value = leaders[value]
+        return value
+
+    for node in graph:
+        value = node.outputs[0]
+        if node.op_type in ("Add", "Conv"):
+            leaders[_result(node)] = _result(node)
+        elif _is_pixels(value):
+            leaders[value] = value
+        elif node.op_type in _MOVES and all(source in leaders for source in _moved(node)):
+            first, *others = [find(source) for source in _moved(node)]
+            leaders.update(dict.fromkeys(others, first))
+            leaders[value] = first
+    return {value: find(value) for value in leaders}
+
+
+def _scales(graph: ir.Graph, ranges: Mapping[str, Range]) -> dict[ir.Value, tuple[float, int]]:
+    """Return scale and zero point of every value, from the widest range among those that share them."""
+    sharing = _sharing(graph)
+    limits: dict[ir.Value, Range] = {}
+    for value, leader in sharing.items():
+        if _is_pixels(value) or _is_computed(value):
+            low, high = _PIXELS if _is_pixels(value) else ranges[str(value.name)]
+            # Zero has to be a number of the scale: it is what convolutions pad with.
+            before = limits.get(leader, (0.0, 0.0))
+            limits[leader] = (min(before[0], low), max(before[1], high))
+    found = {}
+    for leader, (low, high) in limits.items():
+        # As it will be stored; a value that is always zero gets any scale.
+        scale = float(np.float32(max(high - low, 1e-20) / 255))
+        found[leader] = (scale, round(-low / scale))
+    return {value: found[leader] for value, leader in sharing.items()}
+
+
+class _Rewrite:
+    """One walk over a graph in its order, which keeps for each float value its uint8 twin."""
+
+    def __init__(
+        self,
+        graph: ir.Graph,
+        scales: Mapping[ir.Value, tuple[float, int]],
+        keep_float: Collection[str],
+    ) -> None:
+        self._graph = graph
+        self._scales = scales
+        self._keep_float = keep_float
+        self._twins: dict[ir.Value, ir.Value] = {}
+        self._constants: dict[tuple[object, ...], ir.Value] = {}
+
+    def run(self) -> None:
+        for node in list(self._graph):
+            value = node.outputs[0]
+            if _is_pixels(value):
+                self._twins[value] = node.inputs[0]  # type: ignore[assignment]
+            elif node.op_type in _MOVES and value in self._scales:
+                self._move(node)
+            elif node.op_type in ("Add", "Conv"):
+                self._compute(node)
+            elif node.op_type != "Relu" or node.inputs[0] in self._twins:
+                self._read(node)
+        for place, value in enumerate(self._graph.outputs):
+            if value in self._twins:
+                self._graph.outputs[place] = self._as_output(value)
+
+    def _move(self, node: ir.Node) -> None:
+        """Let a move work on the uint8 twins."""
+        inputs = [self._twins.get(value, value) for value in node.inputs]  # type: ignore[arg-type]
+        twin = ir.node(node.op_type, inputs, dict(node.attributes))
+        self._graph.insert_after(node, twin)
+        self._pair(node.outputs[0], twin.outputs[0])
+
+    def _compute(self, node: ir.Node) -> None:
+        """Give a convolution or an addition dequantised inputs, and quantise its result."""
+        layer = node.metadata_props.get(LAYER)
+        if node.op_type == "Conv" and layer not in self._keep_float and node.inputs[0] in self._twins:
+            self._quantise_weights(node)
+        self._read(node)
+        result = _result(node)
+        # Without negative numbers in the scale, quantising is the ReLU.
+        value = node.outputs[0] if self._scales[result][1] == 0 else result
+        quantise = ir.node("QuantizeLinear", [value, *self._scale_and_zero(result)])
+        quantise.metadata_props.update(node.metadata_props)
+        self._graph.insert_after(value.producer(), quantise)  # type: ignore[arg-type]
+        self._pair(result, quantise.outputs[0])
+
+    def _read(self, node: ir.Node) -> None:
+        """Dequantise every input that has a uint8 twin."""
+        for place, value in enumerate(node.inputs):
+            if value in self._twins:
+                node.replace_input_with(place, self._dequantised(value, before=node))
+
+    def _dequantised(self, value: ir.Value, before: ir.Node) -> ir.Value:
+        node = ir.node("DequantizeLinear", [self._twins[value], *self._scale_and_zero(value)])
+        node.outputs[0].shape, node.outputs[0].dtype = value.shape, ir.DataType.FLOAT
+        self._graph.insert_before(before, node)
+        return node.outputs[0]
+
+    def _as_output(self, value: ir.Value) -> ir.Value:
+        node = ir.node("DequantizeLinear", [self._twins[value], *self._scale_and_zero(value)])
+        self._graph.append(node)
+        output = node.outputs[0]
+        name, value.name = value.name, f"{value.name}_float"
+        output.name, output.shape, output.dtype = name, value.shape, ir.DataType.FLOAT
+        return output
+
+    def _quantise_weights(self, conv: ir.Node) -> None:
+        """Replace the kernel by int8 and the bias by int32, which counts in products of the two scales."""
+        kernel = constant(conv.inputs[1]).astype(np.float32)  # type: ignore[union-attr]
+        limits = np.abs(kernel).max(axis=(1, 2, 3))
+        scales = (np.where(limits > 0, limits, 1.0) / 127).astype(np.float32)
+        rounded = np.rint(kernel / scales[:, None, None, None]).astype(np.int8)
+        self._replace_weights(conv, 1, rounded, scales)
+        bias = constant(conv.inputs[2]) if len(conv.inputs) > 2 else None
+        if bias is not None:
+            steps = (scales * self._scales[conv.inputs[0]][0]).astype(np.float32)  # type: ignore[index]
+            limit = np.iinfo(np.int32).max
+            counts = np.clip(np.rint(bias / steps.astype(np.float64)), -limit, limit)
+            self._replace_weights(conv, 2, counts.astype(np.int32), steps)
+
+    def _replace_weights(
+        self, conv: ir.Node, place: int, integers: NDArray[np.generic], scales: NDArray[np.float32]
+    ) -> None:
+        inputs = [self._constant(array) for array in (integers, scales, np.zeros(scales.shape, integers.dtype))]
+        node = ir.node("DequantizeLinear", inputs, {"axis": 0})
+        self._graph.insert_before(conv, node)
+        conv.replace_input_with(place, node.outputs[0])
+
+    def _scale_and_zero(self, value: ir.Value) -> tuple[ir.Value, ir.Value]:
+        scale, zero = self._scales[value]
+        return self._constant(np.array(scale, np.float32)), self._constant(np.array(zero, np.uint8))
+
+    def _constant(self, array: NDArray[np.generic]) -> ir.Value:
+        """Return a constant of the graph, one for equal arrays: the phases of a convolution share its weights."""
+        key = (array.dtype, array.shape, array.tobytes())
+        if key not in self._constants:
+            self._constants[key] = initializer(self._graph, f"quantised_{len(self._constants)}", array)
+        return self._constants[key]
+
+    def _pair(self, value: ir.Value, twin: ir.Value) -> None:
+        twin.shape, twin.dtype = value.shape, ir.DataType.UINT8
+        self._twins[value] = twin
