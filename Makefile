@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PEERS := $(VENV)/.bench
 
 .PHONY: help demo test test-slow lint bench clean
 .DEFAULT_GOAL := help
@@ -12,7 +13,7 @@ help:
 	@echo "make test       all tests"
 	@echo "make test-slow  the tests that take too long for every day"
 	@echo "make lint       ruff and mypy"
-	@echo "make bench      latency of the seed and edge networks, ours beside TensorFlow and the raw conversion"
+	@echo "make bench      latency of the seed and edge networks, ours beside TensorFlow, OpenVINO, LiteRT and OpenCV"
 	@echo "make clean      remove what make made"
 
 demo: $(READY)
@@ -30,8 +31,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(READY)
-	$(BIN)/python tests/benchmarks/bench_engines.py
+bench: $(PEERS)
+	$(BIN)/python tests/benchmarks/bench_engines.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info
@@ -42,4 +43,9 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --editable ".[train]" --group dev
 	@$(BIN)/python -c 'import cv2' || { echo "OpenCV lacks a system library: apt-get install libgl1 libglib2.0-0" >&2; exit 1; }
+	touch $@
+
+# The engines that only the benchmark needs.
+$(PEERS): $(READY)
+	$(BIN)/python -m pip install --quiet --group bench
 	touch $@

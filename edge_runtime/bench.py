@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,13 +72,21 @@ def bench(path: Path, *, threads: int = 0, runs: int = 50) -> Latency:
         UsageError: ``runs`` is below 1, or ``threads`` below 0.
         ModelError: The package is refused.
     """
-    if runs < 1:
-        raise UsageError(f"runs is {runs} — expected at least 1")
     options = SessionOptions(threads=threads)
     names = list(Package.open(path).manifest.variants) if path.is_dir() else ["fp32"]
-    segmenters = {name: Segmenter.load(path, variant=name, options=options) for name in names}
+    return bench_segmenters({name: Segmenter.load(path, variant=name, options=options) for name in names}, runs=runs)
+
+
+def bench_segmenters(segmenters: Mapping[str, Segmenter], *, runs: int) -> Latency:
+    """Measure loaded models by name; see ``bench``.
+
+    Raises:
+        UsageError: ``runs`` is below 1.
+    """
+    if runs < 1:
+        raise UsageError(f"runs is {runs} — expected at least 1")
     frame = np.random.default_rng(0).integers(0, 256, (FRAME_HEIGHT_PX, FRAME_WIDTH_PX, 3), dtype=np.uint8)
-    samples: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    samples: dict[str, list[dict[str, float]]] = {name: [] for name in segmenters}
     for run in range(WARM_UP_RUNS + runs):
         for name, segmenter in segmenters.items():
             sample = _measure(segmenter, frame)

@@ -29,10 +29,10 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenFrame:
-    """A frame and the mask that the exporting machine computed for it, as PNG files relative to the package."""
+    """A frame and, by variant, the mask that the exporting machine computed for it: PNG files relative to the package."""
 
     image: str
-    mask: str
+    masks: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +47,9 @@ class Manifest:
         parameters: Number of weights of the Keras model.
         gflops: 10⁹ floating-point operations (a multiply-add is two) for one frame.
         parity: Keras against onnxruntime, as measured at export.
-        metrics: Validation metrics of Keras and of this package.
-        provenance: Data, versions, seed and times. This and the two above are reports: their keys may grow.
+        metrics: Validation metrics of Keras and of this package's variants.
+        quantization: What was tried to make an INT8 variant, what it lost and gained, and what came of it.
+        provenance: Data, versions, seed and times. This and the three above are reports: their keys may grow.
     """
 
     contract: Contract
@@ -59,6 +60,7 @@ class Manifest:
     gflops: float
     parity: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
+    quantization: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,6 +75,7 @@ class Manifest:
             "gflops": self.gflops,
             "parity": self.parity,
             "metrics": self.metrics,
+            "quantization": self.quantization,
             "provenance": self.provenance,
         }
 
@@ -90,12 +93,19 @@ class Manifest:
             gflops=fields.take("gflops", float),
             parity=fields.take("parity", dict),
             metrics=fields.take("metrics", dict),
+            quantization=fields.take("quantization", dict),
             provenance=fields.take("provenance", dict),
         )
         fields.finish()
         if "fp32" not in manifest.variants:
             raise ModelError(f"{where}: variants has no 'fp32' — export the model again")
-        named = {name for frame in manifest.golden for name in (frame.image, frame.mask)}
+        named = {name for frame in manifest.golden for name in (frame.image, *frame.masks.values())}
+        for frame in manifest.golden:
+            if frame.masks.keys() != manifest.variants.keys():
+                raise ModelError(
+                    f"{where}: golden frame '{frame.image}' has masks of {', '.join(sorted(frame.masks)) or 'no variant'} — "
+                    f"expected {', '.join(sorted(manifest.variants))} — export the model again"
+                )
         if named - manifest.files.keys():
             raise ModelError(
                 f"{where}: golden file '{min(named - manifest.files.keys())}' is not among 'files' — export the model again"
@@ -183,6 +193,6 @@ def _variant(value: object, where: str) -> Variant:
 
 def _golden(value: object, where: str) -> GoldenFrame:
     fields = Fields(value, where)
-    frame = GoldenFrame(image=fields.take("image", str), mask=fields.take("mask", str))
+    frame = GoldenFrame(image=fields.take("image", str), masks=fields.take_map("masks", _text))
     fields.finish()
     return frame

@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from edge_runtime.package import Package
 from edge_runtime.storage import printable, write_bytes
 from export.report import data_uri, environment, video_uri
 from export.run_folder import read_run
+from export.validation import spread
 
 INPUT_SIZE = "192x256"
 SAMPLES = 8
@@ -34,22 +34,22 @@ class DemoResult:
 
     Attributes:
         keras_mean_iou: Mean IoU of the Keras model on the test split.
-        runtime: Metrics of the package there, keys as in ``eval --json``.
+        evaluations: Metrics of each variant of the package there, keys as in ``eval --json``.
         video_mean_iou: Mean IoU of the package over the frames of the video.
         video: Summary of the run over the video, keys as in ``run --json``.
         parity: As in the package's manifest.
-        package_bytes: Size of the ONNX file.
+        package_bytes: Size of each variant's ONNX file, by its name.
         bench: Keys as in ``bench --json``.
         golden: The self-test, keys as in ``doctor --json``.
         seconds: Time from start to end.
     """
 
     keras_mean_iou: float
-    runtime: dict[str, Any]
+    evaluations: dict[str, dict[str, Any]]
     video_mean_iou: float
     video: dict[str, Any]
     parity: dict[str, Any]
-    package_bytes: int
+    package_bytes: dict[str, int]
     bench: dict[str, Any]
     golden: dict[str, Any]
     seconds: float
@@ -87,7 +87,11 @@ def run_demo(out: Path, *, max_minutes: float) -> str:
     # A small batch: with so few images, the number of steps is what is short.
     _command("train", data, "--out", run, "--input-size", INPUT_SIZE, "--batch-size", 4, "--max-minutes", max_minutes)
     _command("export", run, "--out", package)
-    runtime = json.loads(_command("eval", package, data, "--split", "test", "--json"))
+    variants = Package.open(package).manifest.variants
+    evaluations = {
+        name: json.loads(_command("eval", package, data, "--split", "test", "--variant", name, "--json"))
+        for name in variants
+    }
     _command("run", package, "--source", data / "test" / "images", "--save", images)
     film = next((data / "video").glob("moving.*"))
     lines = _command("run", package, "--source", film, "--save", video, "--json", "-").splitlines()
@@ -96,11 +100,11 @@ def run_demo(out: Path, *, max_minutes: float) -> str:
     manifest = Package.open(package).manifest
     result = DemoResult(
         keras_mean_iou=_keras_mean_iou(run, package, data),
-        runtime=runtime,
+        evaluations=evaluations,
         video_mean_iou=_video_mean_iou(video / "masks", data / "video" / "masks", len(manifest.contract.classes)),
         video=json.loads(lines[-1])["summary"],
         parity=manifest.parity,
-        package_bytes=manifest.variants["fp32"].bytes,
+        package_bytes={variant.file: variant.bytes for variant in manifest.variants.values()},
         bench=bench,
         golden=golden,
         seconds=time.monotonic() - start_s,
@@ -164,17 +168,21 @@ def _video_mean_iou(found: Path, truth: Path, classes: int) -> float:
 
 def _rows(result: DemoResult) -> list[tuple[str, str]]:
     """Return the figures as they are shown, in the table and on the page."""
-    frame_ms = result.bench["variants"]["fp32"]["frame_ms"]["p50"]
+    frame_ms = {name: latency["frame_ms"]["p50"] for name, latency in result.bench["variants"].items()}
+    evaluations = result.evaluations.items()
     return [
         ("mean IoU on the test split, Keras", f"{result.keras_mean_iou:.4f}"),
-        ("mean IoU on the test split, runtime", f"{result.runtime['mean_iou']:.4f}"),
-        ("pixel accuracy, runtime", f"{result.runtime['pixel_accuracy']:.4f}"),
+        *((f"mean IoU on the test split, runtime, {name}", f"{found['mean_iou']:.4f}") for name, found in evaluations),
+        *((f"pixel accuracy, runtime, {name}", f"{found['pixel_accuracy']:.4f}") for name, found in evaluations),
         ("mean IoU over the video, runtime", f"{result.video_mean_iou:.4f}"),
         ("parity: max |Δ probability|", f"{result.parity['max_abs_diff']:.1e}"),
         ("parity: pixels of the same class", f"{result.parity['class_agreement']:.4%}"),
         ("golden self-test: pixel agreement", f"{result.golden['pixel_agreement']:.4%}"),
-        ("package: model.onnx", f"{result.package_bytes / 1e6:.1f} MB"),
-        ("640×480 frame to mask", f"{frame_ms:.1f} ms ({1000 / frame_ms:.0f} frames a second)"),
+        *((f"package: {file}", f"{size / 1e6:.1f} MB") for file, size in result.package_bytes.items()),
+        *(
+            (f"640×480 frame to mask, {name}", f"{ms:.1f} ms ({1000 / ms:.0f} a second)")
+            for name, ms in frame_ms.items()
+        ),
         ("video, with masks and overlay written", f"{result.video['fps']:.0f} frames a second"),
         ("whole demo", f"{result.seconds / 60:.1f} minutes"),
     ]
@@ -183,7 +191,7 @@ def _rows(result: DemoResult) -> list[tuple[str, str]]:
 def _write_report(path: Path, result: DemoResult, package: Path, data: Path, images: Path, film: Path) -> None:
     """Write one self-contained page: figures, test images with their overlays, and the video."""
     overlays = sorted((images / "overlays").iterdir())
-    chosen: Sequence[int] = np.unique(np.linspace(0, len(overlays) - 1, SAMPLES).round().astype(int)).tolist()
+    chosen = spread(len(overlays), SAMPLES)
     sources = {p.stem: p for p in (data / "test" / "images").iterdir()}
     with quiet_native_logs():  # FFmpeg writes a line about every WebM
         film_uri = video_uri(film)
@@ -192,7 +200,7 @@ def _write_report(path: Path, result: DemoResult, package: Path, data: Path, ima
         .get_template("demo.html.j2")
         .render(
             rows=_rows(result),
-            per_class_iou=result.runtime["per_class_iou"],
+            evaluations=result.evaluations,
             contract=Package.open(package).manifest.contract,
             samples=[
                 {

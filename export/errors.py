@@ -4,7 +4,8 @@ EdgeUnetError
 ├── ModelError            4
 │   └── ConvertError      4   a model of ours that cannot be converted
 └── GateError             5
-    └── ParityError       5   Keras and onnxruntime differ by more than the budget
+    ├── ParityError       5   Keras and onnxruntime differ by more than the budget
+    └── Int8Error         5   an INT8 variant was asked for and loses more than the budget
 """
 
 from __future__ import annotations
@@ -18,3 +19,7 @@ class ConvertError(ModelError):
 
 class ParityError(GateError):
     """Keras and onnxruntime differ by more than the budget."""
+
+
+class Int8Error(GateError):
+    """An INT8 variant was asked for, and it loses more than the budget."""

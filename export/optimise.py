@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import onnx
 import onnx_ir as ir
@@ -23,9 +23,6 @@ from export.passes.upsampling import RestoreUpsampling
 
 MINIMUM_SAVING = 100_000_000
 """Multiplications a frame below which computing in phases was no faster on the machine it was measured on."""
-SWITCHABLE = ("upsampling", "normalisation", "phases", "copies", "pixel-groups")
-"""Passes that can be left out. The others make the contract: uint8 pixels in, class ids out."""
-
 _Step = tuple[str, ir.passes.InPlacePass]
 
 
@@ -46,7 +43,7 @@ def optimise(
         raw: From ``trace``.
         contract: What the model takes and gives; it goes into the metadata.
         layers: Names of the Keras model's convolution layers.
-        without: Names of passes to leave out, of ``SWITCHABLE``.
+        without: Names of passes to leave out, of ``export.config.PASSES``.
 
     Returns:
         The graph after each pass, from the traced one to the last, which is finished.
@@ -54,8 +51,9 @@ def optimise(
     Raises:
         ConvertError: A pass cannot do its work.
     """
-    steps: list[_Step] = [*_common_steps(), ("phases", SplitUpsampling(MINIMUM_SAVING, through_convolutions=True))]
-    model, stages = _run(raw, layers, steps, without)
+    steps = [*_common_steps(), ("phases", SplitUpsampling(MINIMUM_SAVING, through_convolutions=True))]
+    model = _named(raw, layers)
+    stages = list(_run(model, steps, without))
     stages[-1] = Stage(name=stages[-1].name, model=_finished(model, contract))
     return stages
 
@@ -63,15 +61,20 @@ def optimise(
 def integer_layout(raw: onnx.ModelProto, layers: Iterable[str], *, without: Collection[str] = ()) -> list[Stage]:
     """Turn the traced graph into one that is still in float, and laid out for integer arithmetic.
 
-    Arguments as for ``optimise``; the last stage is for ``quantize``.
+    Arguments as for ``optimise``.
+
+    Returns:
+        The graph after each pass that ``optimise`` has not; the last is for ``quantize``.
     """
-    steps: list[_Step] = [
-        *_common_steps(),
+    own: list[_Step] = [
         ("phases", SplitUpsampling(MINIMUM_SAVING, through_convolutions=False)),
         ("copies", UpsampleByCopies()),
         ("pixel-groups", GroupPixels()),
     ]
-    return _run(raw, layers, steps, without)[1]
+    model = _named(raw, layers)
+    *_, last = _run(model, _common_steps(), without)
+    _, *stages = _run(model, own, without)
+    return [replace(stage, name=f"INT8 layout: {stage.name}") for stage in stages] or [last]
 
 
 def quantize(
@@ -91,29 +94,31 @@ def quantize(
     return _finished(model, contract)
 
 
-def _common_steps() -> Sequence[_Step]:
-    return (
+def _common_steps() -> list[_Step]:
+    return [
         ("upsampling", RestoreUpsampling()),
         ("normalisation", FoldNormalisation()),
         ("pixels", TakePixels()),
         ("class map", AddClassMap()),
-    )
+    ]
 
 
-def _run(
-    raw: onnx.ModelProto, layers: Iterable[str], steps: Sequence[_Step], without: Collection[str]
-) -> tuple[ir.Model, list[Stage]]:
+def _named(raw: onnx.ModelProto, layers: Iterable[str]) -> ir.Model:
     model = ir.from_proto(raw)
     # tf2onnx has folded batch normalisation into the convolutions before it already.
     common.ShapeInferencePass()(model)
     NameByLayer(layers)(model)
-    stages = [Stage(name="tf2onnx", model=ir.to_proto(model))]
+    return model
+
+
+def _run(model: ir.Model, steps: Iterable[_Step], without: Collection[str]) -> Iterator[Stage]:
+    """Run passes over a model, and yield it as it is before the first and after each."""
+    yield Stage(name="tf2onnx", model=ir.to_proto(model))
     for name, graph_pass in steps:
         if name not in without:
             graph_pass(model)
             _clean(model)
-            stages.append(Stage(name=name, model=ir.to_proto(model)))
-    return model, stages
+            yield Stage(name=name, model=ir.to_proto(model))
 
 
 def _clean(model: ir.Model) -> None:

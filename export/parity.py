@@ -1,29 +1,37 @@
-"""The parity gate: Keras against the ONNX file as it will ship, run by the runtime as it will run."""
+"""The parity gate: Keras against the ONNX file as it will ship, run by the runtime as it will run, and each stage before."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from edge_runtime.contract import Contract
 from edge_runtime.evaluate import Evaluation, SegmentFrame, evaluate
-from edge_runtime.image import read_image
 from edge_runtime.labels import MaskEncoding
+from edge_runtime.metrics import mean_iou
 from edge_runtime.pairs import Pair
-from edge_runtime.postprocess import class_ids_of
+from edge_runtime.postprocess import class_ids_of, probabilities_of
 from edge_runtime.preprocess import checked_frame, model_input, resize_mask
 from edge_runtime.segmenter import Segmenter
 from export.config import ParityBudget
 from export.convert import with_logits
 from export.errors import ParityError
+from export.layers import LOGITS, LayerDifference, Probe, first_diverging, layer_differences
+from export.optimise import Stage
+from export.validation import ValidationSet
 
 REAL_INPUTS = 32
 """Validation images whose logits are compared, spread over the split; the mean IoU is measured on all of them."""
+STAGE_INPUTS = 16
+"""Validation images that every stage is compared on."""
+LAYER_INPUTS = 2
 RANDOM_INPUTS = 4
 
 
@@ -51,6 +59,29 @@ class Differences:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageParity:
+    """How far a graph at one stage is from Keras on a few validation images, and how long it takes.
+
+    Attributes:
+        name: The pass that was run last.
+        max_abs_diff: Largest difference of a probability.
+        mean_abs_diff: Mean difference of the probabilities.
+        class_agreement: Share of pixels with the same class, 0–1.
+        mean_iou_change: Mean IoU of the stage less that of Keras.
+        latency_ms: Median time to the logits.
+        first_layer: The first layer that differs by more than the budget, where a probability does.
+    """
+
+    name: str
+    max_abs_diff: float
+    mean_abs_diff: float
+    class_agreement: float
+    mean_iou_change: float
+    latency_ms: float
+    first_layer: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
     """Everything the gate measured.
 
@@ -60,6 +91,8 @@ class Parity:
         extreme: On black, white, and the sharpest pattern there is.
         keras: Metrics of Keras on the validation split.
         onnx: Metrics of the ONNX model there.
+        layers: Inside the ONNX model, layer by layer.
+        stages: Of the graph after each pass.
     """
 
     real: Differences
@@ -67,6 +100,8 @@ class Parity:
     extreme: Differences
     keras: Evaluation
     onnx: Evaluation
+    layers: tuple[LayerDifference, ...] = ()
+    stages: tuple[StageParity, ...] = ()
 
     @property
     def mean_iou_change(self) -> float:
@@ -87,6 +122,8 @@ class Parity:
             "mean_iou_onnx": self.onnx.mean_iou,
             "mean_iou_change": self.mean_iou_change,
             "inputs": {name: asdict(d) for name, d in sets.items()},
+            "layers": {d.layer: d.relative_diff for d in self.layers},
+            "stages": [asdict(stage) for stage in self.stages],
             "budget": asdict(budget),
         }
 
@@ -107,6 +144,15 @@ class Parity:
             failures.append(f"pixel agreement {figures['class_agreement']:.4%} < {budget.class_agreement:.4%}")
         if not abs(self.mean_iou_change) <= budget.mean_iou_change:
             failures.append(f"|Δ mean IoU| {abs(self.mean_iou_change):.5f} > {budget.mean_iou_change:g}")
+        layer = first_diverging(self.layers, budget.layer_diff)
+        if layer is not None:
+            failures.append(
+                f"first in layer '{layer.layer}', by {layer.relative_diff:.2g} of its largest number > {budget.layer_diff:g}"
+            )
+        stage = next((stage for stage in self.stages if not stage.max_abs_diff <= budget.max_abs_diff), None)
+        if stage is not None:
+            where = f", first in layer '{stage.first_layer}'" if stage.first_layer else ""
+            failures.append(f"from stage '{stage.name}' on{where}")
         if failures:
             raise ParityError(
                 f"parity gate — Keras and onnxruntime differ: {'; '.join(failures)} — no package was written — "
@@ -122,22 +168,22 @@ class KerasReference:
         self._model = with_logits(model)
         self._contract = contract
 
-    def outputs(self, image_bgr: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return logits and probabilities, (height_px, width_px, L) float32, for (H, W, 3) uint8 BGR."""
-        c = self._contract
-        pixels = model_input(checked_frame(image_bgr), c.height_px, c.width_px, c.channels)[np.newaxis, ..., ::-1]
-        logits, probabilities = self._model.predict_on_batch(pixels.astype(np.float32))
+    def outputs(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return logits and probabilities, (height_px, width_px, L) float32, for (height_px, width_px, channels) uint8."""
+        logits, probabilities = self._model.predict_on_batch(image[np.newaxis, ..., ::-1].astype(np.float32))
         return np.asarray(logits)[0], np.asarray(probabilities)[0]
 
     def mask(self, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Return (H, W) uint8 class ids at the frame's size."""
-        _, probabilities = self.outputs(image_bgr)
-        return resize_mask(class_ids_of(probabilities), *image_bgr.shape[:2])
+        c = self._contract
+        image = model_input(checked_frame(image_bgr), c.height_px, c.width_px, c.channels)
+        return resize_mask(class_ids_of(self.outputs(image)[1]), *image_bgr.shape[:2])
 
 
 def measure_parity(
     reference: KerasReference,
     segmenter: Segmenter,
+    validation: ValidationSet,
     pairs: Sequence[Pair],
     encoding: MaskEncoding,
     on_image: Callable[[int, int], None] = lambda done, total: None,
@@ -147,12 +193,12 @@ def measure_parity(
     Args:
         reference: The Keras model.
         segmenter: The ONNX model, loaded as on the device.
-        pairs: The validation split.
+        validation: Images of the validation split.
+        pairs: All of it.
         encoding: How its masks are stored.
         on_image: Called with the number of images done and to do.
     """
     contract = segmenter.contract
-    chosen = np.unique(np.linspace(0, len(pairs) - 1, min(REAL_INPUTS, len(pairs))).round().astype(int))
 
     def metrics(segment: SegmentFrame, done_before: int) -> Evaluation:
         return evaluate(
@@ -165,7 +211,7 @@ def measure_parity(
         )
 
     return Parity(
-        real=_differences(reference, segmenter, (read_image(pairs[i].image) for i in chosen)),
+        real=_differences(reference, segmenter, validation.thinned(REAL_INPUTS).images),
         random=_differences(reference, segmenter, _random_inputs(contract)),
         extreme=_differences(reference, segmenter, _extreme_inputs(contract)),
         keras=metrics(reference.mask, 0),
@@ -173,17 +219,84 @@ def measure_parity(
     )
 
 
+def measure_layers(
+    model: keras.Model, graph: onnx.ModelProto, validation: ValidationSet, contract: Contract
+) -> tuple[LayerDifference, ...]:
+    """Compare a graph in float with Keras inside, on a few validation images and on noise."""
+    images = [*validation.thinned(LAYER_INPUTS).images, _random_inputs(contract)[0]]
+    return tuple(layer_differences(model, graph, images))
+
+
+def measure_stages(
+    model: keras.Model,
+    stages: Sequence[Stage],
+    validation: ValidationSet,
+    contract: Contract,
+    budget: ParityBudget | None,
+    on_stage: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[StageParity, ...]:
+    """Compare graphs at several stages with Keras, one after the other.
+
+    Args:
+        model: The Keras model.
+        stages: In the order of the passes.
+        validation: Images and truth.
+        contract: What the finished graph takes and gives.
+        budget: Beyond which the first layer that differs is looked for; None where layers are meant to differ.
+        on_stage: Called with the number of stages done and to do.
+    """
+    few = validation.thinned(STAGE_INPUTS)
+    reference = KerasReference(model, contract)
+    expected = [reference.outputs(image)[1] for image in few.images]
+    before = mean_iou(few.matrix(class_ids_of(probabilities) for probabilities in expected))
+    found = []
+    for done, stage in enumerate(stages, start=1):
+        probe = Probe(stage.model)
+        rows, masks, times = [], [], []
+        for image, probabilities in zip(few.images, expected, strict=True):
+            start = time.perf_counter()
+            logits = probe.run(image, [LOGITS])[0][0]
+            times.append((time.perf_counter() - start) * 1e3)
+            other = probabilities_of(logits, binary=contract.binary)
+            masks.append(class_ids_of(other))
+            diff = np.abs(probabilities - other)
+            rows.append((diff.max(), diff.mean(), np.mean(masks[-1] == class_ids_of(probabilities))))
+        table = np.array(rows, np.float64)
+        largest = float(table[:, 0].max())
+        found.append(
+            StageParity(
+                name=stage.name,
+                max_abs_diff=largest,
+                mean_abs_diff=float(table[:, 1].mean()),
+                class_agreement=float(table[:, 2].mean()),
+                mean_iou_change=mean_iou(few.matrix(masks)) - before,
+                latency_ms=float(np.median(times)),
+                first_layer=None
+                if budget is None or largest <= budget.max_abs_diff
+                else _first_layer(model, stage, few, contract, budget),
+            )
+        )
+        on_stage(done, len(stages))
+    return tuple(found)
+
+
+def _first_layer(
+    model: keras.Model, stage: Stage, validation: ValidationSet, contract: Contract, budget: ParityBudget
+) -> str | None:
+    layer = first_diverging(measure_layers(model, stage.model, validation, contract), budget.layer_diff)
+    return layer.layer if layer else None
+
+
 def _differences(reference: KerasReference, segmenter: Segmenter, images: Iterable[NDArray[np.uint8]]) -> Differences:
-    c = segmenter.contract
     finite = True
     rows = []  # per image: max and mean difference of logits, of probabilities, and the share of equal classes
-    for image_bgr in images:
-        logits, probabilities = reference.outputs(image_bgr)
-        other_logits, other = segmenter.logits(image_bgr), segmenter.probabilities(image_bgr)
+    for image in images:
+        logits, probabilities = reference.outputs(image)
+        other_logits = segmenter.session.logits(image)
+        other = probabilities_of(other_logits, binary=segmenter.contract.binary)
         finite &= all(bool(np.isfinite(a).all()) for a in (logits, probabilities, other_logits, other))
         logit_diff, diff = np.abs(logits - other_logits), np.abs(probabilities - other)
-        ids = segmenter.session.mask(model_input(image_bgr, c.height_px, c.width_px, c.channels))
-        equal = np.mean(class_ids_of(probabilities) == ids)
+        equal = np.mean(class_ids_of(probabilities) == segmenter.session.mask(image))
         rows.append((logit_diff.max(), logit_diff.mean(), diff.max(), diff.mean(), equal))
     table = np.array(rows, np.float64)
     return Differences(
@@ -198,16 +311,16 @@ def _differences(reference: KerasReference, segmenter: Segmenter, images: Iterab
 
 
 def _random_inputs(contract: Contract) -> list[NDArray[np.uint8]]:
-    shape = (contract.height_px, contract.width_px, 3)
+    shape = (contract.height_px, contract.width_px, contract.channels)
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(RANDOM_INPUTS)]
 
 
 def _extreme_inputs(contract: Contract) -> list[NDArray[np.uint8]]:
-    """Black, white, pure blue, and a checkerboard of single pixels."""
-    shape = (contract.height_px, contract.width_px, 3)
-    blue = np.zeros(shape, np.uint8)
-    blue[..., 0] = 255
+    """Black, white, one channel alone, and a checkerboard of single pixels."""
+    shape = (contract.height_px, contract.width_px, contract.channels)
+    first = np.zeros(shape, np.uint8)
+    first[::3, :, 0] = 255
     checker = np.zeros(shape, np.uint8)
     checker[::2, ::2] = checker[1::2, 1::2] = 255
-    return [np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8), blue, checker]
+    return [np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8), first, checker]

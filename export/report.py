@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import jinja2
@@ -18,14 +18,24 @@ from numpy.typing import NDArray
 from edge_runtime.bench import Latency
 from edge_runtime.effects import Overlay
 from edge_runtime.evaluate import read_pair
+from edge_runtime.image import read_image
 from edge_runtime.labels import IGNORE, MaskEncoding
 from edge_runtime.package import Manifest
 from edge_runtime.pairs import Pair
 from edge_runtime.segmenter import Segmentation, Segmenter
 from edge_runtime.storage import read_bytes
+from export.validation import spread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SAMPLES = 6
+COMPARED = 32
+"""Validation images on which float and INT8 are compared, of which the worst are shown."""
+WORST = 4
 PICTURE_WIDTH_PX = 360
+_COLOR, _OVER, _INT8 = "#0b6e99", "#c0392b", "#d08a1d"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +49,7 @@ class ReportInputs:
         validation: Pairs to draw samples from.
         accuracies: Pixel accuracy of the model as it ships on each of them.
         encoding: How their masks are stored.
-        segmenter: The model as it ships.
+        segmenters: The variants as they ship.
     """
 
     manifest: Manifest
@@ -48,19 +58,15 @@ class ReportInputs:
     validation: Sequence[Pair]
     accuracies: Sequence[float]
     encoding: MaskEncoding
-    segmenter: Segmenter
+    segmenters: Mapping[str, Segmenter]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One row of pictures, as data URIs, and how well it went."""
+    """One row of pictures, as data URIs, and what they show, each with a caption."""
 
     name: str
-    accuracy: float
-    image: str
-    truth: str
-    prediction: str
-    errors: str
+    figures: Sequence[tuple[str, str]]
 
 
 def render_report(inputs: ReportInputs) -> str:
@@ -72,6 +78,7 @@ def render_report(inputs: ReportInputs) -> str:
         ("max |Δ probability|", f"{parity['max_abs_diff']:.2e}", f"≤ {budget['max_abs_diff']:g}"),
         ("pixels of the same class", f"{parity['class_agreement']:.4%}", f"≥ {budget['class_agreement']:.2%}"),
         ("Δ mean IoU on validation", f"{parity['mean_iou_change']:+.6f}", f"± {budget['mean_iou_change']:g}"),
+        ("largest difference inside a layer", f"{max(parity['layers'].values()):.1e}", f"≤ {budget['layer_diff']:g}"),
     ]
     return (
         environment()
@@ -80,9 +87,14 @@ def render_report(inputs: ReportInputs) -> str:
             manifest=manifest,
             gate=gate,
             latency=inputs.latency,
-            size_mb=manifest.variants["fp32"].bytes / 1e6,
+            names={"fp32": "float", "int8": "INT8"},
+            fastest="int8" if "int8" in manifest.variants else "fp32",
+            stages_chart=_stages_chart(parity["stages"], budget["max_abs_diff"]),
+            layers_chart=_layers_chart(parity["layers"], budget["layer_diff"]),
+            sensitivity_chart=_sensitivity_chart(manifest.quantization["sensitivity"]),
             curve=_curve(inputs.history),
             samples=_samples(inputs),
+            disagreements=_disagreements(inputs),
         )
     )
 
@@ -125,41 +137,127 @@ def video_uri(path: Path) -> str:
 def _samples(inputs: ReportInputs) -> list[Sample]:
     """Return the worst, the median and the best of the validation images, by pixel accuracy."""
     scored = sorted((accuracy, index) for index, accuracy in enumerate(inputs.accuracies))
-    chosen = np.unique(np.linspace(0, len(scored) - 1, min(SAMPLES, len(scored))).round().astype(int))
-    return [_sample(inputs, inputs.validation[scored[i][1]], scored[i][0]) for i in chosen]
+    return [_sample(inputs, inputs.validation[scored[i][1]], scored[i][0]) for i in spread(len(scored), SAMPLES)]
 
 
 def _sample(inputs: ReportInputs, pair: Pair, accuracy: float) -> Sample:
     contract, overlay = inputs.manifest.contract, Overlay()
     image_bgr, truth = read_pair(pair, inputs.encoding, len(contract.classes), contract.ignore_id)
-    result = inputs.segmenter(image_bgr)
+    result = inputs.segmenters["fp32"](image_bgr)
     wrong = (result.mask != truth) & (truth != IGNORE)
     errors = (image_bgr // 3).astype(np.uint8)
     errors[wrong] = (60, 60, 255)
     true_result = Segmentation(mask=truth, classes=contract.classes, latency_ms=0.0)
     return Sample(
         name=pair.stem,
-        accuracy=accuracy,
-        image=data_uri(image_bgr),
-        truth=data_uri(overlay(image_bgr, true_result)),
-        prediction=data_uri(overlay(image_bgr, result)),
-        errors=data_uri(errors),
+        figures=(
+            (data_uri(image_bgr), f"{pair.stem}: {accuracy:.1%} of pixels right"),
+            (data_uri(overlay(image_bgr, true_result)), "truth"),
+            (data_uri(overlay(image_bgr, result)), "this package"),
+            (data_uri(errors), "wrong pixels"),
+        ),
     )
+
+
+def _disagreements(inputs: ReportInputs) -> list[Sample]:
+    """Return the validation images on which INT8 and float differ most, side by side; none without INT8."""
+    if "int8" not in inputs.segmenters:
+        return []
+    overlay, rows = Overlay(), []
+    for place in spread(len(inputs.validation), COMPARED):
+        pair = inputs.validation[place]
+        image_bgr = read_image(pair.image)
+        in_float, in_int8 = (inputs.segmenters[name](image_bgr) for name in ("fp32", "int8"))
+        different = in_float.mask != in_int8.mask
+        rows.append((float(different.mean()), pair.stem, image_bgr, in_float, in_int8, different))
+    rows.sort(key=lambda row: -row[0])
+    samples = []
+    for share, stem, image_bgr, in_float, in_int8, different in rows[:WORST]:
+        marked = (image_bgr // 3).astype(np.uint8)
+        marked[different] = (60, 60, 255)
+        figures = (
+            (data_uri(image_bgr), f"{stem}: {share:.2%} of pixels differ"),
+            (data_uri(overlay(image_bgr, in_float)), "float"),
+            (data_uri(overlay(image_bgr, in_int8)), "INT8"),
+            (data_uri(marked), "where they differ"),
+        )
+        samples.append(Sample(name=stem, figures=figures))
+    return samples
 
 
 def _curve(history: Sequence[dict[str, Any]]) -> str:
     """Return the training curve as an inline SVG."""
-    from matplotlib.figure import Figure  # without pyplot: no global state, no display
-
-    figure = Figure(figsize=(8, 3), layout="constrained")
+    figure = _figure(3.0)
     axes = figure.subplots(1, 2)
     epochs = [row["epoch"] for row in history]
     for ax, key, title in ((axes[0], "loss", "training loss"), (axes[1], "val_mean_iou", "validation mean IoU")):
-        ax.plot(epochs, [row[key] for row in history], color="#0b6e99", linewidth=1.5)
-        ax.set_title(title, fontsize=10)
+        ax.plot(epochs, [row[key] for row in history], color=_COLOR, linewidth=1.5)
+        _style(ax, title)
         ax.set_xlabel("epoch", fontsize=9)
-        ax.grid(visible=True, alpha=0.3)
-        ax.spines[["top", "right"]].set_visible(False)
+    return _svg(figure)
+
+
+def _stages_chart(stages: Sequence[dict[str, Any]], limit: float) -> str:
+    """Return difference and latency of every stage, from the top down, as an inline SVG."""
+    figure = _figure(0.9 + 0.28 * len(stages))
+    differences, latencies = figure.subplots(1, 2, sharey=True)
+    names = [stage["name"] for stage in stages]
+    floor = 1e-9  # a logarithm has no zero
+    values = [max(stage["max_abs_diff"], floor) for stage in stages]
+    colors = [
+        _INT8 if name == "INT8" else _COLOR if v <= limit else _OVER for name, v in zip(names, values, strict=True)
+    ]
+    differences.barh(names, values, color=colors, left=floor)
+    differences.axvline(limit, color=_OVER, linewidth=1, linestyle="--")
+    differences.set_xscale("log")
+    _style(differences, "largest difference of a probability to Keras; dashed: budget (INT8 has its own)")
+    bars = latencies.barh(names, [stage["latency_ms"] for stage in stages], color=colors)
+    latencies.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
+    _style(latencies, "time to the logits, ms")
+    differences.invert_yaxis()
+    return _svg(figure)
+
+
+def _layers_chart(layers: Mapping[str, float], limit: float) -> str:
+    """Return the difference inside every layer as an inline SVG."""
+    figure = _figure(2.8)
+    ax = figure.subplots()
+    values = list(layers.values())
+    ax.bar(list(layers), values, color=[_COLOR if v <= limit else _OVER for v in values])
+    ax.axhline(limit, color=_OVER, linewidth=1, linestyle="--")
+    ax.set_yscale("log")
+    ax.tick_params(axis="x", rotation=60)
+    _style(ax, "largest difference to Keras inside each layer, as a share of its largest number; dashed: budget")
+    return _svg(figure)
+
+
+def _sensitivity_chart(sensitivity: Mapping[str, float] | None) -> str:
+    """Return what each layer has to do with INT8's error as an inline SVG; empty where nobody had to ask."""
+    if sensitivity is None:
+        return ""
+    figure = _figure(2.8)
+    ax = figure.subplots()
+    ax.bar(list(sensitivity), [100 * share for share in sensitivity.values()], color=_COLOR)
+    ax.tick_params(axis="x", rotation=60)
+    _style(ax, "share of INT8's error of the logits that goes when this layer alone stays in float, %")
+    return _svg(figure)
+
+
+def _figure(height_inch: float) -> Figure:
+    from matplotlib.figure import Figure  # without pyplot: no global state, no display
+
+    return Figure(figsize=(8.6, height_inch), layout="constrained")
+
+
+def _style(ax: Axes, title: str) -> None:
+    ax.set_title(title, fontsize=9)
+    ax.tick_params(labelsize=8)
+    ax.grid(visible=True, alpha=0.3)
+    ax.set_axisbelow(True)
+    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _svg(figure: Figure) -> str:
     text = io.StringIO()
     figure.savefig(text, format="svg")
-    return text.getvalue().partition("<svg")[1] + text.getvalue().partition("<svg")[2]
+    return "".join(text.getvalue().partition("<svg")[1:])

@@ -58,8 +58,16 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--epochs", 3, "--batch-size", 8, "--seed", 5,
     )  # fmt: skip
     assert re.search(r"best mean IoU 0\.\d{4}, pixel accuracy 0\.\d{4} on 6 validation images", trained)
-    exported = output("export", root / "run", "--out", root / "models" / "parts")
+    # Three epochs make no model of which INT8 could be expected to keep anything; what matters is that both go the whole way.
+    exported = output(
+        "export", root / "run", "--out", root / "models" / "parts",
+        "--int8", "always", "--max-iou-drop", 1, "--max-class-drop", 1,
+    )  # fmt: skip
     assert "parity: max |Δ probability|" in exported
+    assert re.search(
+        r"^INT8 changes the mean IoU by [+-]0\.\d{4} .* times as fast as float on this machine$", exported, re.M
+    )
+    assert re.search(r"parts: model\.onnx \(\d+\.\d MB\), model\.int8\.onnx \(\d+\.\d MB\), model\.app\.onnx", exported)
     return root
 
 
@@ -95,7 +103,10 @@ def test_info_tells_what_the_package_is(package):
     assert found["input"] == {"height": 64, "width": 96, "channels": 3}
     assert [(c["id"], c["name"]) for c in found["classes"]] == list(enumerate(CLASS_NAMES))
     assert all(len(c["color"]) == 3 for c in found["classes"])
-    assert found["variants"]["fp32"].keys() >= {"file", "sha256", "bytes"}
+    assert found["variants"].keys() == {"fp32", "int8"}
+    for variant in found["variants"].values():
+        assert variant.keys() >= {"file", "sha256", "bytes"}
+    assert found["variants"]["int8"]["bytes"] < 0.5 * found["variants"]["fp32"]["bytes"]
     assert found["parity"]["max_abs_diff"] <= 1e-4
     assert found["parity"]["class_agreement"] >= 0.9999
     assert found["parameters"] > 100_000
@@ -109,10 +120,11 @@ def test_doctor_runs_the_golden_test(package):
     assert all(check.keys() >= {"name", "status", "cause", "fix"} for check in found["checks"])
     assert found["golden"]["ok"] is True
     assert found["golden"]["pixel_agreement"] == 1.0
+    assert found["golden"]["variants"] == {"fp32": 1.0, "int8": 1.0}
 
 
 def test_the_runtime_is_as_good_as_keras(work, package):
-    found = one_object("eval", package, work / "data", "--split", "val", "--json")
+    found = one_object("eval", package, work / "data", "--split", "val", "--variant", "fp32", "--json")
     assert found.keys() >= {
         "images", "mean_iou", "pixel_accuracy", "per_class_iou", "mean_dice", "boundary_f", "variant",
     }  # fmt: skip
@@ -123,6 +135,17 @@ def test_the_runtime_is_as_good_as_keras(work, package):
     assert found["pixel_accuracy"] == pytest.approx(keras["pixel_accuracy"], abs=0.001)
     assert found["per_class_iou"].keys() == set(CLASS_NAMES)
     assert found["variant"] == "fp32"
+
+
+def test_the_fast_variant_is_taken_unless_told_and_is_as_good_as_the_manifest_says(work, package):
+    found = one_object("eval", package, work / "data", "--split", "val", "--json")
+    manifest = json.loads((package / "manifest.json").read_text())
+    assert found.pop("variant") == "int8"
+    assert found == manifest["metrics"]["int8"]
+    change = manifest["metrics"]["int8"]["mean_iou"] - manifest["metrics"]["fp32"]["mean_iou"]
+    quantization = manifest["quantization"]
+    assert quantization["shipped"] is True
+    assert quantization["best"]["mean_iou_drop"] == pytest.approx(-change, abs=1e-9)
 
 
 def test_a_folder_of_images(work, package):
@@ -159,21 +182,26 @@ def test_a_video(work, package):
 def test_bench_has_every_variant(package):
     found = one_object("bench", package, "--runs", 3, "--json")
     assert found.keys() >= {"threads", "variants"}
-    latency = found["variants"]["fp32"]
-    for key in ("session_ms", "frame_ms"):
-        assert 0 < latency[key]["p50"] <= latency[key]["p95"]
+    assert found["variants"].keys() == {"fp32", "int8"}
+    for latency in found["variants"].values():
+        for key in ("session_ms", "frame_ms"):
+            assert 0 < latency[key]["p50"] <= latency[key]["p95"]
 
 
-@pytest.mark.parametrize("command", ["info", "run"])
-def test_one_flipped_bit_in_the_model_is_refused(work, package, command):
-    damaged = shutil.copytree(package, work / f"damaged {command}")
-    data = bytearray((package / "model.onnx").read_bytes())
+@pytest.mark.parametrize(
+    ("command", "file"), [("info", "model.onnx"), ("run", "model.onnx"), ("run", "model.int8.onnx")]
+)
+def test_one_flipped_bit_in_a_model_is_refused(work, package, command, file):
+    damaged = shutil.copytree(package, work / f"damaged {command} {file}")
+    data = bytearray((package / file).read_bytes())
     data[len(data) // 2] ^= 1
-    (damaged / "model.onnx").write_bytes(data)
+    (damaged / file).write_bytes(data)
     source = ["--source", work / "data" / "test" / "images"] if command == "run" else []
     done = edge_unet(command, damaged, *source)
     assert done.returncode == 4
-    assert re.fullmatch(r"edge-unet: .*damaged \w+/model\.onnx — SHA-256 is \w+… — the manifest says .*\n", done.stderr)
+    assert re.fullmatch(
+        rf"edge-unet: .*damaged [\w .]+/{re.escape(file)} — SHA-256 is \w+… — the manifest says .*\n", done.stderr
+    )
     assert done.stdout == ""
 
 
@@ -190,7 +218,7 @@ def test_grey_binary_data_give_the_seed_network(tmp_path):
     checked = one_object("data", "check", data, "--json")
     assert (checked["mask_encoding"], checked["channels"]) == ("binary", 1)
     output("train", data, "--out", tmp_path / "run", "--preset", "seed", "--input-size", "32x32", "--epochs", "2")
-    output("export", tmp_path / "run", "--out", tmp_path / "package", "--max-diff", "1e-5")
+    output("export", tmp_path / "run", "--out", tmp_path / "package", "--max-diff", "1e-5", "--int8", "off")
     info = one_object("info", tmp_path / "package", "--json")
     assert info["parameters"] == 406_657
     assert info["input"] == {"height": 32, "width": 32, "channels": 1}

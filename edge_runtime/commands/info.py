@@ -19,6 +19,8 @@ _EPILOG = """\
 example:
   edge-unet info models/first --json
 """
+_REPORTS = ("parity", "metrics", "quantization", "provenance")
+"""Keys of a manifest whose own keys may grow."""
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -53,7 +55,7 @@ def package_facts(manifest: Manifest) -> dict[str, Any]:
         "binary": contract.binary,
         "classes": value["contract"]["classes"],
         "ignore_id": contract.ignore_id,
-        **{key: value[key] for key in ("variants", "parameters", "gflops", "parity", "metrics", "provenance")},
+        **{key: value[key] for key in ("variants", "parameters", "gflops", *_REPORTS)},
         "golden": len(manifest.golden),
     }
 
@@ -82,14 +84,14 @@ def _table(facts: dict[str, Any]) -> str:
         f"  {printable(name):<8}  {printable(v['file'])}  {v['bytes'] / 1e6:.2f} MB  sha256 {printable(v['sha256'][:16])}…"
         for name, v in facts["variants"].items()
     ]
-    for title in ("parity", "metrics", "provenance"):
+    for title in _REPORTS:
         if facts[title]:
             rows += ["", title, *_nested(facts[title])]
     return "\n".join(rows)
 
 
 def _nested(values: dict[str, Any], depth: int = 1) -> list[str]:
-    """Return an open-ended JSON object as indented lines."""
+    """Return an open-ended JSON object as indented lines, one for each object in a list."""
     from edge_runtime.storage import printable
 
     lines = []
@@ -97,7 +99,15 @@ def _nested(values: dict[str, Any], depth: int = 1) -> list[str]:
         label = f"{'  ' * depth}{printable(key)}"
         if isinstance(value, dict):
             lines += [label, *_nested(value, depth + 1)]
+        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            rows = (", ".join(f"{printable(k)} {_plain(v)}" for k, v in item.items()) for item in value)
+            lines += [label, *(f"{'  ' * depth}  {row}" for row in rows)]
         else:
-            text = f"{value:.6g}" if isinstance(value, float) else printable(str(value))
-            lines.append(f"{label}: {text}")
+            lines.append(f"{label}: {_plain(value)}")
     return lines
+
+
+def _plain(value: object) -> str:
+    from edge_runtime.storage import printable
+
+    return f"{value:.6g}" if isinstance(value, float) else printable(str(value))

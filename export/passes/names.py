@@ -30,22 +30,34 @@ class NameByLayer(ir.passes.InPlacePass):
         taken = {output.name for output in model.graph.outputs}
         for number, node in enumerate(model.graph):
             node.name = f"{node.op_type.lower()}_{number}"
-        for node in model.graph:
-            layer = self._layer_of(node)
-            if layer is not None:
-                _call(node, f"{layer}_nchw" if layer in taken else layer, layer)
-                after = only_consumer(node.outputs[0])
-                if after is not None and after.op_type == "Relu":
-                    _call(after, f"{layer}_relu", layer)
+        for node, layer in self._layers_of(model.graph).items():
+            name = f"{layer}_nchw" if layer in taken else layer
+            if name in taken:  # a layer that is called several times
+                name = f"{name}_{node.name}"
+            taken.add(name)
+            _call(node, name, layer)
+            after = only_consumer(node.outputs[0])
+            if after is not None and after.op_type == "Relu":
+                _call(after, f"{name}_relu", layer)
         return ir.passes.PassResult(model, modified=True)
 
-    def _layer_of(self, node: ir.Node) -> str | None:
-        weights = node.inputs[1].name if node.op_type == "Conv" and node.inputs[1] is not None else None
-        # Keras appends _1, _2, … to the name of a layer that is called again.
-        found = (
-            re.sub(r"_\d+$", "", part) if part not in self._layers else part for part in (weights or "").split("/")
-        )
-        return next((name for name in found if name in self._layers), None)
+    def _layers_of(self, graph: ir.Graph) -> dict[ir.Node, str]:
+        paths = {
+            node: (node.inputs[1].name or "").split("/")
+            for node in graph
+            if node.op_type == "Conv" and node.inputs[1] is not None
+        }
+        exact = {node: layer for node, path in paths.items() if (layer := self._first(path))}
+        # Keras appends _1, _2, … to the name of a layer that is called again, as tracing does with all of them.
+        again = {
+            node: layer
+            for node, path in paths.items()
+            if (layer := self._first(re.sub(r"_\d+$", "", part) for part in path if re.search(r"_\d+$", part)))
+        }
+        return again if len(again) == len(paths) else {**again, **exact}
+
+    def _first(self, names: Iterable[str]) -> str | None:
+        return next((name for name in names if name in self._layers), None)
 
 
 class NameByPlace(ir.passes.InPlacePass):

@@ -59,7 +59,7 @@ class SplitUpsampling(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
-        found = [node for node in model.graph if _saving(node) >= self._minimum_saving]
+        found = [node for node in model.graph if _saving(node) >= max(1, self._minimum_saving)]
         for conv in found:
             node, phases = conv, _over_upsampling(Builder(model.graph, conv), conv)
             while (after := only_consumer(node.outputs[0])) is not None:
@@ -71,7 +71,7 @@ class SplitUpsampling(ir.passes.InPlacePass):
             whole = _interleave(Builder(model.graph, node, before=conv), phases, static_shape(value))  # type: ignore[arg-type]
             name, value.name = value.name, f"{value.name}_replaced"
             whole.name, whole.shape, whole.dtype = name, value.shape, ir.DataType.FLOAT
-            value.replace_all_uses_with(whole)
+            value.replace_all_uses_with(whole, replace_graph_outputs=True)
         return ir.passes.PassResult(model, modified=bool(found))
 
     def _step(self, build: Builder, node: ir.Node, phases: Phases) -> Phases | None:
@@ -86,6 +86,11 @@ class SplitUpsampling(ir.passes.InPlacePass):
         if self._through_convolutions and is_plain_convolution(node, 3):
             return _over_phases(build, node, phases)
         return None
+
+
+def phase_names(value: str) -> list[str]:
+    """Return the names of a value's phases: rows even, even, odd, odd; columns even, odd, even, odd."""
+    return [f"{value}_{_name(phase)}" for phase in _PHASES]
 
 
 def _name(phase: Phase) -> str:

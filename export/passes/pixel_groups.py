@@ -24,14 +24,23 @@ class GroupPixels(ir.passes.InPlacePass):
         conv = next((node for node in model.graph if node.op_type == "Conv"), None)
         cast = conv.inputs[0].producer() if conv is not None and conv.inputs[0] is not None else None
         shape = static_shape(image)
+        result_shape = None if conv is None else static_shape(conv.outputs[0])
         if conv is None or cast is None or cast.op_type != "Cast" or shape is None or shape[2] % GROUP:
             return ir.passes.PassResult(model, modified=False)
+        if result_shape is None or not _is_dense(conv):
+            return ir.passes.PassResult(model, modified=False)
         count, height, width, channels = shape
-        _, channels_out, height_out, width_out = static_shape(conv.outputs[0])  # type: ignore[misc]
+        _, channels_out, height_out, width_out = result_shape
         kernel = constant(conv.inputs[1])
         stride_y, stride_x = conv.attributes.get_ints("strides") or (1, 1)
         top, left, bottom, _ = conv.attributes.get_ints("pads") or (0, 0, 0, 0)
         if kernel is None or GROUP % stride_x or width_out * stride_x != width:
+            return ir.passes.PassResult(model, modified=False)
+        last = conv
+        relu = only_consumer(conv.outputs[0])
+        if relu is not None and relu.op_type == "Relu":
+            last = relu
+        if last.outputs[0].is_graph_output():
             return ir.passes.PassResult(model, modified=False)
         grouped, before, after = _grouped(kernel, stride_x, left)
         result = GROUP // stride_x
@@ -49,15 +58,24 @@ class GroupPixels(ir.passes.InPlacePass):
             strides=(stride_y, 1),
             pads=(top, before, bottom, after),
         )
-        last = conv
-        relu = only_consumer(conv.outputs[0])
-        if relu is not None and relu.op_type == "Relu":
-            value, last = build.node("Relu", [value], "relu"), relu
+        if last is not conv:
+            value = build.node("Relu", [value], "grouped_relu")
         value = build.node("Transpose", [value], "nhwc", perm=(0, 2, 3, 1))
         value = build.reshape(value, (count, height_out, width_out, channels_out), "whole")
         value = build.node("Transpose", [value], "nchw", perm=(0, 3, 1, 2))
         last.outputs[0].replace_all_uses_with(value)
         return ir.passes.PassResult(model, modified=True)
+
+
+def _is_dense(conv: ir.Node) -> bool:
+    """Whether every tap reads every channel of neighbouring pixels, with a bias and padding that are known."""
+    attributes = conv.attributes
+    return (
+        set(attributes.get_ints("dilations") or (1,)) == {1}
+        and attributes.get_int("group", 1) == 1
+        and attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
+        and all(constant(value) is not None for value in conv.inputs[2:])
+    )
 
 
 def _grouped(kernel: np.ndarray, stride: int, left: int) -> tuple[np.ndarray, int, int]:

@@ -21,7 +21,9 @@ from export.passes.graph import LAYER, constant, initializer, only_consumer
 Range = tuple[float, float]
 """Lowest and highest number of a value."""
 _PIXELS: Range = (0.0, 255.0)
-_MOVES = frozenset({"Concat", "MaxPool", "Reshape", "Squeeze", "Transpose"})
+_LARGEST_BIAS = 2**30
+"""Half of what int32 holds, so that the products have room beside it."""
+_MOVES = frozenset({"Concat", "Gather", "MaxPool", "Reshape", "Squeeze", "Transpose"})
 """Operators whose output holds numbers of their inputs and nothing else, and that take uint8."""
 
 
@@ -96,6 +98,8 @@ def _sharing(graph: ir.Graph) -> dict[ir.Value, ir.Value]:
             leaders[value] = value
         elif node.op_type in _MOVES and all(source in leaders for source in _moved(node)):
             first, *others = [find(source) for source in _moved(node)]
+            if len({_is_pixels(leader) for leader in (first, *others)}) > 1:
+                continue  # the scale of the image is given
             leaders.update(dict.fromkeys(others, first))
             leaders[value] = first
     return {value: find(value) for value in leaders}
@@ -158,17 +162,33 @@ class _Rewrite:
 
     def _compute(self, node: ir.Node) -> None:
         """Give a convolution or an addition dequantised inputs, and quantise its result."""
-        layer = node.metadata_props.get(LAYER)
-        if node.op_type == "Conv" and layer not in self._keep_float and node.inputs[0] in self._twins:
+        ready = node.op_type == "Conv" and node.inputs[0] in self._twins
+        kept = ready and node.metadata_props.get(LAYER) in self._keep_float
+        if ready and not kept:
             self._quantise_weights(node)
         self._read(node)
         result = _result(node)
         # Without negative numbers in the scale, quantising is the ReLU.
         value = node.outputs[0] if self._scales[result][1] == 0 else result
+        if kept:
+            value = self._guarded(node, result)
         quantise = ir.node("QuantizeLinear", [value, *self._scale_and_zero(result)])
         quantise.metadata_props.update(node.metadata_props)
         self._graph.insert_after(value.producer(), quantise)  # type: ignore[arg-type]
         self._pair(result, quantise.outputs[0])
+
+    def _guarded(self, conv: ir.Node, result: ir.Value) -> ir.Value:
+        """Return the result of a convolution that stays in float, behind an operator that keeps it there.
+
+        onnxruntime quantises the weights of a convolution between ``DequantizeLinear`` and ``QuantizeLinear`` itself, with
+        one scale for all of them, through a ``Relu`` or ``Clip`` too. It does not through a ``LeakyRelu``, which is a ReLU for
+        a slope of 0 and nothing for a slope of 1, and which it fuses all the same.
+        Reference: onnxruntime, ``core/optimizer/qdq_transformer/weight_bias_quantization.cc``.
+        """
+        guard = ir.node("LeakyRelu", [conv.outputs[0]], {"alpha": 1.0 if result is conv.outputs[0] else 0.0})
+        guard.outputs[0].shape, guard.outputs[0].dtype = result.shape, ir.DataType.FLOAT
+        self._graph.insert_after(conv, guard)
+        return guard.outputs[0]
 
     def _read(self, node: ir.Node) -> None:
         """Dequantise every input that has a uint8 twin."""
@@ -193,15 +213,19 @@ class _Rewrite:
     def _quantise_weights(self, conv: ir.Node) -> None:
         """Replace the kernel by int8 and the bias by int32, which counts in products of the two scales."""
         kernel = constant(conv.inputs[1]).astype(np.float32)  # type: ignore[union-attr]
-        limits = np.abs(kernel).max(axis=(1, 2, 3))
-        scales = (np.where(limits > 0, limits, 1.0) / 127).astype(np.float32)
+        bias = constant(conv.inputs[2]) if len(conv.inputs) > 2 else None
+        input_scale = self._scales[conv.inputs[0]][0]  # type: ignore[index]
+        limits = np.abs(kernel).max(axis=(1, 2, 3)).astype(np.float64)
+        widths = np.where(limits > 0, limits, 1.0) / 127
+        if bias is not None:
+            # Weights that are next to nothing beside the bias give way to it, so that it fits.
+            widths = np.maximum(widths, np.abs(bias) / (_LARGEST_BIAS * input_scale))
+        scales = widths.astype(np.float32)
         rounded = np.rint(kernel / scales[:, None, None, None]).astype(np.int8)
         self._replace_weights(conv, 1, rounded, scales)
-        bias = constant(conv.inputs[2]) if len(conv.inputs) > 2 else None
         if bias is not None:
-            steps = (scales * self._scales[conv.inputs[0]][0]).astype(np.float32)  # type: ignore[index]
-            limit = np.iinfo(np.int32).max
-            counts = np.clip(np.rint(bias / steps.astype(np.float64)), -limit, limit)
+            steps = (scales * input_scale).astype(np.float32)
+            counts = np.rint(bias / steps.astype(np.float64))
             self._replace_weights(conv, 2, counts.astype(np.int32), steps)
 
     def _replace_weights(

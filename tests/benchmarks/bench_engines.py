@@ -1,7 +1,13 @@
-"""Latency of one frame: TensorFlow, the raw tf2onnx graph in onnxruntime, and our package's graph.
+"""Latency of one frame: our packages beside TensorFlow, the raw tf2onnx graph, OpenVINO, LiteRT and OpenCV.
 
-Same random weights, batch 1, one process per engine, engines taking turns, median over all rounds; read the ratios. Run
-by ``make bench``.
+The same weights and the same frames for all, batch 1. Every answer is compared with TensorFlow's before a time is taken.
+Each engine runs in a process of its own; they take turns in rounds, and the median is over all rounds. Where an engine
+can take several forms of the model, each is timed and the fastest is shown. Milliseconds are of this machine, so read the
+ratios. Run by ``make bench``, which writes a table, ``bench.json`` and ``bench.png``.
+
+The other modules, in their order: ``bench_open`` loads a file in an engine, ``bench_variants`` lists what is compared and
+takes times, ``bench_models`` writes the files, ``bench_machine`` measures what the machine can do,
+``bench_report`` and ``bench_chart`` tell.
 """
 
 from __future__ import annotations
@@ -9,132 +15,154 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
+import bench_chart
+import bench_machine
+import bench_report
+from bench_report import Conditions, Network, Result
+from bench_variants import OUR_ROWS, RAW_ROW, TENSORFLOW_ROW, VARIANTS, Variant
 
-from edge_runtime.session import Session, SessionOptions, usable_cores
-
-ENGINES = ("tensorflow", "raw tf2onnx", "edge-unet fp32")
-# Height, width, channels and classes of each preset's model.
-MODELS = {"seed": (256, 256, 1, 2), "edge": (224, 224, 3, 11)}
-ROUNDS, RUNS, WARM_UP = 5, 25, 5
+HERE = Path(__file__).parent
+PRESETS = ("seed", "edge")
+LARGEST_DIFFERENCE = 1e-3
+"""Of a probability in float from TensorFlow's."""
+REQUIRED = (TENSORFLOW_ROW, RAW_ROW, *OUR_ROWS.values())
+"""Rows without which there is nothing to compare; where another fails, its row says why."""
+HOPELESS = 1.25
+"""A file so many times slower than another of its row is timed in the first round only."""
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--threads", type=int, default=usable_cores())
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--preset", choices=PRESETS, action="append", help="with random weights; may be repeated")
+    parser.add_argument("--run", type=Path, action="append", help="a run folder, in place of presets; may be repeated")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder for bench.json and bench.png")
     args = parser.parse_args()
-    if args.engine:
-        print(json.dumps(measure(args.engine, args.folder, args.threads)))
-        return 0
-    for preset in MODELS:
-        with tempfile.TemporaryDirectory() as folder:
-            make_models(preset, Path(folder))
-            times = take_turns(Path(folder), args.threads)
-        raw = statistics.median(times["raw tf2onnx"])
-        print(f"\npreset {preset}, {MODELS[preset][0]}x{MODELS[preset][1]}, {args.threads} threads, batch 1")
-        print(f"{'engine':<18} {'median ms':>10} {'to raw':>8}")
-        for engine in ENGINES:
-            median = statistics.median(times[engine])
-            print(f"{engine:<18} {median:>10.2f} {median / raw:>8.2f}")
+    if args.rounds < 1 or args.threads < 1:
+        parser.error("--rounds and --threads — expected 1 or more")
+    sources = [("--run", str(run)) for run in args.run or []]
+    sources += [("--preset", preset) for preset in args.preset or ([] if args.run else PRESETS)]
+
+    load = os.getloadavg()[0]
+    # Before and after: at one moment alone the machine may be busy with something else.
+    peaks = measure_peaks(args.threads, {})
+    try:
+        networks = [compare(source, args.rounds, args.threads) for source in sources]
+    except ChildError as cause:
+        print(cause, file=sys.stderr)
+        return 1
+    peaks = measure_peaks(args.threads, peaks)
+    args.out.mkdir(parents=True, exist_ok=True)
+    how = Conditions(threads=args.threads, rounds=args.rounds, load=load, peaks=peaks)
+    print(bench_report.text(networks, how))
+    report = bench_report.as_json(networks, how)
+    (args.out / "bench.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    bench_chart.write_chart(networks, args.threads, args.out / "bench.png")
+    print(f"\nwritten: {args.out / 'bench.json'}, {args.out / 'bench.png'}")
     return 0
 
 
-def make_models(preset: str, folder: Path) -> None:
-    """Write the same weights as model.keras, raw.onnx and model.onnx."""
-    from edge_runtime.contract import Contract
-    from export.convert import optimise, trace
-    from training.config import PRESETS
-    from training.dataset import make_classes
-    from training.unet import build_unet
-
-    height, width, channels, classes = MODELS[preset]
-    contract = Contract(
-        name=preset,
-        height_px=height,
-        width_px=width,
-        channels=1 if channels == 1 else 3,
-        binary=classes == 2,
-        classes=make_classes([f"class_{i}" for i in range(classes)]),
-    )
-    model = build_unet(
-        PRESETS[preset].plan,
-        height_px=height,
-        width_px=width,
-        channels=channels,
-        logit_channels=contract.logit_channels,
-    )
-    model.save(folder / "model.keras")
-    raw = trace(model, opset=17)
-    (folder / "raw.onnx").write_bytes(raw.SerializeToString())
-    (folder / "model.onnx").write_bytes(optimise(raw, contract).SerializeToString())
+def compare(source: tuple[str, str], rounds: int, threads: int) -> Network:
+    """Write one network's files, check every engine's answers, and take all times."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        progress(f"{source[1]}: writing the models")
+        child([HERE / "bench_models.py", *source, "--folder", folder])
+        network = Network(facts=json.loads((folder / "facts.json").read_text()), results={})
+        for number in range(1, rounds + 1):
+            start = time.monotonic()
+            for variant in still_timed(network.results):
+                take_turn(variant, folder, threads, network.results)
+            progress(f"{source[1]}: round {number} of {rounds} took {time.monotonic() - start:.0f} s")
+    return network
 
 
-def take_turns(folder: Path, threads: int) -> dict[str, list[float]]:
-    """Return the times of each engine in milliseconds, from a fresh process in every round."""
-    times: dict[str, list[float]] = {engine: [] for engine in ENGINES}
-    for _ in range(ROUNDS):
-        for engine in ENGINES:
-            command = [sys.executable, __file__, "--engine", engine, "--folder", str(folder), "--threads", str(threads)]
-            environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-            done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-            times[engine] += json.loads(done.stdout.splitlines()[-1])
-    return times
+def take_turn(variant: Variant, folder: Path, threads: int, results: dict[str, Result]) -> None:
+    """Add one process's times to the results; in the first round also what the check found."""
+    first = variant.key not in results
+    command = [HERE / "bench_variants.py", variant.key, "--folder", folder, "--threads", threads]
+    try:
+        found = child([*command, "--check"] if first else command)
+    except ChildError as cause:
+        if variant.row in REQUIRED:
+            raise ChildError(f"{variant.key}: {cause}") from cause
+        results[variant.key] = Result(variant=variant, failure=str(cause))
+        return
+    if first:
+        difference = found["difference"]
+        result = Result(variant=variant, precision=found["precision"], difference=difference)
+        result.same_class = found["same_class"]
+        results[variant.key] = result
+        if variant.arithmetic == "fp32" and not difference <= LARGEST_DIFFERENCE:
+            result.failure = f"differs from TensorFlow's probabilities by {difference:.2g}"
+            if variant.row in REQUIRED:
+                raise ChildError(f"{variant.key}: {result.failure}, expected at most {LARGEST_DIFFERENCE:g}")
+            return
+    results[variant.key].times_ms += found["times_ms"]
 
 
-def measure(engine: str, folder: Path, threads: int) -> list[float]:
-    """Return the times of single frames in milliseconds."""
-    run = {"tensorflow": tensorflow_run, "raw tf2onnx": raw_run, "edge-unet fp32": our_run}[engine](folder, threads)
-    times = []
-    for _ in range(WARM_UP + RUNS):
-        start = time.perf_counter()
-        run()
-        times.append((time.perf_counter() - start) * 1e3)
-    return times[WARM_UP:]
+def still_timed(results: Mapping[str, Result]) -> list[Variant]:
+    """Return the variants that work and may still be the fastest of their row; before the first round, all."""
+    # By the shortest times, which say more than medians where something else disturbs the only round so far.
+    shortest: dict[str, float] = {}
+    for result in results.values():
+        if result.times_ms:
+            row = result.variant.row
+            shortest[row] = min(result.shortest_ms, shortest.get(row, result.shortest_ms))
+    return [
+        variant
+        for variant in VARIANTS
+        if variant.key not in results
+        or (results[variant.key].times_ms and results[variant.key].shortest_ms <= HOPELESS * shortest[variant.row])
+    ]
 
 
-def tensorflow_run(folder: Path, threads: int) -> Callable[[], object]:
-    import keras
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
-    model = keras.saving.load_model(folder / "model.keras", compile=False)
-    image = tf.constant(frame(model.input_shape[1:]).astype(np.float32)[None])
-    call = tf.function(lambda x: model(x, training=False))
-    return lambda: call(image).numpy()
-
-
-def raw_run(folder: Path, threads: int) -> Callable[[], object]:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = ort.InferenceSession(folder / "raw.onnx", options, providers=["CPUExecutionProvider"])
-    shape = session.get_inputs()[0].shape[1:]
-    image = frame(shape).astype(np.float32)[None]
-    return lambda: session.run(["probabilities"], {"image": image})
+def measure_peaks(threads: int, before: Mapping[str, float]) -> dict[str, float]:
+    """Return the best GFLOP/s of each type over the engines that are there, and over an earlier measurement."""
+    progress("measuring what the machine can do")
+    peaks = dict(before)
+    for engine in bench_machine.ENGINES:
+        command = [HERE / "bench_machine.py", engine, "--threads", threads]
+        try:
+            found = child(command, bench_machine.environment(threads))
+        except ChildError as cause:
+            progress(f"no peak from {engine}: {cause}")
+            continue
+        peaks.update({name: max(gflops, peaks.get(name, 0.0)) for name, gflops in found.items()})
+    return peaks
 
 
-def our_run(folder: Path, threads: int) -> Callable[[], object]:
-    # Spinning on, as it is by default in the raw session.
-    options = SessionOptions(threads=threads, spinning=True)
-    session = Session((folder / "model.onnx").read_bytes(), "model.onnx", options=options)
-    c = session.contract
-    image = frame((c.height_px, c.width_px, c.channels))
-    return lambda: session.mask(image)
+class ChildError(Exception):
+    """A process of the benchmark failed, or found what must not be; the message is the last line it wrote."""
 
 
-def frame(shape: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+def child(command: Sequence[object], environment: Mapping[str, str] = os.environ) -> Any:
+    """Run a script of the benchmark and return the JSON of its last line; None if it prints nothing."""
+    quiet = {**environment, "TF_CPP_MIN_LOG_LEVEL": "3", "OPENCV_LOG_LEVEL": "ERROR"}
+    done = subprocess.run([sys.executable, *map(str, command)], capture_output=True, text=True, check=False, env=quiet)
+    if done.returncode:
+        raise ChildError(last_line(done.stderr.splitlines()) or f"ended with status {done.returncode}")
+    lines = done.stdout.splitlines()
+    return json.loads(lines[-1]) if lines and lines[-1].startswith("{") else None
+
+
+def last_line(lines: Iterable[str]) -> str:
+    return next((line.strip()[:100] for line in reversed(list(lines)) if line.strip()), "")
+
+
+def progress(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

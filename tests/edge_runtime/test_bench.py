@@ -27,6 +27,7 @@ def test_every_variant_of_a_package_is_measured(tmp_path):
     root = write_color_package(tmp_path / "two", color_contract())
     manifest = json.loads((root / MANIFEST).read_text())
     manifest["variants"]["int8"] = {**manifest["variants"]["fp32"], "file": "model.int8.onnx"}
+    manifest["golden"][0]["masks"]["int8"] = manifest["golden"][0]["masks"]["fp32"]
     shutil.copy(root / "model.onnx", root / "model.int8.onnx")
     (root / MANIFEST).write_text(json.dumps(manifest))
     assert bench(root, runs=1).variants.keys() == {"fp32", "int8"}

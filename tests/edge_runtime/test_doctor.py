@@ -6,9 +6,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from colors import color_scene
+from onnx import numpy_helper
 
+from edge_runtime.cli import main
 from edge_runtime.doctor import (
     MIN_PYTHON,
     MIN_VERSIONS,
@@ -189,8 +192,54 @@ def test_a_machine_that_computes_something_else_fails_the_gate(color_package, tm
     report = examine(color_package, tmp_path)
     assert not report.ok
     assert report.golden.pixel_agreement == pytest.approx(1 - 4 / 48)
-    with pytest.raises(GateError, match=r"91\.6667% of the pixels agree — expected at least 99\.9%"):
+    with pytest.raises(GateError, match=r"91\.6667% of the pixels of variant 'fp32' agree — expected at least 99\.9%"):
         report.raise_if_bad()
+
+
+@pytest.fixture
+def two_variants(color_package) -> Path:
+    """The package with an "INT8" variant that takes red for blue, and masks in which it does."""
+    data = (color_package / "model.onnx").read_bytes()
+    model = onnx.load_from_string(data)
+    kernel = next(t for t in model.graph.initializer if t.name == "kernel")
+    kernel.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(kernel)[[0, 2, 1]], "kernel"))
+    (color_package / "model.int8.onnx").write_bytes(model.SerializeToString())
+    mask = cv2.imread(str(color_package / "golden" / "0.mask.png"), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(color_package / "golden" / "0.int8.mask.png"), np.array([0, 2, 1], np.uint8)[mask])
+    manifest = json.loads((color_package / MANIFEST).read_text())
+    digest = hashlib.sha256((color_package / "model.int8.onnx").read_bytes()).hexdigest()
+    manifest["variants"]["int8"] = {"file": "model.int8.onnx", "sha256": digest, "bytes": len(data)}
+    manifest["golden"][0]["masks"]["int8"] = "golden/0.int8.mask.png"
+    manifest["files"]["golden/0.int8.mask.png"] = ""
+    (color_package / MANIFEST).write_text(json.dumps(manifest))
+    sign_again(color_package)
+    return color_package
+
+
+def test_each_variant_is_compared_with_its_own_masks(two_variants, tmp_path):
+    report = examine(two_variants, tmp_path)
+    assert report.golden == Golden(ok=True, pixel_agreement=1.0, frames=1, variants={"fp32": 1.0, "int8": 1.0})
+    assert report.to_dict()["golden"]["variants"] == {"fp32": 1.0, "int8": 1.0}
+    report.raise_if_bad()
+
+
+@pytest.mark.parametrize(("variant", "file"), [("fp32", "0.mask.png"), ("int8", "0.int8.mask.png")])
+def test_the_variant_that_computes_something_else_is_named(two_variants, tmp_path, variant, file, capsys):
+    mask = cv2.imread(str(two_variants / "golden" / file), cv2.IMREAD_UNCHANGED)
+    mask[:6] = 1
+    cv2.imwrite(str(two_variants / "golden" / file), mask)
+    sign_again(two_variants)
+    report = examine(two_variants, tmp_path)
+    assert not report.golden.ok
+    assert report.golden.worst == variant
+    assert report.golden.variants == {"fp32": 1.0, "int8": 1.0} | {variant: pytest.approx(1 - 6 / 48)}
+    assert report.golden.pixel_agreement == report.golden.variants[variant]
+    with pytest.raises(GateError, match=rf"87\.5000% of the pixels of variant '{variant}' agree — expected at least"):
+        report.raise_if_bad()
+    assert main(["doctor", str(two_variants)]) == 5
+    out, err = capsys.readouterr()
+    assert f"variant '{variant}'" in err
+    assert f"{variant} 87.5000%" in out
 
 
 def test_a_damaged_package_is_in_the_report_and_raised(color_package, tmp_path):

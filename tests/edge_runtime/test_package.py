@@ -121,9 +121,36 @@ def test_a_golden_frame_that_nothing_signs_is_refused(color_package):
         Package.open(color_package)
 
 
+def test_the_report_of_the_quantisation_round_trips(color_package):
+    report = {"shipped": False, "reason": "INT8 loses", "attempts": [{"float_layers": ["stem"]}], "speedup": None}
+    edit_manifest(color_package, lambda m: m.update(quantization=report))
+    manifest = Package.open(color_package).manifest
+    assert manifest.quantization == report
+    assert Manifest.from_dict(manifest.to_dict(), "m.json") == manifest
+
+
+@pytest.mark.parametrize(
+    ("masks", "found"),
+    [
+        ({}, "no variant"),
+        ({"int8": "golden/0.mask.png"}, "int8"),
+        ({"fp32": "golden/0.mask.png", "int8": "golden/0.mask.png"}, "fp32, int8"),
+    ],
+)
+def test_golden_masks_of_other_variants_than_there_are_are_refused(color_package, masks, found):
+    edit_manifest(color_package, lambda m: m["golden"][0].update(masks=masks))
+    with pytest.raises(
+        ModelError, match=rf"golden frame 'golden/0\.png' has masks of {found} — expected fp32 — export the model again"
+    ):
+        Package.open(color_package)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda m: m.pop("quantization"), "key 'quantization' is missing"),
+        (lambda m: m.update(quantization=[]), "key 'quantization' is list — expected dict"),
+        (lambda m: m["golden"][0].update(masks={"fp32": 7}), r"golden: masks\.fp32 is int — expected str"),
         (lambda m: m.update(license="MIT"), "unknown key 'license'"),
         (lambda m: m.pop("golden"), "key 'golden' is missing"),
         (lambda m: m.update(gflops="1"), "key 'gflops' is str — expected float"),

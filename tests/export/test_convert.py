@@ -236,9 +236,10 @@ def test_a_truncated_checkpoint_is_damaged(checkpoint, share):
         load_checkpoint(checkpoint)
 
 
-def test_a_text_file_is_damaged(tmp_path):
+@pytest.mark.parametrize("data", [b"not a model\n", b"\x89HDF\r\n\x1a\n" + bytes(88)], ids=["text", "HDF5"])
+def test_a_file_of_another_kind_is_damaged(tmp_path, data):
     path = tmp_path / "best.keras"
-    path.write_text("not a model\n")
+    path.write_bytes(data)
     with pytest.raises(ConvertError, match=r"damaged \(File is not a zip file\)"):
         load_checkpoint(path)
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -12,20 +14,26 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from runs import PAIRS, write_color_data, write_run
 
 from edge_runtime.cli import main
 from edge_runtime.doctor import golden_test
 from edge_runtime.errors import UsageError
+from edge_runtime.image import encode_png, read_image
 from edge_runtime.labels import read_raw_mask
 from edge_runtime.package import MANIFEST, Manifest, Package
 from edge_runtime.segmenter import Segmenter
-from edge_runtime.storage import sha256
-from export.config import ExportConfig
+from edge_runtime.storage import sha256, write_bytes
+from export.config import PASSES, ExportConfig, Int8Budget
 from export.package import export_package
 
 DEADLINE_S = 120
+EXPORT_S = 4.0
+"""How long the export of the small model takes, from its first file to its last."""
+ANYTHING = Int8Budget(mean_iou_drop=1.0, class_iou_drop=1.0, speedup=0.0)
+IMPOSSIBLE = ["--int8", "always", "--max-iou-drop", "-1"]
 # The command with a limit on the size of any file it writes, which is what a full disk looks like.
 LIMITED = """
 import resource, sys
@@ -46,10 +54,22 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(run: Path) -> tuple[Path, Manifest]:
     stages: list[tuple[str, int, int]] = []
     out = run.parent / "models" / "Größe 1"  # neither the parent nor plain letters are there before
-    manifest = export_package(ExportConfig(run=run, out=out), lambda *stage: stages.append(stage))
+    manifest = export_package(ExportConfig(run=run, out=out, int8="off"), lambda *stage: stages.append(stage))
     images = 2 * PAIRS["val"]
-    assert stages == [("converting", 0, 1), *(("parity", n + 1, images) for n in range(images)), ("measuring", 0, 1)]
+    assert [stage for stage in stages if stage[0] != "stages"] == [
+        ("converting", 0, 1),
+        ("converting", 1, 1),
+        *(("parity", n + 1, images) for n in range(images)),
+        ("measuring", 0, 1),
+    ]
     return out, manifest
+
+
+@pytest.fixture(scope="module")
+def with_int8(run: Path, exported: tuple[Path, Manifest]) -> tuple[Path, Manifest]:
+    """A package with an INT8 variant, however much that loses and gains, for its weights are random."""
+    out = run.parent / "int8" / "parts"
+    return out, export_package(ExportConfig(run=run, out=out, int8_budget=ANYTHING))
 
 
 @pytest.fixture
@@ -83,7 +103,7 @@ class TestPackage:
         assert (golden.ok, golden.pixel_agreement, golden.frames) == (True, 1.0, 3)
 
     def test_the_golden_masks_hold_more_than_one_class(self, exported):
-        masks = [read_raw_mask(exported[0] / frame.mask)[0] for frame in exported[1].golden]
+        masks = [read_raw_mask(exported[0] / frame.masks["fp32"])[0] for frame in exported[1].golden]
         assert any(mask.min() != mask.max() for mask in masks)
 
     def test_the_bare_model_runs_too(self, exported):
@@ -135,6 +155,132 @@ class TestPackage:
         assert page.rstrip().endswith("</html>")
 
 
+class TestInt8:
+    def test_the_package_holds_it_with_masks_of_its_own(self, with_int8):
+        out, manifest = with_int8
+        package = Package.open(out)
+        assert package.manifest == manifest
+        assert manifest.variants.keys() == {"fp32", "int8"}
+        assert manifest.variants["int8"].file == "model.int8.onnx"
+        assert manifest.variants["int8"].bytes == (out / "model.int8.onnx").stat().st_size
+        golden = {f"golden/{n}{kind}.png" for n in range(3) for kind in ("", ".mask", ".int8.mask")}
+        models = {"model.onnx", "model.int8.onnx", "model.app.onnx"}
+        assert digests(out).keys() == {MANIFEST, "report.html"} | models | golden
+        for number, frame in enumerate(manifest.golden):
+            assert frame.masks == {
+                "fp32": f"golden/{number}.mask.png",
+                "int8": f"golden/{number}.int8.mask.png",
+            }
+
+    def test_its_masks_are_what_it_gives_and_not_what_float_gives(self, with_int8):
+        out, manifest = with_int8
+        equal = {"fp32": [], "int8": []}
+        for variant in manifest.variants:
+            segmenter = Segmenter.load(out, variant=variant)
+            for frame in manifest.golden:
+                found = segmenter(read_image(out / frame.image)).mask
+                np.testing.assert_array_equal(found, read_raw_mask(out / frame.masks[variant])[0])
+                equal[variant] += [np.array_equal(found, read_raw_mask(out / m)[0]) for m in frame.masks.values()]
+        assert not all(equal["fp32"])
+        assert not all(equal["int8"])
+
+    def test_it_is_taken_unless_float_is_asked_for(self, with_int8):
+        assert Segmenter.load(with_int8[0]).variant == "int8"
+        assert Segmenter.load(with_int8[0], variant="fp32").variant == "fp32"
+        assert Segmenter.load(with_int8[0] / "model.int8.onnx").contract == with_int8[1].contract
+
+    def test_the_figures_are_in_the_manifest(self, with_int8):
+        manifest = Package.open(with_int8[0]).manifest
+        quantization = manifest.quantization
+        assert quantization == with_int8[1].quantization
+        assert quantization["shipped"] is True
+        assert quantization["reason"].startswith("INT8 changes the mean IoU by ")
+        assert quantization["budget"] == {"mean_iou_drop": 1.0, "class_iou_drop": 1.0, "speedup": 0.0}
+        assert quantization["calibration_images"] == PAIRS["val"]
+        assert quantization["speedup"] > 0
+        int8, fp32 = manifest.metrics["int8"], manifest.metrics["fp32"]
+        assert int8["images"] == PAIRS["val"]
+        assert int8.keys() == fp32.keys()
+        drop = quantization["best"]["mean_iou_drop"]
+        assert int8["mean_iou"] == pytest.approx(fp32["mean_iou"] - drop, abs=1e-9)
+
+    def test_it_is_the_last_of_the_stages_and_the_only_one_that_may_differ(self, with_int8):
+        *stages, last = with_int8[1].parity["stages"]
+        assert last["name"] == "INT8"
+        assert last["max_abs_diff"] > 1e-4
+        assert [s["name"] for s in stages][-1] == "INT8 layout: pixel-groups"
+        assert max(s["max_abs_diff"] for s in stages) <= 1e-5
+
+    def test_the_golden_test_compares_both(self, with_int8):
+        golden = golden_test(Package.open(with_int8[0]))
+        assert golden.variants == {"fp32": 1.0, "int8": 1.0}
+        assert (golden.ok, golden.frames) == (True, 3)
+
+    def test_without_it_there_is_nothing_of_it(self, exported):
+        out, manifest = exported
+        assert manifest.variants.keys() == {"fp32"}
+        assert manifest.quantization["shipped"] is False
+        assert manifest.quantization["reason"] == "INT8 was switched off"
+        assert manifest.quantization["attempts"] == []
+        assert "int8" not in manifest.metrics
+        assert not any(s["name"].startswith("INT8") for s in manifest.parity["stages"])
+        assert Segmenter.load(out).variant == "fp32"
+
+    def test_a_budget_that_nothing_meets_writes_nothing_where_it_is_insisted_on(self, run, package, capsys):
+        before = digests(package)
+        assert main(["export", str(run), "--out", str(package), "--overwrite", *IMPOSSIBLE]) == 5
+        message = (
+            r"edge-unet: INT8 — changes the mean IoU by \S+ .* are allowed\) — no package was written — calibrate on"
+        )
+        assert re.search(message, capsys.readouterr().err)
+        assert digests(package) == before
+        assert names(package.parent) == {package.name}
+
+    def test_it_is_calibrated_on_the_pictures_that_are_given(self, run, with_int8, tmp_path):
+        folder = tmp_path / "pictures"
+        folder.mkdir()
+        (folder / "notes.txt").write_text("no picture")
+        for number in range(3):
+            write_bytes(folder / f"{number}.png", encode_png(np.full((30, 50, 3), 90 * number, np.uint8), "picture"))
+        config = ExportConfig(run=run, out=tmp_path / "parts", int8_budget=ANYTHING, calibration=folder)
+        manifest = export_package(config)
+        assert manifest.quantization["calibration_images"] == 3
+        # All that is not INT8 is the same to the last bit: an export can be repeated.
+        assert manifest.variants["fp32"] == with_int8[1].variants["fp32"]
+        same = {name for name in manifest.files if "int8" not in name and name != "report.html"}
+        assert {name: manifest.files[name] for name in same} == {name: with_int8[1].files[name] for name in same}
+        assert manifest.variants["int8"] != with_int8[1].variants["int8"]
+
+
+class TestWithout:
+    def test_passes_are_left_out_and_an_int8_that_loses_is_too(self, run, tmp_path, capsys):
+        out = tmp_path / "p"
+        without = ["--without", "phases", "--without", "pixel-groups"]
+        assert main(["export", str(run), "--out", str(out), *without, *IMPOSSIBLE[2:], "--min-speedup", "0"]) == 0
+        manifest = Package.open(out).manifest
+        assert [s["name"] for s in manifest.parity["stages"]] == [
+            "tf2onnx", "upsampling", "normalisation", "pixels", "class map", "INT8 layout: copies",
+        ]  # fmt: skip
+        assert manifest.provenance["without"] == ["phases", "pixel-groups"]
+        assert manifest.variants.keys() == {"fp32"}
+        assert len(manifest.quantization["attempts"]) > 2
+        assert manifest.quantization["sensitivity"]
+        printed = capsys.readouterr().out
+        assert f"{manifest.quantization['reason']}: not in the package" in printed
+        assert "model.int8.onnx" not in printed
+
+    def test_an_unknown_one_is_refused_with_those_there_are(self, run, tmp_path, capsys):
+        assert main(["export", str(run), "--out", str(tmp_path / "p"), "--without", "magic"]) == 2
+        expected = f"edge-unet: --without magic — no such pass — choose of {', '.join(PASSES)}\n"
+        assert capsys.readouterr().err == expected
+        assert names(tmp_path) == set()
+
+    def test_what_makes_the_contract_cannot_be_left_out(self, run, tmp_path):
+        for name in ("pixels", "class map"):
+            with pytest.raises(UsageError, match=rf"--without {name} — no such pass"):
+                ExportConfig(run=run, out=tmp_path / "p", without=(name,))
+
+
 class TestPlace:
     def test_an_existing_folder_is_left_alone(self, run, package, capsys):
         before = digests(package)
@@ -151,7 +297,7 @@ class TestPlace:
 
     def test_overwrite_exchanges_the_package_and_keeps_nothing_of_the_old(self, run, package, capsys):
         (package / "old.txt").write_text("of another time")
-        assert main(["export", str(run), "--out", str(package), "--overwrite", "--opset", "13"]) == 0
+        assert main(["export", str(run), "--out", str(package), "--overwrite", "--opset", "13", "--int8", "off"]) == 0
         manifest = Package.open(package).manifest
         assert manifest.provenance["opset"] == 13
         assert manifest.contract.name == "parts"
@@ -173,14 +319,62 @@ class TestRefusal:
         with pytest.raises(UsageError, match="--opset 12 — expected 13 to 18"):
             ExportConfig(run=run, out=tmp_path / "p", opset=12)
 
-    def test_a_failed_gate_writes_nothing(self, run, package, capsys):
+    def test_a_failed_gate_writes_nothing(self, run, package, capsys, caplog):
         before = digests(package)
         out = package.parent / "new"
         assert main(["export", str(run), "--out", str(out), "--max-diff", "0"]) == 5
-        message = r"edge-unet: parity gate — .* \|Δ probability\| \S+ > 0 — no package was written"
+        assert "retracing" not in caplog.text  # every stage was looked into, and TensorFlow has nothing to say of it
+        message = (
+            r"edge-unet: parity gate — .* \|Δ probability\| \S+ > 0; from stage 'tf2onnx' on — no package was written"
+        )
         assert re.search(message, capsys.readouterr().err)
         assert digests(package) == before
         assert names(package.parent) == {package.name}
+
+    @pytest.mark.parametrize("there", [True, False])
+    def test_calibration_on_nothing(self, run, package, tmp_path, there, capsys):
+        folder = tmp_path / "pictures"
+        if there:
+            folder.mkdir()
+            (folder / "notes.txt").write_text("no picture")
+        before = digests(package)
+        arguments = ["export", str(run), "--out", str(package), "--overwrite", "--calibration", str(folder)]
+        assert main(arguments) == 3
+        found = "no images in it" if there else "no such folder"
+        assert f"--calibration {folder} — {found} — expected a folder of images" in capsys.readouterr().err
+        assert digests(package) == before
+        assert names(package.parent) == {package.name}
+
+    def test_calibration_on_a_picture_that_is_none(self, run, tmp_path, capsys):
+        (tmp_path / "pictures").mkdir()
+        (tmp_path / "pictures" / "0.png").write_bytes(b"no picture")
+        arguments = ["export", str(run), "--out", str(tmp_path / "p"), "--calibration", str(tmp_path / "pictures")]
+        assert main(arguments) == 3
+        assert re.search(r"pictures/0\.png — .*not an image", capsys.readouterr().err)
+        assert names(tmp_path) == {"pictures"}
+
+    def test_calibration_without_int8(self, run, tmp_path, capsys):
+        arguments = ["export", str(run), "--out", str(tmp_path / "p"), "--calibration", "x", "--int8", "off"]
+        assert main(arguments) == 2
+        expected = "edge-unet: --calibration is given, and --int8 off — leave one of them out\n"
+        assert capsys.readouterr().err == expected
+
+    @pytest.mark.parametrize("option", ["--max-diff", "--min-agreement", "--max-iou-change", "--max-layer-diff",
+                                        "--max-iou-drop", "--max-class-drop", "--min-speedup"])  # fmt: skip
+    @pytest.mark.parametrize("value", ["inf", "nan"])
+    def test_a_budget_that_is_no_number(self, run, tmp_path, option, value, capsys):
+        """JSON has neither, and the manifest tells what the budget was."""
+        assert main(["export", str(run), "--out", str(tmp_path / "p"), option, value]) == 2
+        assert re.fullmatch(rf"edge-unet: budget \w+ is {value} — expected a finite number\n", capsys.readouterr().err)
+
+    def test_a_run_without_validation_images(self, run, tmp_path, capsys):
+        copy = shutil.copytree(run, tmp_path / "run")
+        record = json.loads((copy / "run.json").read_text())
+        record["data"]["splits"]["val"] = []
+        (copy / "run.json").write_text(json.dumps(record))
+        assert main(["export", str(copy), "--out", str(tmp_path / "p")]) == 3
+        assert "validation split — no images in it — export compares on them" in capsys.readouterr().err
+        assert names(tmp_path) == {"run"}
 
     def test_no_run_folder(self, tmp_path, capsys):
         assert main(["export", str(tmp_path), "--out", str(tmp_path / "p")]) == 4
@@ -216,6 +410,23 @@ class TestRefusal:
 
 
 class TestAccident:
+    def test_a_disk_that_fills_up_later_leaves_the_old_package(self, run, package, capsys):
+        """With room for the model, and not for the next file; in this process, for the limit can be lifted again."""
+        before = digests(package)
+        limit = (package / "model.onnx").stat().st_size + 100
+        assert (package / "model.app.onnx").stat().st_size > limit
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            code = main(["export", str(run), "--out", str(package), "--overwrite", "--int8", "off"])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert code == 6
+        message = r"cannot write .*/model\.app\.onnx — file too large — raise the file size limit"
+        assert re.search(message, capsys.readouterr().err)
+        assert digests(package) == before
+        assert names(package.parent) == {package.name}
+
     def test_a_full_disk_leaves_the_old_package(self, run, package):
         before = digests(package)
         limit = (package / "model.onnx").stat().st_size // 2
@@ -250,6 +461,36 @@ class TestAccident:
         assert digests(package) == before
         assert Package.open(package).manifest.provenance["opset"] == 17
 
-        export_package(ExportConfig(run=run, out=package, opset=18, overwrite=True))
+        export_package(ExportConfig(run=run, out=package, opset=18, overwrite=True, int8="off"))
         assert Package.open(package).manifest.provenance["opset"] == 18
         assert names(package.parent) == {package.name} | leftovers
+
+    @pytest.mark.parametrize(
+        "share", [0.5, *(pytest.param(n / 10, marks=pytest.mark.slow) for n in (1, 3, 7, 8, 9, 10))]
+    )
+    def test_a_kill_at_any_moment_leaves_the_old_package_or_the_new_one(self, run, package, with_int8, share):
+        """From the first file on, at a share of the time that an export takes; the last is killed as it ends."""
+        before = digests(package)
+        command = [sys.executable, "-m", "edge_runtime", "export", str(run), "--out", str(package), "--overwrite"]
+        options = ["--max-iou-drop", "1", "--max-class-drop", "1", "--min-speedup", "0"]
+        with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+            deadline = time.monotonic() + DEADLINE_S
+            while not list(package.parent.glob(".parts.*")):
+                assert child.poll() is None, "the export ended before it could be killed"
+                assert time.monotonic() < deadline, "the export wrote nothing"
+                time.sleep(0.002)
+            if share < 1:
+                time.sleep(share * random.Random(share).uniform(0.5, 1.5) * EXPORT_S)
+            else:
+                while child.poll() is None and not list(package.parent.glob(f".parts.*/{MANIFEST}")):
+                    time.sleep(0.0005)
+            child.send_signal(signal.SIGKILL)
+        manifest = Package.open(package).manifest  # every file of it is checked against its digest
+        if manifest.variants.keys() == {"fp32"}:
+            assert digests(package) == before
+        else:
+            assert manifest.variants == with_int8[1].variants
+            assert golden_test(Package.open(package)).ok
+        leftovers = names(package.parent) - {package.name}
+        assert len(leftovers) <= 1
+        assert all(name.startswith(".parts.") for name in leftovers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -9,18 +10,40 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
-from runs import finished, write_color_data, write_run
+from runs import (
+    contract_of,
+    finished,
+    narrow_plan,
+    random_unet,
+    reloaded,
+    trained,
+    with_weights,
+    write_color_data,
+    write_run,
+)
 
 from edge_runtime.evaluate import Evaluation
 from edge_runtime.metrics import BoundaryCounts
+from edge_runtime.preprocess import model_input
 from edge_runtime.segmenter import Segmenter
 from edge_runtime.session import Session
 from export.checkpoint import load_checkpoint
 from export.config import ParityBudget
+from export.convert import convolution_layers, trace
 from export.errors import ParityError
-from export.parity import Differences, KerasReference, Parity, measure_parity
+from export.layers import LayerDifference
+from export.optimise import Stage, integer_layout, optimise
+from export.parity import (
+    Differences,
+    KerasReference,
+    Parity,
+    StageParity,
+    measure_layers,
+    measure_parity,
+    measure_stages,
+)
 from export.run_folder import RunFolder, read_run
+from export.validation import ValidationSet
 
 SAME = Differences(
     inputs=1,
@@ -105,6 +128,58 @@ class TestBudget:
             parity(**{name: replace(SAME, finite=False)}).require(ParityBudget())
 
 
+def stage(name: str, max_abs_diff: float = 1e-6, first_layer: str | None = None) -> StageParity:
+    return StageParity(
+        name=name,
+        max_abs_diff=max_abs_diff,
+        mean_abs_diff=1e-7,
+        class_agreement=1.0,
+        mean_iou_change=0.0,
+        latency_ms=1.0,
+        first_layer=first_layer,
+    )
+
+
+class TestLayersAndStages:
+    def test_the_first_layer_over_budget_is_named(self):
+        layers = tuple(
+            LayerDifference(layer=name, relative_diff=diff) for name, diff in (("a", 1e-6), ("b", 3e-3), ("c", 1.0))
+        )
+        with pytest.raises(
+            ParityError, match=r"differ: first in layer 'b', by 0\.003 of its largest number > 2e-05 — no"
+        ):
+            parity(layers=layers).require(ParityBudget())
+        parity(layers=layers).require(ParityBudget(layer_diff=1.0))
+
+    def test_a_layer_that_is_not_a_number_is_named_whatever_the_budget(self):
+        layers = (LayerDifference(layer="a", relative_diff=math.nan),)
+        with pytest.raises(ParityError, match=r"first in layer 'a', by nan"):
+            parity(layers=layers).require(ParityBudget(layer_diff=1e30))
+
+    def test_the_first_stage_over_budget_is_named_with_its_layer(self):
+        stages = (stage("tf2onnx"), stage("pixels", 0.2, "stem"), stage("phases", 0.3, "decoder_0"))
+        with pytest.raises(ParityError, match=r"differ: from stage 'pixels' on, first in layer 'stem' — no package"):
+            parity(stages=stages).require(ParityBudget())
+
+    @pytest.mark.parametrize("diff", [2e-4, math.nan])
+    def test_a_stage_over_budget_fails_though_the_end_is_right(self, diff):
+        with pytest.raises(ParityError, match=r"differ: from stage 'INT8 layout: copies' on — no package was written"):
+            parity(stages=(stage("tf2onnx"), stage("INT8 layout: copies", diff))).require(ParityBudget())
+
+    def test_both_are_in_the_figures(self):
+        figures = parity(
+            layers=(LayerDifference(layer="stem", relative_diff=3e-7),), stages=(stage("tf2onnx"), stage("phases"))
+        ).to_dict(ParityBudget())
+        assert figures["layers"] == {"stem": 3e-7}
+        assert [s["name"] for s in figures["stages"]] == ["tf2onnx", "phases"]
+        assert figures["stages"][0] == {
+            "name": "tf2onnx", "max_abs_diff": 1e-6, "mean_abs_diff": 1e-7, "class_agreement": 1.0,
+            "mean_iou_change": 0.0, "latency_ms": 1.0, "first_layer": None,
+        }  # fmt: skip
+        assert figures["budget"]["layer_diff"] == 2e-5
+        json.dumps(figures, allow_nan=False)
+
+
 @pytest.fixture(scope="module", params=["seed", "edge"])
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     root = tmp_path_factory.mktemp("parity")
@@ -122,29 +197,26 @@ def proto(run, model) -> onnx.ModelProto:
     return finished(model, contract=run.contract)
 
 
+@pytest.fixture(scope="module")
+def validation(run) -> ValidationSet:
+    return ValidationSet.read(run.validation, run.encoding, run.contract)
+
+
 def measured(run: RunFolder, model, proto: onnx.ModelProto) -> Parity:
     segmenter = Segmenter(Session(proto.SerializeToString(), "model.onnx"), "fp32")
-    return measure_parity(KerasReference(model, run.contract), segmenter, run.validation, run.encoding)
+    validation = ValidationSet.read(run.validation, run.encoding, run.contract)
+    return measure_parity(KerasReference(model, run.contract), segmenter, validation, run.validation, run.encoding)
 
 
 def convolutions(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [node for node in proto.graph.node if node.op_type == "Conv"]
 
 
-def with_weights(proto: onnx.ModelProto, name: str, change) -> onnx.ModelProto:
-    changed = onnx.ModelProto()
-    changed.CopyFrom(proto)
-    tensor = next(w for w in changed.graph.initializer if w.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor).copy()), name))
-    return changed
-
-
-def test_a_good_conversion_passes_with_room_to_spare(run, model, proto):
+def test_a_good_conversion_passes_with_room_to_spare(run, model, proto, validation):
     calls = []
     segmenter = Segmenter(Session(proto.SerializeToString(), "model.onnx"), "fp32")
-    found = measure_parity(
-        KerasReference(model, run.contract), segmenter, run.validation, run.encoding, lambda *n: calls.append(n)
-    )
+    reference = KerasReference(model, run.contract)
+    found = measure_parity(reference, segmenter, validation, run.validation, run.encoding, lambda *n: calls.append(n))
     found.require(ParityBudget(max_abs_diff=1e-5))
     assert [d.inputs for d in (found.real, found.random, found.extreme)] == [len(run.validation), 4, 4]
     assert found.keras.images == found.onnx.images == len(run.validation)
@@ -162,6 +234,87 @@ def test_one_convolution_with_weights_one_percent_too_large_is_caught(run, model
         ParityError, match=r"parity gate — Keras and onnxruntime differ: max \|Δ probability\| 0\.\d+ > 0\.0001"
     ):
         measured(run, model, changed).require(ParityBudget())
+
+
+@pytest.mark.parametrize("place", ["first", "middle", "last"])
+def test_and_the_layer_it_is_in_is_named(run, model, proto, validation, place):
+    nodes = convolutions(proto)
+    node = {"first": nodes[0], "middle": nodes[len(nodes) // 2], "last": nodes[-1]}[place]
+    changed = with_weights(proto, node.input[1], lambda w: w * np.float32(1.01))
+    found = parity(layers=measure_layers(model, changed, validation, run.contract))
+    name = node.name.removesuffix("_nchw")
+    with pytest.raises(
+        ParityError, match=rf"differ: first in layer '{name}', by 0\.0\d+ of its largest number > 2e-05 — no"
+    ):
+        found.require(ParityBudget())
+
+
+def test_every_layer_of_a_good_conversion_is_within_budget(run, model, proto, validation):
+    layers = measure_layers(model, proto, validation, run.contract)
+    assert [d.layer for d in layers] == convolution_layers(model)
+    assert max(d.relative_diff for d in layers) < 5e-6
+    parity(layers=layers).require(ParityBudget())
+
+
+@pytest.fixture(scope="module")
+def stages(run, model) -> list[Stage]:
+    raw, layers = trace(model, 17), convolution_layers(model)
+    shipped, layout = optimise(raw, run.contract, layers), integer_layout(raw, layers)
+    return [*shipped, *(s for s in layout if s.name not in {other.name for other in shipped})]
+
+
+def test_every_stage_gives_what_keras_gives(run, model, stages, validation):
+    calls: list[tuple[int, int]] = []
+    found = measure_stages(model, stages, validation, run.contract, ParityBudget(), lambda *n: calls.append(n))
+    names = ["tf2onnx", "upsampling", "normalisation", "pixels", "class map", "phases"]
+    layout = ["INT8 layout: phases", "INT8 layout: copies", "INT8 layout: pixel-groups"]
+    assert [s.name for s in found] == names + layout
+    for s in found:
+        assert s.max_abs_diff <= 1e-5, s
+        assert s.mean_abs_diff <= s.max_abs_diff
+        assert s.class_agreement >= 0.9999
+        assert abs(s.mean_iou_change) <= 5e-4
+        assert s.latency_ms > 0
+        assert s.first_layer is None
+    assert calls == [(n + 1, len(stages)) for n in range(len(stages))]
+    parity(stages=found).require(ParityBudget())
+
+
+@pytest.mark.parametrize("broken", ["tf2onnx", "pixels", "INT8 layout: copies"])
+def test_a_stage_that_breaks_the_graph_is_named_with_the_layer_in_which_it_does(run, model, stages, validation, broken):
+    place = [s.name for s in stages].index(broken)
+    node = next(n for n in stages[place].model.graph.node if n.name == "bottleneck_b")
+    changed = with_weights(stages[place].model, node.input[1], lambda w: w * np.float32(1.5))
+    tampered = [*stages[:place], replace(stages[place], model=changed), *stages[place + 1 :]]
+    found = measure_stages(model, tampered, validation, run.contract, ParityBudget())
+    assert [s.name for s in found if s.max_abs_diff > 1e-4] == [broken]
+    assert [s.first_layer for s in found if s.first_layer] == ["bottleneck_b"]
+    with pytest.raises(
+        ParityError, match=rf"differ: from stage '{broken}' on, first in layer 'bottleneck_b' — no package"
+    ):
+        parity(stages=found).require(ParityBudget())
+
+
+def test_no_layer_is_looked_for_where_layers_are_meant_to_differ(run, model, stages, validation):
+    node = next(n for n in stages[-1].model.graph.node if n.name == "bottleneck_b")
+    changed = replace(stages[-1], model=with_weights(stages[-1].model, node.input[1], lambda w: w * np.float32(1.5)))
+    (found,) = measure_stages(model, [changed], validation, run.contract, None)
+    assert found.max_abs_diff > 1e-4
+    assert found.first_layer is None
+
+
+def test_the_mean_iou_of_a_stage_is_told_with_its_sign():
+    """On a model that is worth something: without the convolution of its logits nothing is found any more."""
+    model, images, truths = trained()
+    validation = ValidationSet(images=images, truths=truths, classes=3)
+    (good,) = optimise(trace(model, 17), contract_of(model), convolution_layers(model))[-1:]
+    kernel = convolutions(good.model)[-1].input[1]
+    bad = replace(good, model=with_weights(good.model, kernel, np.zeros_like))
+    before, after = measure_stages(model, [good, bad], validation, contract_of(model), ParityBudget())
+    assert before.mean_iou_change == pytest.approx(0, abs=1e-6)
+    assert after.mean_iou_change < -0.5
+    assert after.class_agreement < 0.9
+    assert after.first_layer == "logits"
 
 
 def test_red_and_blue_in_each_other_s_place_are_caught(run, model, proto):
@@ -198,18 +351,22 @@ def test_the_figures_of_the_manifest_are_the_worst_of_all_inputs(run, model, pro
         ("class_agreement", min),
     ):
         assert figures[key] == worst(figures["inputs"][name][key] for name in SETS)
-    assert figures["budget"] == {"max_abs_diff": 1e-4, "class_agreement": 0.9999, "mean_iou_change": 0.0005}
+    assert figures["budget"] == {
+        "max_abs_diff": 1e-4,
+        "class_agreement": 0.9999,
+        "mean_iou_change": 0.0005,
+        "layer_diff": 2e-5,
+    }
     assert figures["mean_iou_change"] == pytest.approx(figures["mean_iou_onnx"] - figures["mean_iou_keras"])
 
 
 def test_keras_sees_grey_pictures_as_the_runtime_does(tmp_path: Path):
     """One channel: there is nothing to turn round, and grey is made once, in the runtime's preprocessing."""
-    from runs import contract_of, narrow_plan, random_unet, reloaded
-
     model = reloaded(random_unet(narrow_plan("seed"), (32, 64), channels=1, logit_channels=1))
     contract = contract_of(model)
     segmenter = Segmenter(Session(finished(model, contract=contract).SerializeToString(), "model.onnx"), "fp32")
     image_bgr = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
-    logits, probabilities = KerasReference(model, contract).outputs(image_bgr)
+    image = model_input(image_bgr, contract.height_px, contract.width_px, contract.channels)
+    logits, probabilities = KerasReference(model, contract).outputs(image)
     assert logits.shape == probabilities.shape == (32, 64, 1)
     np.testing.assert_allclose(segmenter.probabilities(image_bgr), probabilities, rtol=0, atol=1e-5)

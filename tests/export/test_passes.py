@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import onnx_ir as ir
-import onnx_ir.passes.common as common
-import onnxruntime as ort
 import pytest
+from graphs import assert_same, graph, operators, pixels, run, traced_graph
 from runs import traced
 
 from export.errors import ConvertError
@@ -19,45 +17,6 @@ from export.passes.upsampling import RestoreUpsampling
 
 TRACES = [("seed", 1, 1), ("seed", 3, 3), ("classic", 3, 3), ("edge", 3, 3), ("edge", 3, 1)]
 LEVELS = {"seed": 1, "classic": 4, "edge": 4}
-
-
-def graph(header: str, body: str) -> ir.Model:
-    """Parse a small graph from ONNX text: ``header`` is its signature and its constants."""
-    model = ir.from_onnx_text(f'<ir_version: 8, opset_import: ["" : 17]> g {header} {{ {body} }}')
-    common.ShapeInferencePass()(model)
-    return model
-
-
-def traced_graph(preset: str, channels: int = 3, logit_channels: int = 3) -> ir.Model:
-    model = ir.from_proto(traced(preset, channels, logit_channels)[1])
-    common.ShapeInferencePass()(model)
-    return model
-
-
-def run(model: ir.Model, image: np.ndarray) -> dict[str, np.ndarray]:
-    proto = ir.to_proto(model)
-    onnx.checker.check_model(proto, full_check=True)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, {session.get_inputs()[0].name: image}), strict=True))
-
-
-def operators(model: ir.Model) -> list[str]:
-    return [node.op_type for node in model.graph]
-
-
-def pixels(model: ir.Model, seed: int = 0) -> np.ndarray:
-    """Random RGB (or grey) pixels of a graph's input size, (1, …) uint8."""
-    return np.random.default_rng(seed).integers(0, 256, model.graph.inputs[0].shape.numpy(), dtype=np.uint8)
-
-
-def assert_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], atol: float = 0.0) -> None:
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert np.isfinite(value).all()
-        np.testing.assert_allclose(found[name], value, rtol=0, atol=atol, err_msg=name)
 
 
 class TestRestoreUpsampling:

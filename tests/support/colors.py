@@ -105,7 +105,7 @@ def write_color_package(root: Path, contract: Contract) -> Path:
         contract=contract,
         variants={"fp32": Variant(file="model.onnx", sha256=digest, bytes=len(model))},
         files=others,
-        golden=(GoldenFrame(image="golden/0.png", mask="golden/0.mask.png"),),
+        golden=(GoldenFrame(image="golden/0.png", masks={"fp32": "golden/0.mask.png"}),),
         parameters=12,
         gflops=0.001,
         parity={"max_abs_diff": 0.0, "class_agreement": 1.0},

@@ -1,7 +1,8 @@
-"""Small real U-Nets and run folders, made in seconds: nothing is trained, all weights are random."""
+"""Small real U-Nets and run folders, made in seconds; all weights are random but for those of ``trained``."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,8 @@ import keras
 import numpy as np
 import onnx
 from colors import color_scene, color_truth
+from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from edge_runtime.contract import ClassInfo, Contract
 from export.checkpoint import load_checkpoint
@@ -79,6 +82,42 @@ def reloaded(model: keras.Model) -> keras.Model:
 def finished(model: keras.Model, opset: int = 17, contract: Contract | None = None) -> onnx.ModelProto:
     """The graph of a model as it ships in float."""
     return optimise(trace(model, opset), contract or contract_of(model), convolution_layers(model))[-1].model
+
+
+def noise(model: keras.Model, count: int = 2) -> list[NDArray[np.uint8]]:
+    """Random pixels as a model takes them, (height_px, width_px, channels) each."""
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, model.input_shape[1:], dtype=np.uint8) for _ in range(count)]
+
+
+def with_weights(
+    proto: onnx.ModelProto, name: str, change: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+) -> onnx.ModelProto:
+    """Return a graph in which one constant is what ``change`` makes of it."""
+    changed = onnx.ModelProto()
+    changed.CopyFrom(proto)
+    tensor = next(w for w in changed.graph.initializer if w.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor).copy()), name))
+    return changed
+
+
+@cache
+def trained() -> tuple[keras.Model, tuple[NDArray[np.uint8], ...], tuple[NDArray[np.uint8], ...]]:
+    """Train a tiny U-Net to find red and blue things, in seconds; with images that it has not seen, and their truth.
+
+    One for all tests, to be left as is.
+    """
+    keras.utils.set_random_seed(0)
+    rng = np.random.default_rng(0)
+    scenes = [np.roll(color_scene(), rng.integers(64, size=2), (0, 1)) for _ in range(64)]
+    truths = [color_truth(scene) for scene in scenes]
+    images = [np.clip(scene + rng.normal(0, 12, scene.shape), 0, 255).astype(np.uint8) for scene in scenes]
+    plan = UNetPlan(widths=(8, 16), batch_norm=False)
+    model = build_unet(plan, height_px=48, width_px=64, channels=3, logit_channels=3)
+    model.compile(keras.optimizers.Adam(1e-2), loss="sparse_categorical_crossentropy")
+    seen = np.stack(images[:48])[..., ::-1].astype(np.float32)
+    model.fit(seen, np.stack(truths[:48]), epochs=8, batch_size=8, verbose=0)
+    return model, tuple(images[48:]), tuple(truths[48:])
 
 
 @cache
