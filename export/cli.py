@@ -40,7 +40,7 @@ def register(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="PASS",
-        help="leave out a graph pass (may be repeated): upsampling, phases, copies, pixel-groups",
+        help="leave out a graph pass (may be repeated): upsampling, phases, copies, pixel-groups, pixel-groups-1x1",
     )
     int8 = export.add_argument_group("INT8")
     int8.add_argument(
@@ -58,7 +58,7 @@ def register(commands: Commands) -> None:
     budget.add_argument("--min-agreement", type=float, default=0.9999, metavar="A", help="of classes (default: 0.9999)")
     budget.add_argument("--max-iou-change", type=float, default=5e-4, metavar="D", help="of mean IoU (default: 0.0005)")
     budget.add_argument(
-        "--max-layer-diff", type=float, default=2e-5, metavar="R", help="inside a layer (default: 2e-5)"
+        "--max-layer-diff", type=float, default=5e-5, metavar="R", help="inside a layer (default: 5e-5)"
     )
     export.set_defaults(handler=_export)
 

@@ -11,7 +11,7 @@ from edge_runtime.errors import UsageError
 
 OPSETS = range(13, 19)
 """ONNX opsets that tf2onnx writes and that our passes are tested with."""
-PASSES = ("upsampling", "phases", "copies", "pixel-groups")
+PASSES = ("upsampling", "phases", "copies", "pixel-groups", "pixel-groups-1x1")
 """Passes that can be left out. The others make the contract: pixels in, class ids out."""
 
 
@@ -23,14 +23,15 @@ class ParityBudget:
         max_abs_diff: Largest difference of any probability on any input.
         class_agreement: Smallest share of pixels with the same class.
         mean_iou_change: Largest change of the mean IoU on the validation split, either way.
-        layer_diff: Largest difference inside any layer, as a share of the layer's largest number. Rounding makes 1e-6 of
-            it; one weight that is 1 % off makes 1e-4 or more, long before a probability shows it.
+        layer_diff: Largest difference inside any layer, as a share of the layer's largest number. Rounding makes 1e-6
+            of it, in deep networks up to 2e-5; one weight that is 1 % off makes 1e-4 and more, often before a probability
+            shows it.
     """
 
     max_abs_diff: float = 1e-4
     class_agreement: float = 0.9999
     mean_iou_change: float = 0.0005
-    layer_diff: float = 2e-5
+    layer_diff: float = 5e-5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,16 +13,19 @@ from edge_runtime.contract import METADATA_KEY, Contract
 from export.errors import ConvertError
 from export.passes.class_map import AddClassMap
 from export.passes.copies import UpsampleByCopies
+from export.passes.joined_phases import JoinPhases
 from export.passes.names import NameByLayer, NameByPlace
 from export.passes.normalisation import FoldNormalisation
 from export.passes.phases import SplitUpsampling
-from export.passes.pixel_groups import GroupPixels
+from export.passes.pixel_groups import GroupNarrow, GroupPixels
 from export.passes.pixels import TakePixels
 from export.passes.quantize import Quantize, Range
 from export.passes.upsampling import RestoreUpsampling
 
 MINIMUM_SAVING = 100_000_000
 """Multiplications a frame below which computing in phases was no faster on the machine it was measured on."""
+MINIMUM_SAVING_INT8 = 10_000_000
+"""Likewise for 8-bit integers."""
 _Step = tuple[str, ir.passes.InPlacePass]
 
 
@@ -51,7 +54,7 @@ def optimise(
     Raises:
         ConvertError: A pass cannot do its work.
     """
-    steps = [*_common_steps(), ("phases", SplitUpsampling(MINIMUM_SAVING, through_convolutions=True))]
+    steps = [*_common_steps(), ("phases", SplitUpsampling(MINIMUM_SAVING))]
     model = _named(raw, layers)
     stages = list(_run(model, steps, without))
     stages[-1] = Stage(name=stages[-1].name, model=_finished(model, contract))
@@ -67,9 +70,10 @@ def integer_layout(raw: onnx.ModelProto, layers: Iterable[str], *, without: Coll
         The graph after each pass that ``optimise`` has not; the last is for ``quantize``.
     """
     own: list[_Step] = [
-        ("phases", SplitUpsampling(MINIMUM_SAVING, through_convolutions=False)),
+        ("phases", JoinPhases(MINIMUM_SAVING_INT8)),
         ("copies", UpsampleByCopies()),
         ("pixel-groups", GroupPixels()),
+        ("pixel-groups-1x1", GroupNarrow()),
     ]
     model = _named(raw, layers)
     *_, last = _run(model, _common_steps(), without)

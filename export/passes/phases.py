@@ -6,8 +6,8 @@ i | i+1. Taps that read the same pixel add up, so a 3×3 kernel becomes four 2×
 multiplications, the same result up to rounding. The convolution of the skip is split off by its input channels and
 computed a phase at a time too, by striding.
 
-What follows may go on in phases: a ReLU and a 1×1 convolution as they are, a 3×3 convolution as four smaller ones for
-each phase, of the same number of multiplications in all. At the end the phases are interleaved, which in NHWC is two
+What follows goes on in phases: a ReLU and a 1×1 convolution as they are, a 3×3 convolution as four smaller ones for each
+phase, of the same number of multiplications in all, which onnxruntime adds up inside the last of them. At the end the phases are interleaved, which in NHWC is two
 concatenations that only copy.
 """
 
@@ -45,25 +45,22 @@ _TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 class SplitUpsampling(ir.passes.InPlacePass):
     """Compute 3×3 convolutions over a nearest 2× upsampling, alone or concatenated with skips, in phases."""
 
-    def __init__(self, minimum_saving: int, *, through_convolutions: bool) -> None:
+    def __init__(self, minimum_saving: int) -> None:
         """Prepare the pass.
 
         Args:
             minimum_saving: Multiplications a frame that must be saved for the smaller operators to be worth it.
-            through_convolutions: Go on in phases through 3×3 convolutions. That wins where several convolutions are
-                added up inside the last of them, as onnxruntime does in float.
         """
         super().__init__()
         self._minimum_saving = minimum_saving
-        self._through_convolutions = through_convolutions
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
-        found = [node for node in model.graph if _saving(node) >= max(1, self._minimum_saving)]
+        found = [node for node in model.graph if saving(node) >= max(1, self._minimum_saving)]
         for conv in found:
             node, phases = conv, _over_upsampling(Builder(model.graph, conv), conv)
             while (after := only_consumer(node.outputs[0])) is not None:
-                further = self._step(Builder(model.graph, after, before=conv), after, phases)
+                further = _step(Builder(model.graph, after, before=conv), after, phases)
                 if further is None:
                     break
                 node, phases = after, further
@@ -74,18 +71,17 @@ class SplitUpsampling(ir.passes.InPlacePass):
             value.replace_all_uses_with(whole, replace_graph_outputs=True)
         return ir.passes.PassResult(model, modified=bool(found))
 
-    def _step(self, build: Builder, node: ir.Node, phases: Phases) -> Phases | None:
-        """Return what a node makes of a map in phases, or None if it needs the whole map."""
-        if node.op_type == "Relu":
-            return {phase: build.node("Relu", [phases[phase]], _name(phase)) for phase in _PHASES}
-        if is_plain_convolution(node, 1):
-            return {
-                phase: build.node("Conv", [phases[phase], *node.inputs[1:]], _name(phase), kernel_shape=(1, 1))
-                for phase in _PHASES
-            }
-        if self._through_convolutions and is_plain_convolution(node, 3):
-            return _over_phases(build, node, phases)
-        return None
+
+def _step(build: Builder, node: ir.Node, phases: Phases) -> Phases | None:
+    """Return what a node makes of a map in phases, or None if it needs the whole map."""
+    if node.op_type == "Relu":
+        return {phase: build.node("Relu", [phases[phase]], _name(phase)) for phase in _PHASES}
+    if is_plain_convolution(node, 1):
+        return {
+            phase: build.node("Conv", [phases[phase], *node.inputs[1:]], _name(phase), kernel_shape=(1, 1))
+            for phase in _PHASES
+        }
+    return _over_phases(build, node, phases) if is_plain_convolution(node, 3) else None
 
 
 def phase_names(value: str) -> list[str]:
@@ -98,7 +94,7 @@ def _name(phase: Phase) -> str:
     return f"phase_{phase[0]}{phase[1]}"
 
 
-def _parts(conv: ir.Node) -> list[ir.Value]:
+def parts_of(conv: ir.Node) -> list[ir.Value]:
     """Return the values whose concatenation along the channels a convolution reads; one if there is no concatenation."""
     source = conv.inputs[0]
     concat = source.producer() if source is not None else None
@@ -108,17 +104,18 @@ def _parts(conv: ir.Node) -> list[ir.Value]:
     return list(concat.inputs)  # type: ignore[arg-type]
 
 
-def _upsampled(part: ir.Value) -> bool:
+def is_upsampled(part: ir.Value) -> bool:
+    """Whether a value is a nearest 2× upsampling that nothing else needs."""
     return is_nearest_doubling(part.producer()) and only_consumer(part) is not None
 
 
-def _saving(node: ir.Node) -> int:
+def saving(node: ir.Node) -> int:
     """Return how many multiplications a frame are saved at a node; 0 where the rewrite does not apply."""
     if not is_plain_convolution(node, 3):
         return 0
-    parts = _parts(node)
+    parts = parts_of(node)
     shapes = [static_shape(value) for value in (*parts, node.outputs[0])]
-    upsampled = [shape for part, shape in zip(parts, shapes, strict=False) if shape and _upsampled(part)]
+    upsampled = [shape for part, shape in zip(parts, shapes, strict=False) if shape and is_upsampled(part)]
     if not upsampled or not all(shapes):
         return 0
     _, channels_out, height, width = shapes[-1]  # type: ignore[misc]
@@ -127,13 +124,13 @@ def _saving(node: ir.Node) -> int:
 
 def _over_upsampling(build: Builder, conv: ir.Node) -> Phases:
     """Return the phases of a convolution over a concatenation with an upsampled part."""
-    parts = _parts(conv)
+    parts = parts_of(conv)
     channels = [static_shape(part)[1] for part in parts]  # type: ignore[index]
     kernels = np.split(constant(conv.inputs[1]), np.cumsum(channels)[:-1], axis=1)  # type: ignore[arg-type]
     terms: dict[Phase, list[ir.Value]] = {phase: [] for phase in _PHASES}
     for number, (part, kernel) in enumerate(zip(parts, kernels, strict=True)):
         bias = conv.inputs[2:] if number == 0 else []
-        upsampled = _upsampled(part)
+        upsampled = is_upsampled(part)
         source = part.producer().inputs[0] if upsampled else part  # type: ignore[union-attr]
         weights = None if upsampled else build.constant(kernel, f"part{number}_kernel")
         for phase in _PHASES:
@@ -141,8 +138,7 @@ def _over_upsampling(build: Builder, conv: ir.Node) -> Phases:
             name = f"part{number}_{_name(phase)}"
             attributes = {"pads": [1 - row, 1 - column, row, column]}
             if weights is None:
-                small = _summed(_summed(kernel, _UPSAMPLED_TAPS[row], axis=2), _UPSAMPLED_TAPS[column], axis=3)
-                inputs = [source, build.constant(small, f"{name}_kernel"), *bias]
+                inputs = [source, build.constant(phase_kernel(kernel, phase), f"{name}_kernel"), *bias]
                 terms[phase].append(build.node("Conv", inputs, name, kernel_shape=[2, 2], **attributes))
             else:
                 inputs = [source, weights, *bias]
@@ -166,6 +162,12 @@ def _over_phases(build: Builder, conv: ir.Node, phases: Phases) -> Phases:
             terms.append(build.node("Conv", inputs, name, kernel_shape=[len(rows), len(columns)], pads=pads))
         result[row, column] = _total(build, terms, _name((row, column)))
     return result
+
+
+def phase_kernel(kernel: NDArray[Any], phase: Phase) -> NDArray[Any]:
+    """Return the 2×2 kernel over a small map, (O, I, 2, 2), that makes one phase of a 3×3 kernel over its upsampling."""
+    rows, columns = (_UPSAMPLED_TAPS[parity] for parity in phase)
+    return _summed(_summed(kernel, rows, axis=2), columns, axis=3)
 
 
 def _summed(kernel: NDArray[Any], groups: Sequence[Sequence[int]], axis: int) -> NDArray[Any]:

@@ -1,8 +1,9 @@
-"""The first convolution over groups of four pixels.
+"""Convolutions of few channels over groups of four pixels.
 
 An image has one or three channels, and integer convolutions read the channels of a pixel four or more at a time. Four
 pixels side by side, taken as one of four times the channels, are the same bytes in NHWC. The kernel then spans groups
-and has a set of output channels for each pixel it makes; most of it is zeros, which is still far quicker.
+and has a set of output channels for each pixel it makes; most of it is zeros, which is still far quicker. A 1×1 convolution
+of few channels gains likewise: it is bound by its overhead for each pixel.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from export.passes.graph import Builder, constant, only_consumer, static_shape
+from export.passes.graph import Builder, constant, is_plain_convolution, only_consumer, static_shape
 
 GROUP = 4
+NARROW = 16
+"""Input channels up to which a 1×1 convolution is quicker in groups."""
 
 
 class GroupPixels(ir.passes.InPlacePass):
@@ -65,6 +68,45 @@ class GroupPixels(ir.passes.InPlacePass):
         value = build.node("Transpose", [value], "nchw", perm=(0, 3, 1, 2))
         last.outputs[0].replace_all_uses_with(value)
         return ir.passes.PassResult(model, modified=True)
+
+
+class GroupNarrow(ir.passes.InPlacePass):
+    """Rewrite 1×1 convolutions of at most ``NARROW`` input channels, where the width is a multiple of four."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite the graph."""
+        found = [node for node in model.graph if _is_narrow(node)]
+        for conv in found:
+            count, channels, height, width = static_shape(conv.inputs[0])  # type: ignore[misc]
+            kernel = constant(conv.inputs[1])
+            channels_out = kernel.shape[0]  # type: ignore[union-attr]
+            blocks = np.kron(np.eye(GROUP), kernel[:, :, 0, 0].astype(np.float64))  # type: ignore[index]
+            build, result = Builder(model.graph, conv), conv.outputs[0]
+            value = build.node("Transpose", [conv.inputs[0]], "pixels_nhwc", perm=(0, 2, 3, 1))
+            value = build.reshape(value, (count, height, width // GROUP, GROUP * channels), "groups")
+            value = build.node("Transpose", [value], "groups_nchw", perm=(0, 3, 1, 2))
+            bias = [build.constant(np.tile(constant(v), GROUP), "bias") for v in conv.inputs[2:]]  # type: ignore[arg-type]
+            inputs = [value, build.constant(blocks.astype(np.float32)[:, :, None, None], "kernel"), *bias]
+            value = build.node("Conv", inputs, "grouped", kernel_shape=(1, 1))
+            value = build.node("Transpose", [value], "nhwc", perm=(0, 2, 3, 1))
+            value = build.reshape(value, (count, height, width, channels_out), "whole")
+            whole = build.node("Transpose", [value], "nchw", perm=(0, 3, 1, 2))
+            whole.shape, whole.type = result.shape, result.type
+            result.replace_all_uses_with(whole)
+        return ir.passes.PassResult(model, modified=bool(found))
+
+
+def _is_narrow(conv: ir.Node) -> bool:
+    shape = static_shape(conv.inputs[0]) if is_plain_convolution(conv, 1) else None
+    relu = only_consumer(conv.outputs[0])
+    return (
+        shape is not None
+        and shape[1] <= NARROW
+        and shape[3] % GROUP == 0
+        and (relu is None or relu.op_type != "Relu")  # it would be cut off from its convolution
+        and not conv.outputs[0].is_graph_output()
+        and all(constant(value) is not None for value in conv.inputs[2:])
+    )
 
 
 def _is_dense(conv: ir.Node) -> bool:

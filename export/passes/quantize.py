@@ -23,7 +23,7 @@ Range = tuple[float, float]
 _PIXELS: Range = (0.0, 255.0)
 _LARGEST_BIAS = 2**30
 """Half of what int32 holds, so that the products have room beside it."""
-_MOVES = frozenset({"Concat", "Gather", "MaxPool", "Reshape", "Squeeze", "Transpose"})
+_MOVES = frozenset({"Concat", "Gather", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose"})
 """Operators whose output holds numbers of their inputs and nothing else, and that take uint8."""
 
 
@@ -241,7 +241,7 @@ class _Rewrite:
         return self._constant(np.array(scale, np.float32)), self._constant(np.array(zero, np.uint8))
 
     def _constant(self, array: NDArray[np.generic]) -> ir.Value:
-        """Return a constant of the graph, one for equal arrays: the phases of a convolution share its weights."""
+        """Return a constant of the graph, one for equal arrays: scales and zero points repeat."""
         key = (array.dtype, array.shape, array.tobytes())
         if key not in self._constants:
             self._constants[key] = initializer(self._graph, f"quantised_{len(self._constants)}", array)

@@ -87,7 +87,7 @@ def in_phases(model: keras.Model) -> onnx.ModelProto:
         NameByLayer(convolution_layers(model)),
         RestoreUpsampling(),
         FoldNormalisation(),
-        SplitUpsampling(1, through_convolutions=True),
+        SplitUpsampling(1),
         common.RemoveUnusedNodesPass(),
         common.TopologicalSortPass(),
     ):
@@ -228,7 +228,7 @@ class TestFirstDiverging:
 
     def test_the_first_over_it_counts_not_the_worst(self):
         found = [
-            LayerDifference(layer=name, relative_diff=diff) for name, diff in (("a", 1e-6), ("b", 3e-5), ("c", 1.0))
+            LayerDifference(layer=name, relative_diff=diff) for name, diff in (("a", 1e-6), ("b", 8e-5), ("c", 1.0))
         ]
         assert first_diverging(found, LIMIT) is found[1]
 

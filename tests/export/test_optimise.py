@@ -21,7 +21,7 @@ from export.passes.quantize import measured_values
 
 COMMON = ["tf2onnx", "upsampling", "normalisation", "pixels", "class map"]
 FLOAT = [*COMMON, "phases"]
-INTEGER = [f"INT8 layout: {name}" for name in ("phases", "copies", "pixel-groups")]
+INTEGER = [f"INT8 layout: {name}" for name in ("phases", "copies", "pixel-groups", "pixel-groups-1x1")]
 CASES = [("seed", 3, 3), ("edge", 3, 1)]
 
 
@@ -29,6 +29,7 @@ CASES = [("seed", 3, 3), ("edge", 3, 1)]
 def phases_of_small_networks(monkeypatch):
     """Split what is far too small to be worth it, so that narrow networks go through the pass too."""
     monkeypatch.setattr(export.optimise, "MINIMUM_SAVING", 1)
+    monkeypatch.setattr(export.optimise, "MINIMUM_SAVING_INT8", 1)
 
 
 def arguments(case: tuple[str, int, int]) -> tuple[onnx.ModelProto, Contract, list[str]]:

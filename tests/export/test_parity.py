@@ -146,7 +146,7 @@ class TestLayersAndStages:
             LayerDifference(layer=name, relative_diff=diff) for name, diff in (("a", 1e-6), ("b", 3e-3), ("c", 1.0))
         )
         with pytest.raises(
-            ParityError, match=r"differ: first in layer 'b', by 0\.003 of its largest number > 2e-05 — no"
+            ParityError, match=r"differ: first in layer 'b', by 0\.003 of its largest number > 5e-05 — no"
         ):
             parity(layers=layers).require(ParityBudget())
         parity(layers=layers).require(ParityBudget(layer_diff=1.0))
@@ -176,7 +176,7 @@ class TestLayersAndStages:
             "name": "tf2onnx", "max_abs_diff": 1e-6, "mean_abs_diff": 1e-7, "class_agreement": 1.0,
             "mean_iou_change": 0.0, "latency_ms": 1.0, "first_layer": None,
         }  # fmt: skip
-        assert figures["budget"]["layer_diff"] == 2e-5
+        assert figures["budget"]["layer_diff"] == 5e-5
         json.dumps(figures, allow_nan=False)
 
 
@@ -244,7 +244,7 @@ def test_and_the_layer_it_is_in_is_named(run, model, proto, validation, place):
     found = parity(layers=measure_layers(model, changed, validation, run.contract))
     name = node.name.removesuffix("_nchw")
     with pytest.raises(
-        ParityError, match=rf"differ: first in layer '{name}', by 0\.0\d+ of its largest number > 2e-05 — no"
+        ParityError, match=rf"differ: first in layer '{name}', by 0\.0\d+ of its largest number > 5e-05 — no"
     ):
         found.require(ParityBudget())
 
@@ -267,7 +267,12 @@ def test_every_stage_gives_what_keras_gives(run, model, stages, validation):
     calls: list[tuple[int, int]] = []
     found = measure_stages(model, stages, validation, run.contract, ParityBudget(), lambda *n: calls.append(n))
     names = ["tf2onnx", "upsampling", "normalisation", "pixels", "class map", "phases"]
-    layout = ["INT8 layout: phases", "INT8 layout: copies", "INT8 layout: pixel-groups"]
+    layout = [
+        "INT8 layout: phases",
+        "INT8 layout: copies",
+        "INT8 layout: pixel-groups",
+        "INT8 layout: pixel-groups-1x1",
+    ]
     assert [s.name for s in found] == names + layout
     for s in found:
         assert s.max_abs_diff <= 1e-5, s
@@ -355,7 +360,7 @@ def test_the_figures_of_the_manifest_are_the_worst_of_all_inputs(run, model, pro
         "max_abs_diff": 1e-4,
         "class_agreement": 0.9999,
         "mean_iou_change": 0.0005,
-        "layer_diff": 2e-5,
+        "layer_diff": 5e-5,
     }
     assert figures["mean_iou_change"] == pytest.approx(figures["mean_iou_onnx"] - figures["mean_iou_keras"])
 

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from export.passes.copies import UpsampleByCopies
 from export.passes.graph import constant
 from export.passes.normalisation import FoldNormalisation
-from export.passes.pixel_groups import GroupPixels
+from export.passes.pixel_groups import GroupNarrow, GroupPixels
 from export.passes.pixels import TakePixels
 from export.passes.upsampling import RestoreUpsampling
 
@@ -277,3 +277,55 @@ class TestGroupPixels:
         model = first_convolution(tail="r = Relu(c) n = Neg(c) y = Add(r, n)")
         assert_grouped(model)
         assert operators(model)[-3:].count("Relu") == 1
+
+
+class TestGroupNarrow:
+    @pytest.mark.parametrize("bias", ["", ", b"])
+    @pytest.mark.parametrize("channels", [1, 3, 16])
+    def test_the_numbers_are_the_same(self, channels, bias):
+        model = weighted_graph(
+            f"float[2,{channels},3,8] image, float[5,{channels},1,1] w" + (", float[5] b" if bias else ""),
+            "float[2,5,3,8] y",
+            f"c = Conv(image, w{bias}) y = Neg(c)",
+        )
+        image = numbers(model)
+        before = run(model, image)
+        assert GroupNarrow()(model).modified
+        clean(model)
+        conv = next(node for node in model.graph if node.op_type == "Conv")
+        assert constant(conv.inputs[1]).shape == (20, 4 * channels, 1, 1)
+        assert_rounding_apart(run(model, image), before)
+
+    @pytest.mark.parametrize(
+        ("inputs", "body"),
+        [
+            pytest.param("float[1,17,3,8] image, float[5,17,1,1] w", "c = Conv(image, w) y = Neg(c)", id="not narrow"),
+            pytest.param("float[1,3,3,6] image, float[5,3,1,1] w", "c = Conv(image, w) y = Neg(c)", id="odd width"),
+            pytest.param(
+                "float[1,3,3,8] image, float[5,3,3,3] w", "c = Conv<pads=[1, 1, 1, 1]>(image, w) y = Neg(c)", id="3x3"
+            ),
+            pytest.param(
+                "float[1,3,3,16] image, float[5,3,1,1] w", "c = Conv<strides=[1, 2]>(image, w) y = Neg(c)", id="strided"
+            ),
+            pytest.param("float[1,3,3,8] image, float[5,3,1,1] w", "c = Conv(image, w) y = Relu(c)", id="ReLU behind"),
+            pytest.param("float[1,3,3,8] image, float[5,3,1,1] w", "y = Conv(image, w)", id="graph output"),
+        ],
+    )
+    def test_is_left_alone(self, inputs, body):
+        width = 6 if "3,6]" in inputs else 8
+        model = weighted_graph(inputs, f"float[1,5,3,{width}] y", body)
+        assert not GroupNarrow()(model).modified
+        assert operators(model)[0] == "Conv"
+
+    def test_filters_and_pixels_do_not_mix(self):
+        model = weighted_graph(
+            "float[1,2,1,4] image, float[3,2,1,1] w", "float[1,3,1,4] y", "c = Conv(image, w) y = Neg(c)"
+        )
+        image = np.zeros((1, 2, 1, 4), np.float32)
+        image[0, :, 0, 2] = (1, 10)
+        before = run(model, image)["y"]
+        GroupNarrow()(model)
+        clean(model)
+        found = run(model, image)["y"]
+        np.testing.assert_array_equal(found[..., [0, 1, 3]], 0)
+        np.testing.assert_allclose(found, before, rtol=1e-6)

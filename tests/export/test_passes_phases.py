@@ -26,6 +26,7 @@ from hypothesis import strategies as st
 from runs import traced
 
 from export.convert import gflops, with_logits
+from export.passes.joined_phases import JoinPhases
 from export.passes.names import NameByLayer
 from export.passes.phases import SplitUpsampling
 from export.passes.upsampling import RestoreUpsampling
@@ -33,7 +34,7 @@ from export.passes.upsampling import RestoreUpsampling
 SAME = "Conv<pads=[1, 1, 1, 1]>"
 LARGE = "wide = Concat<axis=3>(image, image) large = Concat<axis=2>(wide, wide)"
 """Another map that is twice as large as the image: for the skips."""
-THROUGH = pytest.mark.parametrize("through_convolutions", [True, False])
+THROUGH = pytest.mark.parametrize("in_phases", [True, False])
 
 
 @cache
@@ -43,17 +44,17 @@ def keras_answer(preset: str, channels: int, logit_channels: int) -> list[np.nda
     return [np.asarray(y) for y in with_logits(traced(preset, channels, logit_channels)[0])(image)]
 
 
-def split(model: ir.Model, minimum_saving: int = 1, *, through_convolutions: bool = True) -> bool:
-    modified = SplitUpsampling(minimum_saving, through_convolutions=through_convolutions)(model).modified
+def split(model: ir.Model, minimum_saving: int = 1, *, in_phases: bool = True) -> bool:
+    modified = (SplitUpsampling if in_phases else JoinPhases)(minimum_saving)(model).modified
     clean(model)
     return modified
 
 
-def assert_split(model: ir.Model, *, through_convolutions: bool = True) -> None:
+def assert_split(model: ir.Model, *, in_phases: bool = True) -> None:
     """Split a graph, of which no Resize may be left, and compare the answers."""
     image = numbers(model)
     before = run(model, image)
-    assert split(model, through_convolutions=through_convolutions)
+    assert split(model, in_phases=in_phases)
     assert "Resize" not in operators(model)
     assert_rounding_apart(run(model, image), before)
 
@@ -74,20 +75,21 @@ class TestTheSameNumbers:
         ("preset", "channels", "logit_channels"),
         [("seed", 3, 3), ("seed", 1, 1), ("classic", 3, 3), ("edge", 3, 3), ("edge", 3, 1)],
     )
-    def test_of_a_preset_and_of_keras(self, preset, channels, logit_channels, through_convolutions):
+    def test_of_a_preset_and_of_keras(self, preset, channels, logit_channels, in_phases):
         model = traced_graph(preset, channels, logit_channels)
         image = pixels(model).astype(np.float32)
         RestoreUpsampling()(model)
         clean(model)
         before, bilinear = run(model, image), preset == "edge"
         work = gflops(ir.to_proto(model))
-        assert split(model, through_convolutions=through_convolutions)
+        assert split(model, in_phases=in_phases)
         assert operators(model).count("Resize") == bilinear
         found = run(model, image)
         assert_rounding_apart(found, before)
         logits, probabilities = keras_answer(preset, channels, logit_channels)
         assert_rounding_apart(found, {"logits": logits, "probabilities": probabilities})
-        assert gflops(ir.to_proto(model)) < 0.92 * work
+        # Joined phases compute a border that is cropped again, which on maps this small is much.
+        assert gflops(ir.to_proto(model)) < (0.92 if in_phases else 0.96) * work
 
     @THROUGH
     @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ class TestTheSameNumbers:
             ),
         ],
     )
-    def test_however_the_convolution_is_fed(self, inputs, body, through_convolutions):
+    def test_however_the_convolution_is_fed(self, inputs, body, in_phases):
         channels = {1: 2, 2: 5, 3: 6}[body.count("Conv") + 1]
         model = weighted_graph(
             f"float[1,2,3,5] image, float[7,{channels},3,3] w, float[7] b" + (f", {inputs}" if inputs else ""),
@@ -121,11 +123,11 @@ class TestTheSameNumbers:
             f'{LARGE} u = {DOUBLE}(image, "", twice) {body.format(same=SAME, double=DOUBLE)} y = Neg(c)',
             TWICE,
         )
-        assert_split(model, through_convolutions=through_convolutions)
-        assert kernels(model).count((2, 2)) == 4 * (1 + body.count("{double}"))
+        assert_split(model, in_phases=in_phases)
+        assert kernels(model).count((2, 2)) == (4 if in_phases else 2) * (1 + body.count("{double}"))
 
     @THROUGH
-    def test_over_several_levels(self, through_convolutions):
+    def test_over_several_levels(self, in_phases):
         model = weighted_graph(
             "float[1,2,3,5] image, float[4,2,3,3] w, float[3,4,3,3] v",
             "float[1,3,12,20] y",
@@ -133,8 +135,8 @@ class TestTheSameNumbers:
             f'o = {DOUBLE}(r, "", twice) d = {SAME}(o, v) y = Relu(d)',
             TWICE,
         )
-        assert_split(model, through_convolutions=through_convolutions)
-        assert kernels(model) == [(2, 2)] * 8
+        assert_split(model, in_phases=in_phases)
+        assert kernels(model) == [(2, 2)] * (8 if in_phases else 4)
 
     def test_of_several_frames(self):
         model = weighted_graph(
@@ -164,9 +166,9 @@ class TestTheSameNumbers:
         filters=st.integers(1, 4),
         bias=st.booleans(),
         tail=st.lists(st.sampled_from(["relu", "1x1", "3x3"]), max_size=4),
-        through_convolutions=st.booleans(),
+        in_phases=st.booleans(),
     )
-    def test_of_any_decoder(self, parts, size, filters, bias, tail, through_convolutions):
+    def test_of_any_decoder(self, parts, size, filters, bias, tail, in_phases):
         height, width = size
         channels = sum(count for _, count in parts)
         inputs = [f"float[1,2,{height},{width}] image", f"float[{filters},{channels},3,3] w", f"float[{filters}] b"]
@@ -192,14 +194,13 @@ class TestTheSameNumbers:
         )
         image = numbers(model)
         before = run(model, image)
-        assert split(model, through_convolutions=through_convolutions)
+        assert split(model, in_phases=in_phases)
         assert "Resize" not in operators(model)
         np.testing.assert_allclose(run(model, image)["y"], before["y"], rtol=0, atol=2e-5)
 
 
 class TestHowFarPhasesGo:
-    @pytest.mark.parametrize("through_convolutions", [True, False])
-    def test_relu_and_small_convolutions_are_computed_in_phases(self, through_convolutions):
+    def test_relu_and_small_convolutions_are_computed_in_phases(self):
         model = decoder(
             "r = Relu(c) d = Conv(r, x, z) o = Relu(d) y = Neg(o)",
             "float[1,4,6,10] y",
@@ -207,7 +208,7 @@ class TestHowFarPhasesGo:
         )
         image = numbers(model)
         before = run(model, image)
-        assert split(model, through_convolutions=through_convolutions)
+        assert split(model)
         assert_rounding_apart(run(model, image), before)
         assert operators(model).count("Relu") == 4 + 4
         assert kernels(model).count((1, 1)) == 1 + 4
@@ -215,18 +216,26 @@ class TestHowFarPhasesGo:
         assert operators(model).count("Transpose") == 5
         assert operators(model)[-3:] == ["Reshape", "Transpose", "Neg"]
 
-    def test_a_large_convolution_is_followed_only_where_that_is_wanted(self):
-        tail, outputs, inputs = f"r = Relu(c) d = {SAME}(r, x, b) y = Neg(d)", "float[1,5,6,10] y", ", float[5,5,3,3] x"
-        for through_convolutions in (True, False):
-            model = decoder(tail, outputs, inputs)
-            image = numbers(model)
-            before, work = run(model, image), gflops(ir.to_proto(model))
-            assert split(model, through_convolutions=through_convolutions)
-            assert_rounding_apart(run(model, image), before)
-            # 5 of 9 multiplications of the first convolution, and of its two upsampled channels only, are saved.
-            assert gflops(ir.to_proto(model)) == pytest.approx(work - 2 * 5 * 2 * 5 * 60 / 1e9, rel=1e-9)
-            assert kernels(model).count((3, 3)) == (4 if through_convolutions else 5)
-            assert {(1, 2), (2, 1)} & set(kernels(model)) == ({(1, 2), (2, 1)} if through_convolutions else set())
+    def test_a_large_convolution_is_computed_in_phases_too(self):
+        model = decoder(f"r = Relu(c) d = {SAME}(r, x, b) y = Neg(d)", "float[1,5,6,10] y", ", float[5,5,3,3] x")
+        image = numbers(model)
+        before, work = run(model, image), gflops(ir.to_proto(model))
+        assert split(model)
+        assert_rounding_apart(run(model, image), before)
+        # 5 of 9 multiplications of the first convolution, and of its two upsampled channels only, are saved.
+        assert gflops(ir.to_proto(model)) == pytest.approx(work - 2 * 5 * 2 * 5 * 60 / 1e9, rel=1e-9)
+        assert kernels(model).count((3, 3)) == 4
+        assert {(1, 2), (2, 1)} <= set(kernels(model))
+
+    def test_joined_phases_are_whole_before_what_follows(self):
+        model = decoder(f"r = Relu(c) d = {SAME}(r, x, b) y = Neg(d)", "float[1,5,6,10] y", ", float[5,5,3,3] x")
+        image = numbers(model)
+        before = run(model, image)
+        assert split(model, in_phases=False)
+        assert_rounding_apart(run(model, image), before)
+        assert sorted(set(kernels(model))) == [(1, 1), (2, 2), (3, 3)]
+        assert [kernels(model).count(size) for size in ((2, 2), (3, 3))] == [2, 2]
+        assert operators(model).count("Relu") == 1
 
     def test_a_map_with_two_consumers_is_made_whole(self):
         model = decoder("r = Relu(c) n = Neg(r) y = Add(r, n)")

@@ -1,0 +1,85 @@
+"""The decoder without its upsampled map, for 8-bit integers: phases that come out of two convolutions side by side.
+
+As in ``phases``, a 3×3 convolution over a nearest 2× upsampling is four 2×2 convolutions over the small map. Here the two
+column phases are sets of filters of one convolution, and the small map has a border of one on every side. Filters of the odd
+pixels come first: position i then holds the pixels 2i-1 and 2i, in this order, so that positions side by side, as they lie in
+memory, are the upsampled row with one pixel too many at both ends; likewise the rows of the two convolutions. What is left
+to do is one concatenation of rows and one crop, both of which copy bytes.
+
+Integer convolutions like many filters, and nothing can be added inside them, so the map is whole again right away.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from export.passes.graph import Builder, constant, static_shape
+from export.passes.phases import is_upsampled, parts_of, phase_kernel, saving
+
+_ODD_FIRST = (1, 0)
+
+
+class JoinPhases(ir.passes.InPlacePass):
+    """Compute 3×3 convolutions over a nearest 2× upsampling on the small map, and add those over the skips."""
+
+    def __init__(self, minimum_saving: int) -> None:
+        """Prepare the pass.
+
+        Args:
+            minimum_saving: Multiplications a frame that must be saved for the smaller operators to be worth it.
+        """
+        super().__init__()
+        self._minimum_saving = minimum_saving
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite the graph."""
+        found = [node for node in model.graph if saving(node) >= max(1, self._minimum_saving)]
+        for conv in found:
+            value = conv.outputs[0]
+            total = _rewritten(Builder(model.graph, conv), conv)
+            total.shape, total.dtype = value.shape, ir.DataType.FLOAT
+            name, value.name = value.name, f"{value.name}_replaced"
+            total.name = name
+            value.replace_all_uses_with(total, replace_graph_outputs=True)
+        return ir.passes.PassResult(model, modified=bool(found))
+
+
+def _rewritten(build: Builder, conv: ir.Node) -> ir.Value:
+    parts = parts_of(conv)
+    channels = [static_shape(part)[1] for part in parts]  # type: ignore[index]
+    kernels = np.split(constant(conv.inputs[1]), np.cumsum(channels)[:-1], axis=1)  # type: ignore[arg-type]
+    terms = []
+    for number, (part, kernel) in enumerate(zip(parts, kernels, strict=True)):
+        bias = conv.inputs[2:] if number == 0 else []
+        if is_upsampled(part):
+            terms.append(_over_small_map(build, part.producer().inputs[0], kernel, bias, f"part{number}"))  # type: ignore[union-attr, arg-type]
+        else:
+            inputs = [part, build.constant(kernel, f"part{number}_kernel"), *bias]
+            terms.append(build.node("Conv", inputs, f"part{number}", kernel_shape=(3, 3), pads=(1, 1, 1, 1)))
+    total, *others = terms
+    for number, term in enumerate(others):
+        total = build.node("Add", [total, term], f"sum_{number}")
+    return total
+
+
+def _over_small_map(build: Builder, small: ir.Value, kernel: np.ndarray, bias: list[ir.Value], name: str) -> ir.Value:
+    """Return the convolution of an upsampled map, (N, C, 2H, 2W), from the small one."""
+    count, _, height, width = static_shape(small)  # type: ignore[misc]
+    channels = kernel.shape[0]
+    doubled = [build.constant(np.tile(constant(value), 2), f"{name}_bias") for value in bias]  # type: ignore[arg-type]
+    rows = []
+    for row in _ODD_FIRST:
+        filters = np.concatenate([phase_kernel(kernel, (row, column)) for column in _ODD_FIRST])
+        inputs = [small, build.constant(filters, f"{name}_rows_{row}_kernel"), *doubled]
+        value = build.node("Conv", inputs, f"{name}_rows_{row}", kernel_shape=(2, 2), pads=(1, 1, 1, 1))
+        value = build.node("Transpose", [value], f"{name}_rows_{row}_nhwc", perm=(0, 2, 3, 1))
+        rows.append(build.reshape(value, (count, height + 1, 1, 2 * (width + 1) * channels), f"{name}_row_{row}"))
+    whole = build.node("Concat", rows, f"{name}_rows", axis=2)
+    whole = build.reshape(whole, (count, 2 * height + 2, 2 * width + 2, channels), f"{name}_bordered")
+    bounds = [
+        build.constant(np.array(bound, np.int64), f"{name}_{what}")
+        for what, bound in (("first", (1, 1)), ("last", (2 * height + 1, 2 * width + 1)), ("axes", (1, 2)))
+    ]
+    whole = build.node("Slice", [whole, *bounds], f"{name}_whole")
+    return build.node("Transpose", [whole], f"{name}_nchw", perm=(0, 3, 1, 2))
