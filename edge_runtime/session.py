@@ -109,6 +109,11 @@ class Session:
             **{node.name: (node.type, tuple(node.shape)) for node in self._session.get_inputs()},
             **{node.name: (node.type, tuple(node.shape)) for node in self._session.get_outputs()},
         }
+        if "frame" in found:
+            raise ModelError(
+                f"{where} — is for applications without this runtime: it takes frames of any size — load the package's "
+                "folder or its model.onnx"
+            )
         expected = {
             "image": ("tensor(uint8)", (1, c.height_px, c.width_px, c.channels)),
             "mask": ("tensor(uint8)", (1, c.height_px, c.width_px)),

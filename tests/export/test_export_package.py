@@ -20,7 +20,7 @@ from runs import PAIRS, write_color_data, write_run
 
 from edge_runtime.cli import main
 from edge_runtime.doctor import golden_test
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.image import encode_png, read_image
 from edge_runtime.labels import read_raw_mask
 from edge_runtime.package import MANIFEST, Manifest, Package
@@ -108,6 +108,12 @@ class TestPackage:
 
     def test_the_bare_model_runs_too(self, exported):
         assert Segmenter.load(exported[0] / "model.onnx").contract == exported[1].contract
+
+    def test_the_model_for_other_applications_is_refused_by_name(self, exported):
+        with pytest.raises(
+            ModelError, match=r"model\.app\.onnx — is for applications without this runtime.* model\.onnx$"
+        ):
+            Segmenter.load(exported[0] / "model.app.onnx")
 
     def test_the_manifest_has_the_figures(self, exported, run):
         out, manifest = exported
