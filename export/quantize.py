@@ -157,7 +157,7 @@ def find_int8(
     }
     on_step("trying INT8")
     attempts = [search.attempt(method, ranges[method], ()) for method in ranges]
-    best = min(attempts, key=lambda attempt: (not attempt.within(budget), attempt.mean_iou_drop))
+    best = _best(attempts, budget)
     sensitivity: dict[str, float] | None = None
     if not best.within(budget):
         on_step("looking for sensitive layers")
@@ -167,7 +167,7 @@ def find_int8(
             attempts.append(search.attempt(best.calibration, ranges[best.calibration], tuple(layers[:number])))
             if attempts[-1].within(budget):
                 break
-        best = min(attempts, key=lambda attempt: (not attempt.within(budget), attempt.mean_iou_drop))
+        best = _best(attempts, budget)
     found = Quantization(
         shipped=False,
         reason=f"INT8 {_change(best, budget)}",
@@ -212,9 +212,8 @@ class _Search:
     def attempt(self, method: Calibration, ranges: Mapping[str, Range], float_layers: tuple[str, ...]) -> Attempt:
         session = self._session(self.quantized(ranges, float_layers))
         matrix = self._validation.matrix(session.mask(image) for image in self._validation.images)
-        drops = np.nan_to_num(
-            class_iou(self._matrix) - class_iou(matrix)
-        )  # a class in neither truth nor mask lost nothing
+        # A class in neither truth nor mask is NaN, and has lost nothing.
+        drops = np.nan_to_num(class_iou(self._matrix) - class_iou(matrix))
         worst = int(drops.argmax())
         return Attempt(
             calibration=method,
@@ -252,6 +251,11 @@ class _Search:
 
     def _session(self, model: onnx.ModelProto) -> Session:
         return Session(model.SerializeToString(), f"model '{self._contract.name}'", self._contract)
+
+
+def _best(attempts: Sequence[Attempt], budget: Int8Budget) -> Attempt:
+    """Return the attempt that loses least, one within the budget before any other."""
+    return min(attempts, key=lambda attempt: (not attempt.within(budget), attempt.mean_iou_drop))
 
 
 def _change(attempt: Attempt, budget: Int8Budget) -> str:

@@ -44,6 +44,13 @@ def initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Va
     return value
 
 
+def take_place(value: ir.Value, replacement: ir.Value) -> None:
+    """Let a value take the place of another one in float: its name, its shape, all its uses and outputs of the graph."""
+    name, value.name = value.name, f"{value.name}_replaced"
+    replacement.name, replacement.shape, replacement.dtype = name, value.shape, ir.DataType.FLOAT
+    value.replace_all_uses_with(replacement, replace_graph_outputs=True)
+
+
 def is_plain_convolution(node: ir.Node, size: int) -> bool:
     """Whether a node is a size×size convolution with known weights, stride 1, and an output as large as its input."""
     kernel = constant(node.inputs[1]) if node.op_type == "Conv" else None

@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from export.passes.graph import Builder, constant, static_shape
-from export.passes.phases import is_upsampled, parts_of, phase_kernel, saving
+from export.passes.graph import Builder, constant, static_shape, take_place
+from export.passes.phases import is_upsampled, parts_with_kernels, phase_kernel, saving, total_of
 
 _ODD_FIRST = (1, 0)
 
@@ -36,31 +36,20 @@ class JoinPhases(ir.passes.InPlacePass):
         """Rewrite the graph."""
         found = [node for node in model.graph if saving(node) >= max(1, self._minimum_saving)]
         for conv in found:
-            value = conv.outputs[0]
-            total = _rewritten(Builder(model.graph, conv), conv)
-            total.shape, total.dtype = value.shape, ir.DataType.FLOAT
-            name, value.name = value.name, f"{value.name}_replaced"
-            total.name = name
-            value.replace_all_uses_with(total, replace_graph_outputs=True)
+            take_place(conv.outputs[0], _rewritten(Builder(model.graph, conv), conv))
         return ir.passes.PassResult(model, modified=bool(found))
 
 
 def _rewritten(build: Builder, conv: ir.Node) -> ir.Value:
-    parts = parts_of(conv)
-    channels = [static_shape(part)[1] for part in parts]  # type: ignore[index]
-    kernels = np.split(constant(conv.inputs[1]), np.cumsum(channels)[:-1], axis=1)  # type: ignore[arg-type]
     terms = []
-    for number, (part, kernel) in enumerate(zip(parts, kernels, strict=True)):
+    for number, (part, kernel) in enumerate(parts_with_kernels(conv)):
         bias = conv.inputs[2:] if number == 0 else []
         if is_upsampled(part):
             terms.append(_over_small_map(build, part.producer().inputs[0], kernel, bias, f"part{number}"))  # type: ignore[union-attr, arg-type]
         else:
             inputs = [part, build.constant(kernel, f"part{number}_kernel"), *bias]
             terms.append(build.node("Conv", inputs, f"part{number}", kernel_shape=(3, 3), pads=(1, 1, 1, 1)))
-    total, *others = terms
-    for number, term in enumerate(others):
-        total = build.node("Add", [total, term], f"sum_{number}")
-    return total
+    return total_of(build, terms, "sum")
 
 
 def _over_small_map(build: Builder, small: ir.Value, kernel: np.ndarray, bias: list[ir.Value], name: str) -> ir.Value:

@@ -27,6 +27,7 @@ from export.passes.graph import (
     is_plain_convolution,
     only_consumer,
     static_shape,
+    take_place,
 )
 
 Phase = tuple[int, int]
@@ -66,9 +67,7 @@ class SplitUpsampling(ir.passes.InPlacePass):
                 node, phases = after, further
             value = node.outputs[0]
             whole = _interleave(Builder(model.graph, node, before=conv), phases, static_shape(value))  # type: ignore[arg-type]
-            name, value.name = value.name, f"{value.name}_replaced"
-            whole.name, whole.shape, whole.dtype = name, value.shape, ir.DataType.FLOAT
-            value.replace_all_uses_with(whole, replace_graph_outputs=True)
+            take_place(value, whole)
         return ir.passes.PassResult(model, modified=bool(found))
 
 
@@ -94,7 +93,7 @@ def _name(phase: Phase) -> str:
     return f"phase_{phase[0]}{phase[1]}"
 
 
-def parts_of(conv: ir.Node) -> list[ir.Value]:
+def _parts_of(conv: ir.Node) -> list[ir.Value]:
     """Return the values whose concatenation along the channels a convolution reads; one if there is no concatenation."""
     source = conv.inputs[0]
     concat = source.producer() if source is not None else None
@@ -102,6 +101,14 @@ def parts_of(conv: ir.Node) -> list[ir.Value]:
     if concat is None or not joined or only_consumer(concat.outputs[0]) is not conv:
         return [source]  # type: ignore[list-item]
     return list(concat.inputs)  # type: ignore[arg-type]
+
+
+def parts_with_kernels(conv: ir.Node) -> list[tuple[ir.Value, NDArray[Any]]]:
+    """Return the parts that a convolution reads, each with the part of the kernel, (O, I, 3, 3), that reads it."""
+    parts = _parts_of(conv)
+    channels = [static_shape(part)[1] for part in parts]  # type: ignore[index]
+    kernels = np.split(constant(conv.inputs[1]), np.cumsum(channels)[:-1], axis=1)  # type: ignore[arg-type]
+    return list(zip(parts, kernels, strict=True))
 
 
 def is_upsampled(part: ir.Value) -> bool:
@@ -113,7 +120,7 @@ def saving(node: ir.Node) -> int:
     """Return how many multiplications a frame are saved at a node; 0 where the rewrite does not apply."""
     if not is_plain_convolution(node, 3):
         return 0
-    parts = parts_of(node)
+    parts = _parts_of(node)
     shapes = [static_shape(value) for value in (*parts, node.outputs[0])]
     upsampled = [shape for part, shape in zip(parts, shapes, strict=False) if shape and is_upsampled(part)]
     if not upsampled or not all(shapes):
@@ -124,11 +131,8 @@ def saving(node: ir.Node) -> int:
 
 def _over_upsampling(build: Builder, conv: ir.Node) -> Phases:
     """Return the phases of a convolution over a concatenation with an upsampled part."""
-    parts = parts_of(conv)
-    channels = [static_shape(part)[1] for part in parts]  # type: ignore[index]
-    kernels = np.split(constant(conv.inputs[1]), np.cumsum(channels)[:-1], axis=1)  # type: ignore[arg-type]
     terms: dict[Phase, list[ir.Value]] = {phase: [] for phase in _PHASES}
-    for number, (part, kernel) in enumerate(zip(parts, kernels, strict=True)):
+    for number, (part, kernel) in enumerate(parts_with_kernels(conv)):
         bias = conv.inputs[2:] if number == 0 else []
         upsampled = is_upsampled(part)
         source = part.producer().inputs[0] if upsampled else part  # type: ignore[union-attr]
@@ -143,7 +147,7 @@ def _over_upsampling(build: Builder, conv: ir.Node) -> Phases:
             else:
                 inputs = [source, weights, *bias]
                 terms[phase].append(build.node("Conv", inputs, name, kernel_shape=[3, 3], strides=[2, 2], **attributes))
-    return {phase: _total(build, values, _name(phase)) for phase, values in terms.items()}
+    return {phase: total_of(build, values, _name(phase)) for phase, values in terms.items()}
 
 
 def _over_phases(build: Builder, conv: ir.Node, phases: Phases) -> Phases:
@@ -160,7 +164,7 @@ def _over_phases(build: Builder, conv: ir.Node, phases: Phases) -> Phases:
             pads = [row_pads[0], column_pads[0], row_pads[1], column_pads[1]]
             inputs = [phases[source_row, source_column], weights, *bias]
             terms.append(build.node("Conv", inputs, name, kernel_shape=[len(rows), len(columns)], pads=pads))
-        result[row, column] = _total(build, terms, _name((row, column)))
+        result[row, column] = total_of(build, terms, _name((row, column)))
     return result
 
 
@@ -175,7 +179,8 @@ def _summed(kernel: NDArray[Any], groups: Sequence[Sequence[int]], axis: int) ->
     return np.stack([kernel.take(group, axis).sum(axis) for group in groups], axis)
 
 
-def _total(build: Builder, terms: Sequence[ir.Value], name: str) -> ir.Value:
+def total_of(build: Builder, terms: Sequence[ir.Value], name: str) -> ir.Value:
+    """Return the sum of values, the last addition of which has a name; the value itself where there is one."""
     total, *others = terms
     for number, term in enumerate(others):
         total = build.node("Add", [total, term], name if term is others[-1] else f"{name}_sum_{number}")
