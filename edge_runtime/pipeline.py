@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frames import Frame, Source
 from edge_runtime.segmenter import Segmentation
 from edge_runtime.sources import open_source
+from edge_runtime.sources.frame import Frame, Source
 
 _PERCENTILES = (50, 95, 99)
 

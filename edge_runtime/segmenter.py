@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,11 +32,15 @@ class Segmentation:
         mask: (H, W) uint8 class ids at the frame's size.
         classes: What the ids mean.
         latency_ms: Time from frame to mask.
+        stages_ms: What it consists of, by stage: "resize", "inference", "mask".
+        alpha: (H, W) uint8 opacity, 0–255, of everything that is not class 0, where soft edges were asked for.
     """
 
     mask: NDArray[np.uint8]
     classes: tuple[ClassInfo, ...]
     latency_ms: float
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
+    alpha: NDArray[np.uint8] | None = None
 
     def fractions(self) -> dict[str, float]:
         """Return the share of the frame's pixels that each class covers, by name, 0–1."""

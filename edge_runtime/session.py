@@ -26,10 +26,12 @@ class SessionOptions:
         threads: Threads inside one operator; 0 takes as many as this process may use.
         spinning: Let idle threads spin. A little faster in a tight loop, but between the frames of a camera it burns a
             core a thread, so it is off.
+        provider: onnxruntime's execution provider, such as "CPUExecutionProvider".
     """
 
     threads: int = 0
     spinning: bool = False
+    provider: str = "CPUExecutionProvider"
 
     def __post_init__(self) -> None:
         """Check the number of threads, which onnxruntime would take at its word."""
@@ -71,7 +73,7 @@ class Session:
         settings.log_severity_level = 4  # its errors reach us as exceptions; on stderr they would stand twice
         settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
         try:
-            self._session = ort.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(model, settings, providers=[options.provider])
         except Exception as cause:  # onnxruntime's errors share no other base
             raise ModelError(_load_message(where, str(cause))) from cause
         embedded = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)

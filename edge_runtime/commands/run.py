@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edge_runtime.effects import Effect
-    from edge_runtime.frames import Source
     from edge_runtime.pipeline import FrameResult, Statistics
-    from edge_runtime.records import JsonLines
     from edge_runtime.segmenter import Segmenter
     from edge_runtime.sinks import Outputs
+    from edge_runtime.sinks.records import JsonLines
+    from edge_runtime.sources.frame import Source
 
 _DESCRIPTION = """\
 Segment every frame of a source. Files lose no frame; of a camera or stream the newest frame is taken, and what there is
@@ -83,12 +83,12 @@ def run(args: argparse.Namespace) -> int:
         os.environ.setdefault(name, value)
     from edge_runtime.effects import parse_effect
     from edge_runtime.errors import UsageError
-    from edge_runtime.records import JsonLines
     from edge_runtime.segmenter import Segmenter
     from edge_runtime.session import SessionOptions
     from edge_runtime.sinks import prepare_folder
+    from edge_runtime.sinks.records import JsonLines
+    from edge_runtime.sinks.window import check_display
     from edge_runtime.sources import open_source
-    from edge_runtime.window import check_display
 
     if args.effect is not None and args.save is None and not args.show:
         raise UsageError(f"--effect {args.effect} — is drawn nowhere — add --save DIR or --show")
@@ -112,8 +112,8 @@ def _run(
 ) -> None:
     """Run to the end, or to an error or interrupt; files, JSON summary and the line for people are finished in any case."""
     from edge_runtime.pipeline import Statistics, stream
-    from edge_runtime.records import frame_record
     from edge_runtime.sinks import open_outputs
+    from edge_runtime.sinks.records import frame_record
 
     statistics = Statistics()
     console = _Console(source, statistics, shares=args.save is None and not args.show and lines is None)

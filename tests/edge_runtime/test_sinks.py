@@ -11,12 +11,12 @@ from colors import COLOR_CLASSES
 
 from edge_runtime.effects import color_mask, parse_effect
 from edge_runtime.errors import StorageError, UsageError
-from edge_runtime.frames import Frame
 from edge_runtime.pipeline import FrameResult
-from edge_runtime.records import JsonLines, frame_record
 from edge_runtime.segmenter import Segmentation
 from edge_runtime.sinks import MaskFiles, PictureFiles, VideoFile, open_outputs, prepare_folder
-from edge_runtime.window import check_display
+from edge_runtime.sinks.records import JsonLines, frame_record
+from edge_runtime.sinks.window import check_display
+from edge_runtime.sources.frame import Frame
 
 
 def frame(index=0, *, name=None, size=(48, 64), at=None):

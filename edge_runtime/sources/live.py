@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 
 from edge_runtime.errors import SourceError
-from edge_runtime.frames import BaseSource, Frame, decoded_frame, plausible_fps
+from edge_runtime.sources.frame import BaseSource, Frame, decoded_frame, plausible_fps
 
 _JOIN_S = 1.0
 _POLL_S = 0.2
@@ -69,6 +69,13 @@ class LiveSource(BaseSource):
         except BaseException:
             self.close()
             raise
+
+    def stop(self) -> None:
+        """End the iteration soon; see ``Source``."""
+        super().stop()
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
 
     def close(self) -> None:
         """Stop grabbing; a frame left in the slot counts as dropped. A thread stuck in native code is left behind."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import UsageError
-from edge_runtime.frames import Frame
+from edge_runtime.sources.frame import Frame
 
 
 class Window:

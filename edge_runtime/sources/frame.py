@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Kind = Literal["images", "video", "live"]
+State = Literal["closed", "opening", "reading", "stalled", "waiting"]
 _MAX_FPS = 240.0
 
 
@@ -25,6 +27,8 @@ class Frame:
         source: The file, device or address it came from, fit to print: without control characters or credentials.
         image_bgr: (H, W, 3) uint8 BGR, 0–255.
         captured_at: When it was decoded, seconds of ``time.monotonic``.
+        decode_ms: Time that decoding it took; 0 where it cannot be told from waiting for it.
+        flags: What is wrong with the picture of a live source: "frozen", "black".
     """
 
     index: int
@@ -32,6 +36,8 @@ class Frame:
     source: str
     image_bgr: NDArray[np.uint8]
     captured_at: float
+    decode_ms: float = 0.0
+    flags: tuple[str, ...] = ()
 
 
 class Source(Protocol):
@@ -47,6 +53,8 @@ class Source(Protocol):
         failed: Files that could not be read.
         reconnects: Times that a live source was opened again.
         problems: One line for each failure.
+        state: What it is doing; "stalled" is open but silent, "waiting" is between two attempts to open it again.
+        stalls: Times that an open live source fell silent for longer than its timeout.
     """
 
     name: str
@@ -58,9 +66,14 @@ class Source(Protocol):
     failed: int
     reconnects: int
     problems: list[str]
+    state: State
+    stalls: int
 
     @property
     def live(self) -> bool: ...  # noqa: D102 - see the class
+
+    def stop(self) -> None:
+        """End the iteration soon, from any thread, also while it waits for a frame; gives nothing back yet."""
 
     def __enter__(self) -> Self: ...
 
@@ -79,6 +92,13 @@ class BaseSource:
         self.total: int | None = None
         self.captured = self.dropped = self.failed = self.reconnects = 0
         self.problems: list[str] = []
+        self.state: State = "closed"
+        self.stalls = 0
+        self.stopped = threading.Event()
+
+    def stop(self) -> None:
+        """End the iteration soon; see ``Source``."""
+        self.stopped.set()
 
     @property
     def live(self) -> bool:
