@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.bench
+PACKAGE ?= demo/model
 
-.PHONY: help demo test test-slow lint bench clean
+.PHONY: help demo test test-slow lint bench soak clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +15,7 @@ help:
 	@echo "make test-slow  the tests that take too long for every day"
 	@echo "make lint       ruff and mypy"
 	@echo "make bench      latency of the seed and edge networks, ours beside TensorFlow, OpenVINO, LiteRT and OpenCV"
+	@echo "make soak       50,000 frames through the runtime, watched for memory, files and threads (PACKAGE=… or the demo's)"
 	@echo "make clean      remove what make made"
 
 demo: $(READY)
@@ -33,6 +35,10 @@ lint: $(READY)
 
 bench: $(PEERS)
 	$(BIN)/python tests/benchmarks/bench_engines.py $(ARGS)
+
+soak: $(READY)
+	test -d $(PACKAGE) || $(MAKE) demo
+	$(BIN)/python tests/benchmarks/bench_soak.py $(PACKAGE) $(ARGS)
 
 clean:
 	rm -rf $(VENV) demo build *.egg-info

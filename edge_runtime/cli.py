@@ -9,6 +9,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, entry_points, version
@@ -33,7 +34,15 @@ exit codes:
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived; unwinds the stack so that files are closed and finished."""
+    """SIGTERM or SIGHUP arrived; unwinds the stack so that files are closed and finished.
+
+    Attributes:
+        signal_number: Which of them.
+    """
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__()
+        self.signal_number = signal_number
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -61,17 +70,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except Terminated:
-        return 128 + signal.SIGTERM
+    except Terminated as terminated:
+        return 128 + terminated.signal_number
 
 
 def run_and_exit() -> NoReturn:
-    """Console entry point: installs the SIGTERM handler, which a library must not do."""
+    """Console entry point: installs signal handlers, which a library must not do."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A class name that the terminal's encoding lacks is escaped; it must not end the command.
         sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(main())
+    # The terminal was closed; under `nohup` the signal is ignored, and stays so. Windows has none.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _terminate)
+    code = main()
+    if any(thread.name.startswith("edge-unet-") for thread in threading.enumerate()):
+        # A thread of ours is stuck in native code, in a camera driver perhaps. Everything is finished by now, and the
+        # interpreter must not be taken down under that thread's feet: it would crash if it woke up meanwhile.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -89,7 +108,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for entry in sorted(entry_points(group="edge_unet.commands"), key=lambda e: e.name, reverse=True):
         entry.load()(commands)
-    for module in ("run", "evaluate", "bench", "info", "doctor"):
+    for module in ("run", "evaluate", "bench", "tune", "info", "doctor"):
         importlib.import_module(f"edge_runtime.commands.{module}").register(commands)
     return parser
 
@@ -137,5 +156,5 @@ def _version() -> str:
         return "(not installed)"
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    raise Terminated
+def _terminate(signal_number: int, _frame: FrameType | None) -> None:
+    raise Terminated(signal_number)

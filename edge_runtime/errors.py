@@ -6,7 +6,8 @@
     ├── ModelError            4   a model package or model file that is refused
     ├── GateError             5   parity, quantisation or self-test outside its budget
     ├── StorageError          6   disk full, read-only, no permission, output in use
-    └── SourceError           7   camera or stream not available
+    ├── SourceError           7   camera or stream not available
+    └── WedgedError          70   a frame's work does not come to an end
 
 The number is the exit code of the command line. As a library the same cases are exceptions; the library never exits.
 A message is one line: what and where — what was found, what was expected — what to do. ``training.errors`` and
@@ -56,3 +57,7 @@ class SourceError(EdgeUnetError):
     """A camera or stream cannot be opened or has ended."""
 
     exit_code = 7
+
+
+class WedgedError(EdgeUnetError):
+    """The work on a frame does not come to an end: native code hangs. Only a new process helps."""

@@ -7,6 +7,7 @@ would fill the memory is refused before it is decoded.
 
 from __future__ import annotations
 
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from edge_runtime.storage import printable, read_bytes
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MAX_PIXELS = 64_000_000
-"""Larger pictures are refused from their header; 64 megapixels are 192 MB of BGR."""
+"""Larger pictures are refused from their header unless a caller says otherwise; 64 megapixels are 192 MB of BGR."""
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -34,6 +35,8 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"%PDF", "PDF"),
     (b"PK\x03\x04", "ZIP"),
 )
+# ANYDEPTH keeps 16-bit TIFF at 16 bits, to be refused after decoding, where COLOR alone would scale it silently.
+_IMAGE_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 # Start-of-frame markers carry the size; the others in this range are tables.
 _JPEG_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
@@ -86,7 +89,9 @@ def read_header(data: bytes, where: str) -> ImageHeader:
     return ImageHeader(kind=kind, height_px=height_px, width_px=width_px)
 
 
-def decode(data: bytes, where: str, *, mode: Literal["image", "raw"] = "image") -> NDArray[np.uint8]:
+def decode(
+    data: bytes, where: str, *, mode: Literal["image", "raw"] = "image", max_pixels: int = MAX_PIXELS
+) -> NDArray[np.uint8]:
     """Decode an image file.
 
     Args:
@@ -94,6 +99,7 @@ def decode(data: bytes, where: str, *, mode: Literal["image", "raw"] = "image") 
         where: Its name, for messages.
         mode: "image" gives (H, W, 3) uint8 BGR, EXIF orientation applied and alpha dropped; "raw" gives the samples as
             stored, for masks.
+        max_pixels: The largest height × width that is decoded.
 
     Returns:
         (H, W, 3) uint8 BGR; for "raw" (H, W) or (H, W, C) of the file's own depth.
@@ -101,17 +107,8 @@ def decode(data: bytes, where: str, *, mode: Literal["image", "raw"] = "image") 
     Raises:
         InputError: Not an image, truncated or damaged, too large, or 16 bits deep in "image" mode.
     """
-    header = read_header(data, where)
-    if header.height_px and header.width_px and header.height_px * header.width_px > MAX_PIXELS:
-        raise InputError(
-            f"{where} — {header.width_px}x{header.height_px} pixels — at most {MAX_PIXELS // 10**6} megapixels — scale it down"
-        )
-    if mode == "image" and header.bit_depth == 16:
-        raise InputError(f"{where} — 16 bits a sample — expected 8: how to scale is your choice — convert it to 8-bit")
-    if header.kind == "JPEG" and b"\xff\xd9" not in data[-1024:]:
-        raise InputError(f"{where} — truncated JPEG (no end marker) — copy it again or remove it")
-    # ANYDEPTH keeps 16-bit TIFF at 16 bits, to be refused below, where COLOR alone would scale it silently.
-    flag = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if mode == "image" else cv2.IMREAD_UNCHANGED
+    header = _checked_header(data, where, mode, max_pixels)
+    flag = _IMAGE_FLAGS if mode == "image" else cv2.IMREAD_UNCHANGED
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except cv2.error as cause:
@@ -125,9 +122,23 @@ def decode(data: bytes, where: str, *, mode: Literal["image", "raw"] = "image") 
     return np.asarray(image)
 
 
-def read_image(path: Path) -> NDArray[np.uint8]:
-    """Read an image file as (H, W, 3) uint8 BGR; see ``decode``."""
-    return decode(read_bytes(path, InputError), printable(path))
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    """Read an image file as (H, W, 3) uint8 BGR; see ``decode``.
+
+    Beyond 64 megapixels a JPEG or PNG is decoded straight into the array that is returned, which halves the peak of
+    memory: ``imdecode`` holds a picture twice on its way to Python.
+    """
+    data, where = read_bytes(path, InputError), printable(path)
+    header = _checked_header(data, where, "image", max_pixels)
+    large = header.kind in ("JPEG", "PNG") and (header.height_px or 0) * (header.width_px or 0) > MAX_PIXELS
+    # imread makes up the rest of a truncated JPEG, so that is decoded strictly first, at an eighth of the size.
+    if large and (header.kind == "PNG" or _decodes(data, cv2.IMREAD_REDUCED_COLOR_8)):
+        del data  # tens of megabytes
+        image = _straight(path)
+        if image is not None:
+            return image
+        data = read_bytes(path, InputError)  # a name that imread cannot open, or damage, which decode puts into words
+    return decode(data, where, max_pixels=max_pixels)
 
 
 def encode_png(image: NDArray[np.uint8], where: str) -> bytes:
@@ -136,6 +147,38 @@ def encode_png(image: NDArray[np.uint8], where: str) -> bytes:
     if not done:
         raise InputError(f"{where} — cannot be encoded as PNG — found an array of shape {image.shape}")
     return data.tobytes()
+
+
+def _checked_header(data: bytes, where: str, mode: Literal["image", "raw"], max_pixels: int) -> ImageHeader:
+    """Read the header and refuse what can be refused before decoding."""
+    header = read_header(data, where)
+    if header.height_px and header.width_px and header.height_px * header.width_px > max_pixels:
+        raise InputError(
+            f"{where} — {header.width_px}x{header.height_px} pixels — at most {max_pixels // 10**6} megapixels — scale it down"
+        )
+    if mode == "image" and header.bit_depth == 16:
+        raise InputError(f"{where} — 16 bits a sample — expected 8: how to scale is your choice — convert it to 8-bit")
+    if header.kind == "JPEG" and b"\xff\xd9" not in data[-1024:]:
+        raise InputError(f"{where} — truncated JPEG (no end marker) — copy it again or remove it")
+    return header
+
+
+def _decodes(data: bytes, flag: int) -> bool:
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flag) is not None
+    except cv2.error:
+        return False
+
+
+def _straight(path: Path) -> NDArray[np.uint8] | None:
+    """Decode a file into the array that is returned; None if OpenCV cannot open or decode it."""
+    name = os.fspath(path)
+    try:
+        name.encode()  # imread does not survive a name that is no text (a segmentation fault in OpenCV 5.0.0)
+        image = cv2.imread(name, dst=None, flags=_IMAGE_FLAGS)
+    except (UnicodeEncodeError, cv2.error):
+        return None
+    return None if image is None or image.dtype != np.uint8 or not image.size else np.asarray(image, np.uint8)
 
 
 def _jpeg_header(data: bytes) -> ImageHeader:

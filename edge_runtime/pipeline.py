@@ -1,22 +1,26 @@
-"""Source and segmenter joined: one result a frame, and the figures of a whole run."""
+"""Source and segmenter joined: one result a frame."""
 
 from __future__ import annotations
 
+import itertools
+import queue
+import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.segmenter import Segmentation
-from edge_runtime.sources import open_source
-from edge_runtime.sources.frame import Frame, Source
+from edge_runtime.sources import Frame, Source, open_source
 
-_PERCENTILES = (50, 95, 99)
+Segment = Callable[[NDArray[np.uint8]], Segmentation]
+"""``image_bgr -> segmentation``: a ``Segmenter``, or one of those that refine or tile it."""
+
+_DEPTH = 3
+_POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,10 +38,10 @@ class FrameResult:
     age_ms: float
 
 
-def stream(
-    segmenter: Callable[[NDArray[np.uint8]], Segmentation], source: int | str | Path | Source
-) -> Iterator[FrameResult]:
+def stream(segmenter: Segment, source: int | str | Path | Source) -> Iterator[FrameResult]:
     """Segment a source frame by frame.
+
+    Files are read ahead by a few frames while the model works; of a live source the newest frame is taken.
 
     Args:
         segmenter: Takes (H, W, 3) uint8 BGR; a ``Segmenter``.
@@ -52,66 +56,79 @@ def stream(
         with open_source(source) as opened:
             yield from stream(segmenter, opened)
         return
-    for frame in source:
-        segmentation = segmenter(frame.image_bgr)
-        age_ms = (time.monotonic() - frame.captured_at) * 1e3
-        yield FrameResult(frame=frame, segmentation=segmentation, age_ms=age_ms)
+    if source.live:
+        for frame in source:
+            yield segment_frame(segmenter, frame)
+        return
+    with ReadAhead(source) as frames:
+        for frame in frames:
+            yield segment_frame(segmenter, frame)
 
 
-class Statistics:
-    """Counts and times of a run. Memory stays bounded: percentiles are those of the latest frames."""
-
-    def __init__(self, latest: int = 10_000) -> None:
-        """Keep the times of this many frames: about six minutes at 30 frames a second."""
-        self.processed = 0
-        self._latency_ms: deque[float] = deque(maxlen=latest)
-        self._age_ms: deque[float] = deque(maxlen=latest)
-        self._first_at: float | None = None
-        self._last_at = 0.0
-
-    def add(self, result: FrameResult) -> None:
-        """Count a frame whose result has reached its destination."""
-        self.processed += 1
-        self._latency_ms.append(result.segmentation.latency_ms)
-        self._age_ms.append(result.age_ms)
-        self._last_at = time.monotonic()
-        if self._first_at is None:
-            self._first_at = result.frame.captured_at
-
-    @property
-    def fps(self) -> float:
-        """Frames a second from the first capture to the latest result; 0 before any."""
-        if self._first_at is None:
-            return 0.0
-        return self.processed / max(self._last_at - self._first_at, 1e-6)
-
-    def summary(self, source: Source) -> dict[str, Any]:
-        """Return the run in figures, as ``run --json`` prints it last.
-
-        A captured frame that has neither a result nor failed was dropped, whether a newer one replaced it, it was left
-        over at the end, or an interrupt hit while it was being segmented. So captured = processed + dropped + failed.
-
-        Args:
-            source: The source that the frames came from, closed.
-
-        Returns:
-            A JSON object; percentiles are null where no frame was processed. Times are in milliseconds.
-        """
-        captured, failed = source.captured, source.failed
-        return {
-            "captured": captured,
-            "processed": self.processed,
-            "dropped": captured - self.processed - failed,
-            "failed": failed,
-            "reconnects": source.reconnects,
-            "fps": round(self.fps, 2),
-            "latency_ms": _percentiles(self._latency_ms),
-            "age_ms": _percentiles(self._age_ms),
-        }
+def segment_frame(segmenter: Segment, frame: Frame) -> FrameResult:
+    """Segment one frame and measure its age."""
+    segmentation = segmenter(frame.image_bgr)
+    age_ms = (time.monotonic() - frame.captured_at) * 1e3
+    return FrameResult(frame=frame, segmentation=segmentation, age_ms=age_ms)
 
 
-def _percentiles(values_ms: deque[float]) -> dict[str, float | None]:
-    if not values_ms:
-        return {f"p{p}": None for p in _PERCENTILES}
-    found = np.percentile(np.fromiter(values_ms, np.float64), _PERCENTILES)
-    return {f"p{p}": round(float(value), 3) for p, value in zip(_PERCENTILES, found, strict=True)}
+class ReadAhead:
+    """Reads a source in a thread of its own, a few frames ahead; leaving the ``with`` block stops the source.
+
+    Attributes:
+        unused: After the block: frames that were read and that nobody took.
+    """
+
+    def __init__(self, source: Source, limit: int | None = None) -> None:
+        """Read at most ``limit`` frames."""
+        self._source = source
+        self._limit = limit
+        self._ready: queue.Queue[Frame | None] = queue.Queue(_DEPTH)
+        self._closing = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._read, name="edge-unet-read", daemon=True)
+        self.unused = 0
+
+    def __enter__(self) -> ReadAhead:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._closing.set()
+        self._source.stop()
+        # Room is made until the thread has seen it; a read that it is in ends by itself.
+        while self._thread.is_alive():
+            self._discard()
+            self._thread.join(0.01)
+        self._discard()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames in order; an error of the source is raised after those before it."""
+        while True:
+            try:
+                frame = self._ready.get(timeout=_POLL_S)  # some systems deliver Ctrl-C only between two waits
+            except queue.Empty:
+                continue
+            if frame is None:
+                break
+            yield frame
+        if self._error is not None:
+            raise self._error
+
+    def _read(self) -> None:
+        try:
+            for frame in itertools.islice(self._source, self._limit):
+                self._ready.put(frame)
+                if self._closing.is_set():
+                    return
+        except BaseException as error:  # noqa: BLE001 - raised where the frames are taken
+            self._error = error
+        if not self._closing.is_set():
+            self._ready.put(None)
+
+    def _discard(self) -> None:
+        while True:
+            try:
+                self.unused += self._ready.get_nowait() is not None
+            except queue.Empty:
+                return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import cv2
@@ -14,17 +15,29 @@ from edge_runtime.image import MAX_PIXELS
 Channels = Literal[1, 3]
 
 
-def checked_frame(frame: object, where: str = "frame") -> NDArray[np.uint8]:
+def checked_frame(frame: object, where: str = "frame", *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Return a frame as (H, W, 3) or (H, W) uint8, or say why it cannot be one.
 
     Accepted are uint8 arrays of shape (H, W), (H, W, 1), (H, W, 3) BGR and (H, W, 4) BGRA, whose alpha is dropped; any
-    strides, also read-only. Nothing is guessed about other types: a float frame may be in 0–1 or 0–255.
+    strides, also read-only. Nothing is guessed about other types: a float frame may be in 0–1 or 0–255, and what lies
+    under the mask of a masked array may be anything.
+
+    Args:
+        frame: What was handed over.
+        where: What it is, for messages.
+        max_pixels: The largest height × width that is taken.
+
+    Returns:
+        A plain array; the frame's own memory where its rows lie one after the other.
 
     Raises:
-        InputError: Any other type, dtype, rank, channel count, an empty array, or more than 64 megapixels.
+        InputError: Any other type, dtype, rank, channel count, an empty array, or more pixels.
     """
     if not isinstance(frame, np.ndarray):
         raise InputError(f"{where} — is a {type(frame).__name__} — expected a NumPy array (H, W, 3) uint8 BGR")
+    if isinstance(frame, np.ma.MaskedArray):
+        raise InputError(f"{where} — is a masked array — expected a value for every pixel — fill it with .filled(…)")
+    frame = np.asarray(frame)  # np.matrix and other subclasses index in ways of their own
     if frame.dtype != np.uint8:
         raise InputError(
             f"{where} — dtype is {frame.dtype} — expected uint8 (0–255) — scale it to 0–255 and convert with astype(np.uint8)"
@@ -33,8 +46,12 @@ def checked_frame(frame: object, where: str = "frame") -> NDArray[np.uint8]:
         raise InputError(f"{where} — shape is {frame.shape} — expected (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
     if frame.size == 0:
         raise InputError(f"{where} — shape is {frame.shape} — expected at least one pixel")
-    if frame.shape[0] * frame.shape[1] > MAX_PIXELS:
-        raise InputError(f"{where} — shape is {frame.shape} — at most {MAX_PIXELS // 10**6} megapixels — scale it down")
+    if frame.shape[0] * frame.shape[1] > max_pixels:
+        raise InputError(f"{where} — shape is {frame.shape} — at most {max_pixels // 10**6} megapixels — scale it down")
+    if frame.strides[0] < math.prod(frame.shape[1:]):
+        # Flipped or transposed frames OpenCV would copy as well. Rows that overlap (np.broadcast_to makes such) it refuses
+        # with an assertion, or takes a stride of 0 for no stride at all and reads beyond them.
+        frame = frame.copy("C")
     if frame.ndim == 2:
         return frame
     return frame[:, :, 0] if frame.shape[2] == 1 else frame[:, :, :3]
@@ -63,7 +80,13 @@ def resize_mask(mask: NDArray[np.uint8], height_px: int, width_px: int) -> NDArr
     return np.asarray(cv2.resize(mask, (width_px, height_px), interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
 
 
-def model_input(frame: NDArray[np.uint8], height_px: int, width_px: int, channels: Channels) -> NDArray[np.uint8]:
+def model_input(
+    frame: NDArray[np.uint8],
+    height_px: int,
+    width_px: int,
+    channels: Channels,
+    out: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
     """Return a checked frame as the model's input.
 
     Args:
@@ -71,10 +94,18 @@ def model_input(frame: NDArray[np.uint8], height_px: int, width_px: int, channel
         height_px: Height that the model takes.
         width_px: Width that the model takes.
         channels: 1 or 3.
+        out: (height_px, width_px, channels) uint8, contiguous: memory for the result, which is then written nowhere else.
 
     Returns:
-        (height_px, width_px, channels) uint8, contiguous; never a view of ``frame``'s memory that a caller may change
-        during the call unless no change was needed.
+        (height_px, width_px, channels) uint8, contiguous: ``out`` if it was given; else, where nothing had to be
+        changed, the frame's own memory.
     """
-    resized = resize_image(to_channels(frame, channels), height_px, width_px)
-    return np.ascontiguousarray(resized).reshape(height_px, width_px, channels)
+    fitting = to_channels(frame, channels)
+    if out is None:
+        return np.ascontiguousarray(resize_image(fitting, height_px, width_px)).reshape(height_px, width_px, channels)
+    pixels = out if channels == 3 else out[:, :, 0]
+    if fitting.shape[:2] == (height_px, width_px):
+        np.copyto(pixels, fitting)
+    else:
+        cv2.resize(fitting, (width_px, height_px), dst=pixels, interpolation=cv2.INTER_LINEAR)
+    return out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from edge_runtime.errors import ModelError
 from edge_runtime.package import Package
 from edge_runtime.postprocess import probabilities_of
 from edge_runtime.preprocess import checked_frame, model_input, resize_mask
+from edge_runtime.profile import DeviceProfile, usable_profile
 from edge_runtime.session import Session, SessionOptions
 from edge_runtime.storage import printable, read_bytes
 
@@ -62,10 +64,12 @@ class Segmentation:
 class Segmenter:
     """A loaded model. Calling it is safe from several threads; make it before forking, not across a fork."""
 
-    def __init__(self, session: Session, variant: str) -> None:
-        """Wrap a session; ``Segmenter.load`` is the usual way to make one."""
+    def __init__(self, session: Session, variant: str, profile: DeviceProfile | None = None) -> None:
+        """Wrap a session; ``Segmenter.load`` is the usual way to make one. ``profile`` is where its options came from."""
         self._session = session
+        self._buffers = threading.local()
         self.variant = variant
+        self.profile = profile
 
     @classmethod
     def load(cls, path: str | Path, *, variant: str | None = None, options: SessionOptions | None = None) -> Segmenter:
@@ -75,7 +79,8 @@ class Segmenter:
             path: Package folder or ONNX file. A package's files are checked against their SHA-256 first; a bare file
                 has nothing to be checked against.
             variant: "fp32", …; by default the fastest that the package holds.
-            options: Threads and spinning.
+            options: Threads, spinning and execution provider. Where neither these nor a variant are given, the device
+                profile that `edge-unet tune` wrote decides, if there is one for this machine.
 
         Raises:
             ModelError: The package or file is missing, damaged, or not one of ours, or its answers are not finite.
@@ -86,10 +91,13 @@ class Segmenter:
             segmenter = cls(session, variant or "fp32")
         else:
             package = Package.open(path)
+            profile = usable_profile(package) if variant is None and options is None else None
+            if profile is not None:
+                variant, options = profile.variant, profile.options
             chosen = variant or ("int8" if "int8" in package.manifest.variants else "fp32")
             model = package.model_bytes(chosen)
             where = printable(path / package.manifest.variants[chosen].file)
-            segmenter = cls(Session(model, where, package.manifest.contract, options), chosen)
+            segmenter = cls(Session(model, where, package.manifest.contract, options), chosen, profile)
         segmenter._warm_up(printable(path))
         return segmenter
 
@@ -119,11 +127,26 @@ class Segmenter:
 
         Raises:
             InputError: Anything else.
+            UsageError: This process was forked after the segmenter was made.
         """
         start = time.perf_counter()
         frame = checked_frame(image_bgr)
-        mask = resize_mask(self._session.mask(self._input(frame)), frame.shape[0], frame.shape[1])
-        return Segmentation(mask=mask, classes=self.contract.classes, latency_ms=(time.perf_counter() - start) * 1e3)
+        image = self._input(frame)
+        resized = time.perf_counter()
+        small = self._session.mask(image)
+        inferred = time.perf_counter()
+        mask = resize_mask(small, frame.shape[0], frame.shape[1])
+        end = time.perf_counter()
+        return Segmentation(
+            mask=mask,
+            classes=self.contract.classes,
+            latency_ms=(end - start) * 1e3,
+            stages_ms={
+                "resize": (resized - start) * 1e3,
+                "inference": (inferred - resized) * 1e3,
+                "mask": (end - inferred) * 1e3,
+            },
+        )
 
     def probabilities(self, image_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (height_px, width_px, L) float32 probabilities at the model's size; L = 1 for a binary model.
@@ -155,8 +178,12 @@ class Segmenter:
         return stream(self, source)
 
     def _input(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the model's input in this thread's own memory, which the caller of the segmenter cannot change."""
         c = self.contract
-        return model_input(frame, c.height_px, c.width_px, c.channels)
+        buffer: NDArray[np.uint8] | None = getattr(self._buffers, "image", None)
+        if buffer is None:
+            buffer = self._buffers.image = np.empty((c.height_px, c.width_px, c.channels), np.uint8)
+        return model_input(frame, c.height_px, c.width_px, c.channels, out=buffer)
 
     def _warm_up(self, where: str) -> None:
         """Run once, so that the first frame is not the slow one and a model that answers NaN is refused at the start."""

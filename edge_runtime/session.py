@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,18 +40,59 @@ class SessionOptions:
             raise UsageError(f"threads is {self.threads} — expected 0 (all usable cores) to {MAX_THREADS}")
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use: CPU affinity and the cgroup's quota, which os.cpu_count ignores."""
+def usable_cores(root: Path = Path("/")) -> int:
+    """Return how many cores this process may use: CPU affinity and its cgroups' quotas, which os.cpu_count ignores.
+
+    Args:
+        root: Where the file system begins.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min([cores, *_cpu_quotas(root)])))
+
+
+def _cpu_quotas(root: Path) -> Iterator[float]:
+    """Yield the cores that each cgroup around this process allows: its own and those above it, version 1 or 2.
+
+    Reference: https://docs.kernel.org/admin-guide/cgroup-v2.html and
+    https://docs.kernel.org/scheduler/sched-bwc.html for version 1.
+    """
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
+        memberships = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    for membership in memberships:
+        _, controllers, group = membership.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        # Of version 2 there is one tree and its line names no controllers; version 1 has a tree for each set of them.
+        top = root / "sys/fs/cgroup" / controllers
+        own = top / group.lstrip("/")
+        # Inside a container the path may be the host's, of which only the top is to be seen: the container's own group.
+        for folder in (own, *own.parents):
+            yield _cpu_quota(folder)
+            if folder == top:
+                break
+
+
+def _cpu_quota(folder: Path) -> float:
+    """Return the cores that one cgroup allows; infinite where it has no limit."""
+    try:
+        if (folder / "cpu.max").is_file():
+            quota, period = (folder / "cpu.max").read_text().split()
+        else:
+            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
+        cores = int(quota) / int(period)
+    except (OSError, ValueError):  # no such file, or "max"
+        return math.inf
+    return cores if cores > 0 else math.inf  # version 1 writes -1 for none
 
 
 class Session:
-    """An onnxruntime session that keeps to its contract. ``run`` may be called from several threads at once."""
+    """An onnxruntime session that keeps to its contract; several threads may run it at once, a fork of the process may not.
+
+    Results are in memory of their own each time. Binding inputs and outputs beforehand (``run_with_iobinding``) was
+    measured and is no faster on a CPU: `tests/benchmarks/bench_frame.py` prints both.
+    """
 
     def __init__(
         self, model: bytes, where: str, contract: Contract | None = None, options: SessionOptions | None = None
@@ -61,12 +103,16 @@ class Session:
             model: The bytes of the ONNX file. From bytes onnxruntime finds no external data, which is as we want it.
             where: Its name, for messages.
             contract: What a manifest says of it; without one the file's own metadata must hold it.
-            options: Threads and spinning.
+            options: Threads, spinning and provider.
 
         Raises:
             ModelError: The file does not load, has no contract, or does not do what the contract says.
+            UsageError: This onnxruntime does not have the execution provider.
         """
         options = options or SessionOptions()
+        if options.provider not in ort.get_available_providers():
+            available = ", ".join(ort.get_available_providers())
+            raise UsageError(f"execution provider is {options.provider} — this onnxruntime has {available}")
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = options.threads or usable_cores()
         settings.inter_op_num_threads = 1
@@ -76,6 +122,11 @@ class Session:
             self._session = ort.InferenceSession(model, settings, providers=[options.provider])
         except Exception as cause:  # onnxruntime's errors share no other base
             raise ModelError(_load_message(where, str(cause))) from cause
+        if options.provider not in self._session.get_providers():
+            raise ModelError(  # onnxruntime takes the CPU instead and only logs it
+                f"{where} — {options.provider} does not start on this machine — check its driver and libraries, or "
+                "use CPUExecutionProvider"
+            )
         embedded = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         if embedded is None:
             raise ModelError(
@@ -89,16 +140,32 @@ class Session:
         # Only what is asked for is computed: a mask needs no softmax and no transpose of the logits.
         self._run_options = ort.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
+        self._process = os.getpid()
 
     def mask(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Run one image, (height_px, width_px, channels) uint8, to class ids, (height_px, width_px) uint8."""
+        """Run one image, (height_px, width_px, channels) uint8, to class ids, (height_px, width_px) uint8.
+
+        Raises:
+            ModelError: The model failed on it.
+            UsageError: This process was forked after the session was made.
+        """
         return self._run("mask", image).astype(np.uint8, copy=False)
 
     def logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Run one image, (height_px, width_px, channels) uint8, to logits, (height_px, width_px, L) float32."""
+        """Run one image, (height_px, width_px, channels) uint8, to logits, (height_px, width_px, L) float32.
+
+        Raises:
+            ModelError: The model failed on it.
+            UsageError: This process was forked after the session was made.
+        """
         return self._run("logits", image).astype(np.float32, copy=False)
 
     def _run(self, output: str, image: NDArray[np.uint8]) -> NDArray[Any]:
+        if os.getpid() != self._process:
+            raise UsageError(
+                f"model '{self.contract.name}' — was loaded before this process was forked, without the threads that it "
+                "waits for — load it in the process that uses it"
+            )
         try:
             result: NDArray[Any] = self._session.run([output], {"image": image[np.newaxis]}, self._run_options)[0]
         except Exception as cause:  # as above

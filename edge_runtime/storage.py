@@ -58,8 +58,22 @@ def read_bytes(path: Path, error: type[EdgeUnetError] = StorageError) -> bytes:
         return path.read_bytes()
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def system_text(path: Path) -> str:
+    """Return the text of a file of /proc or /sys without its end, or nothing where there is none to be read."""
+    try:
+        return path.read_text(errors="replace").strip("\0\n ")
+    except OSError:
+        return ""
+
+
+def write_bytes(path: Path, data: bytes, *, sync_folder: bool = True) -> None:
     """Write a file atomically: after a crash there is the old content or the new, never a mixture.
+
+    Args:
+        path: The file.
+        data: Its new content.
+        sync_folder: Make its name durable too. That is half of the time a small file takes; who writes many calls
+            ``sync_names`` once in a while instead.
 
     Raises:
         StorageError: The folder is missing or read-only, or the disk is full; the old file is untouched.
@@ -75,7 +89,18 @@ def write_bytes(path: Path, data: bytes) -> None:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync(path.parent)
+        if sync_folder:
+            _sync(path.parent)
+
+
+def sync_names(folder: Path) -> None:
+    """Make the names of the files in a folder durable.
+
+    Raises:
+        StorageError: The folder has gone.
+    """
+    with translated("write", folder):
+        _sync(folder)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from edge_runtime.doctor import Report
 
 _DESCRIPTION = """\
-Check Python, the three dependencies, cores, display, disk and cameras, and name cause and fix of what is wrong. With a
-package, verify its files and run its golden frames: this machine must give the masks that the exporting machine gave.
+Check Python, the three dependencies, cores, memory, clock, heat, display, disk and cameras, and name cause and fix of
+what is wrong. With a package, verify its files, see whether its device profile fits, and run its golden frames: this
+machine must give the masks that the exporting machine gave.
 """
 _EPILOG = """\
 example:
@@ -22,6 +23,7 @@ example:
 exit codes: 2 the installation is broken, 4 the package is refused, 5 the self-test failed
 """
 _MARKS = {"ok": "[ok]  ", "warning": "[warn]", "error": "[FAIL]"}  # plain letters: they fit every terminal's encoding
+_ORDER = ("error", "warning", "ok")
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -51,16 +53,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _text(report: Report) -> str:
-    """Return the report as text for people: a line a check, and a line with the fix where one is needed."""
+    """Return the report as text for people: what is wrong first, a line a check, and the fix below it."""
     lines = []
-    for check in report.checks:
-        lines.append(f"{_MARKS[check.status]} {check.name}: {check.cause}")
+    width = max(len(check.name) for check in report.checks) + 1
+    for check in sorted(report.checks, key=lambda c: _ORDER.index(c.status)):
+        lines.append(f"{_MARKS[check.status]} {check.name + ':':<{width}} {check.cause}")
         if check.fix is not None:
-            lines.append(f"         fix: {check.fix}")
+            lines.append(f"       {'fix:':>{width}} {check.fix}")
     if report.golden is not None:
         golden = report.golden
         shares = ", ".join(f"{name} {share:.4%}" for name, share in golden.variants.items())
         mark = _MARKS["ok" if golden.ok else "error"]
-        lines.append(f"{mark} golden: {golden.frames} frames, pixels that agree: {shares}")
+        lines.append(f"{mark} {'golden:':<{width}} {golden.frames} frames, pixels that agree: {shares}")
     lines.append("" if report.ok else "\nnot ok: see the lines marked [FAIL]")
     return "\n".join(lines).rstrip()

@@ -3,43 +3,61 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
-import time
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edge_runtime.commands.console import Console
     from edge_runtime.effects import Effect
-    from edge_runtime.pipeline import FrameResult, Statistics
-    from edge_runtime.segmenter import Segmenter
-    from edge_runtime.sinks import Outputs
-    from edge_runtime.sinks.records import JsonLines
-    from edge_runtime.sources.frame import Source
+    from edge_runtime.pipeline import FrameResult, Segment
+    from edge_runtime.runner import Runner
+    from edge_runtime.segmenter import Segmentation, Segmenter
+    from edge_runtime.service import Supervisor
+    from edge_runtime.sinks import JsonLines, Outputs, Written
+    from edge_runtime.sources import Source
 
 _DESCRIPTION = """\
 Segment every frame of a source. Files lose no frame; of a camera or stream the newest frame is taken, and what there is
-no time for is dropped and counted. Ctrl-C and SIGTERM finish the files that are being written.
+no time for is dropped and counted. A camera that was lost is looked for again. Ctrl-C and SIGTERM finish the files that
+are being written.
 """
 _EPILOG = """\
 examples:
   edge-unet run models/first --source photo.jpg --save out
   edge-unet run models/first --source 'pictures/*.png' --save out --effect mask
-  edge-unet run models/first --source talk.mp4 --save out --effect blur
+  edge-unet run models/first --source talk.mp4 --save out --effect blur --edges soft --smooth
   edge-unet run models/first --source 0 --show --effect replace=beach.jpg
   edge-unet run models/first --source rtsp://user:password@camera/stream --json - | jq .classes
+  rpicam-vid -t 0 -n --codec mjpeg -o - | edge-unet run models/first --source - --live --show
+  edge-unet run models/first --source talk.mp4 --raw - | ffmpeg -f rawvideo -pix_fmt bgr24 -s 640x480 -i - out.mp4
+  edge-unet run models/first --source env:CAMERA --service --status status.json --json results.jsonl
 
 --save DIR writes
   DIR/masks/NAME.png       class ids, one PNG an image or frame
-  DIR/overlays/NAME.jpg    images with the effect drawn (PNG for --effect mask)
+  DIR/overlays/NAME.jpg    images with the effect drawn (PNG for --effect mask and cutout)
   DIR/overlay.mp4          the same for videos, cameras and streams
 
 --json prints one line a frame
-  {"frame": 0, "source": "a.jpg", "age_ms": 9.1, "latency_ms": 8.2, "classes": {"person": 0.31}, "mask": null}
+  {"frame": 0, "source": "a.jpg", "age_ms": 9.1, "latency_ms": 8.2, "classes": {"person": 0.31}, "mask": null, …}
 and last
   {"summary": {"captured": 1, "processed": 1, "dropped": 0, "failed": 0, "reconnects": 0, "fps": 98.0, …}}
+
+keys in the window: space pauses, e changes the effect, h hides the text, q or Esc quits
 """
-_PROGRESS_S = 0.2
+_WAIT_S = 0.2
+_STOP_S = 1.6
+_SEGMENT_S = 600.0
+"""A service saves its video in pieces of ten minutes: a power cut costs one of them at most."""
+_MODEL_SIZE = (0, 0)
 # Read by OpenCV when it is loaded. Its logs and FFmpeg's say less than our errors and may hold the password of an
 # address; a camera that was unplugged is noticed after this many seconds.
 _OPENCV_SETTINGS = {
@@ -60,20 +78,62 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("package", metavar="PACKAGE", type=Path, help="model package, or a bare .onnx file")
-    parser.add_argument(
-        "--source", metavar="SRC", required=True, help="image, folder, glob, video, camera index, rtsp or http address"
+    frames = parser.add_argument_group("where frames come from")
+    frames.add_argument(
+        "--source",
+        metavar="SRC",
+        required=True,
+        help="image, folder, glob, video, camera index or device, rtsp or http address, - for stdin, env:NAME for what"
+        " that environment variable holds (other users cannot read a password there)",
     )
-    parser.add_argument("--save", metavar="DIR", type=Path, help="write masks, and pictures or a video, to this folder")
-    parser.add_argument(
+    frames.add_argument("--camera-size", metavar="HxW", type=_size, help="ask a camera for this size")
+    frames.add_argument("--raw-size", metavar="HxW", type=_size, help="stdin is raw BGR frames of this size, not JPEG")
+    frames.add_argument("--live", action="store_true", help="stdin is a camera: take the newest frame, drop others")
+    frames.add_argument(
+        "--timeout",
+        metavar="S",
+        type=_seconds,
+        default=5.0,
+        help="silence of a camera that counts as lost (default: 5)",
+    )
+    frames.add_argument("--max-frames", metavar="N", type=_positive, help="stop after this many frames")
+    model = parser.add_argument_group("how they are segmented")
+    model.add_argument("--variant", metavar="NAME", help="variant of the model; default: the fastest in the package")
+    model.add_argument("--threads", metavar="N", type=_positive, help="of one inference; default: all usable cores")
+    model.add_argument("--workers", metavar="N", type=_positive, help="images at a time; default: all usable cores")
+    model.add_argument(
+        "--tile",
+        metavar="HxW",
+        type=_size,
+        nargs="?",
+        const=(0, 0),
+        help="cut pictures into overlapping tiles of this size, default the model's, rather than shrink them",
+    )
+    model.add_argument("--smooth", action="store_true", help="calm the flicker of a video or camera")
+    model.add_argument("--edges", choices=("hard", "soft"), default="hard", help="soft: edges that follow the picture")
+    results = parser.add_argument_group("what is made of them")
+    results.add_argument(
+        "--save", metavar="DIR", type=Path, help="write masks, and pictures or a video, to this folder"
+    )
+    results.add_argument("--keep-mb", metavar="MB", type=_positive, help="delete the oldest saved files above this")
+    results.add_argument("--show", action="store_true", help="show the effect in a window")
+    results.add_argument(
         "--effect",
         metavar="EFFECT",
-        help="what is drawn: overlay, mask, blur (background), replace=IMAGE (background); default: overlay",
+        help="overlay (default), mask, blur, replace=IMAGE, replace=VIDEO or replace=COLOUR (background), cutout",
     )
-    parser.add_argument("--show", action="store_true", help="show the effect in a window; q or Esc quits")
-    parser.add_argument("--json", metavar="FILE|-", help="write JSON Lines to a file, or to standard output for -")
-    parser.add_argument("--variant", metavar="NAME", help="variant of the model; default: the fastest in the package")
-    parser.add_argument("--threads", metavar="N", type=_positive, help="default: all usable cores")
-    parser.add_argument("--max-frames", metavar="N", type=_positive, help="stop after this many frames")
+    results.add_argument("--opacity", metavar="X", type=_share, default=0.5, help="of the overlay, 0–1 (default: 0.5)")
+    results.add_argument("--legend", action="store_true", help="names of the classes on the overlay")
+    results.add_argument("--json", metavar="FILE|-", help="write JSON Lines to a file, or to standard output for -")
+    results.add_argument("--shapes", choices=("polygons", "rle"), help="outlines or COCO masks in the JSON lines")
+    results.add_argument("--raw", metavar="FILE|-", help="write pictures as raw BGR bytes, for ffmpeg")
+    results.add_argument("--virtual-camera", action="store_true", help="feed a virtual camera (extra 'camera')")
+    service = parser.add_argument_group("unattended")
+    service.add_argument("--service", action="store_true", help="never give up: retry for ever, survive full disks")
+    service.add_argument("--status", metavar="FILE|-", help="keep a JSON status there; - for lines on stderr")
+    service.add_argument(
+        "--status-interval", metavar="S", type=_seconds, default=10.0, help="time between two of them (default: 10)"
+    )
     parser.set_defaults(handler=run)
 
 
@@ -81,109 +141,255 @@ def run(args: argparse.Namespace) -> int:
     """Check everything that can be checked before the first frame, then run."""
     for name, value in _OPENCV_SETTINGS.items():
         os.environ.setdefault(name, value)
-    from edge_runtime.effects import parse_effect
-    from edge_runtime.errors import UsageError
-    from edge_runtime.segmenter import Segmenter
-    from edge_runtime.session import SessionOptions
-    from edge_runtime.sinks import prepare_folder
-    from edge_runtime.sinks.records import JsonLines
-    from edge_runtime.sinks.window import check_display
-    from edge_runtime.sources import open_source
+    import cv2
 
-    if args.effect is not None and args.save is None and not args.show:
-        raise UsageError(f"--effect {args.effect} — is drawn nowhere — add --save DIR or --show")
-    effect = parse_effect(args.effect or "overlay")
-    source = open_source(args.source)
+    from edge_runtime.effects import parse_effect
+    from edge_runtime.profile import profile_path
+    from edge_runtime.segmenter import Segmenter
+    from edge_runtime.session import SessionOptions, usable_cores
+    from edge_runtime.sinks import check_display, check_virtual_camera, prepare_folder
+    from edge_runtime.storage import printable
+
+    _check_options(args)
+    names = [args.effect or "overlay", *(("mask", "blur", "cutout") if args.show else ())]
+    effects = [(name, parse_effect(name, opacity=args.opacity, legend=args.legend)) for name in dict.fromkeys(names)]
+    if args.tile is not None and args.effect in (None, "overlay", "mask") and not args.legend:
+        effects = [(name, _in_bands(effect)) for name, effect in effects]
+    source = _open_source(args)
     if args.show:
         check_display()
-    segmenter = Segmenter.load(args.package, variant=args.variant, options=SessionOptions(threads=args.threads or 0))
+    if args.virtual_camera:
+        check_virtual_camera()
+    # The run has threads of its own; OpenCV's would wake up for every small resize, and spin.
+    cv2.setNumThreads(1)
+    workers = _workers(args, source, usable_cores())
+    threads = args.threads or (0 if workers == 1 else max(1, usable_cores() // workers))
+    options = SessionOptions(threads=threads) if threads else None  # None: as the device profile says
+    segmenter = Segmenter.load(args.package, variant=args.variant, options=options)
+    if segmenter.profile is not None:
+        profile = printable(profile_path(args.package))
+        sys.stderr.write(f"device profile {profile}: {segmenter.profile.describe()}\n")
     if args.save is not None:
         prepare_folder(args.save, source.kind)
-    if args.json is None:
-        _run(args, source, segmenter, effect, None)
-        return 0
-    with JsonLines(args.json) as lines:
-        _run(args, source, segmenter, effect, lines)
-    return 0
+    return _run(args, source, segmenter, effects, workers)
+
+
+def _check_options(args: argparse.Namespace) -> None:
+    """Refuse options that contradict each other.
+
+    Raises:
+        UsageError: Two of them do.
+    """
+    from edge_runtime.errors import UsageError
+
+    drawn = args.save is not None or args.show or args.raw is not None or args.virtual_camera
+    whole = args.smooth or args.edges == "soft"
+    refused = {
+        f"--effect {args.effect} — is drawn nowhere — add --save DIR or --show": args.effect is not None and not drawn,
+        "--shapes — go into the JSON lines — add --json FILE": args.shapes is not None and args.json is None,
+        "--keep-mb — limits what --save writes — add --save DIR": args.keep_mb is not None and args.save is None,
+        "--service and --show — a service has no screen — leave one of them out": args.service and args.show,
+        "--json - and --raw - — both want standard output — name a file for one of them": args.json == args.raw == "-",
+        "--tile with --smooth or --edges soft — those need the whole picture at once — leave one of them out": (
+            args.tile is not None and whole
+        ),
+    }
+    for message, found in refused.items():
+        if found:
+            raise UsageError(message)
+
+
+def _open_source(args: argparse.Namespace) -> Source:
+    """Recognise the source, and refuse options that do not go with it.
+
+    Raises:
+        UsageError: One does not, or ``env:NAME`` names a variable that is not set.
+        InputError: See ``open_source``.
+    """
+    from edge_runtime.errors import UsageError
+    from edge_runtime.image import MAX_PIXELS
+    from edge_runtime.sources import Patience, open_source
+    from edge_runtime.tiles import MAX_TILED_PIXELS
+
+    address = args.source
+    if address.startswith("env:"):
+        variable = address.removeprefix("env:")
+        address = os.environ.get(variable, "")
+        if not address:
+            raise UsageError(f"--source env:{variable} — the environment variable is not set — export {variable}=…")
+    patience = Patience(
+        open_s=args.timeout,
+        read_s=args.timeout,
+        give_up_s=math.inf if args.service else max(60.0, 2 * args.timeout),
+        retry_at_start=args.service,
+    )
+    source = open_source(
+        address,
+        patience,
+        camera_size=args.camera_size,
+        raw_size=args.raw_size,
+        live=args.live,
+        max_pixels=MAX_PIXELS if args.tile is None else MAX_TILED_PIXELS,
+    )
+    if args.service and not source.live:
+        raise UsageError("--service — is for cameras and streams, which come back — leave it out for files")
+    if args.smooth and source.kind == "images":
+        raise UsageError("--smooth — averages over the frames of a video or camera — leave it out for images")
+    if args.workers is not None and source.kind != "images":
+        raise UsageError(
+            "--workers — are for a folder of images; frames of a video depend on their order — leave it out"
+        )
+    return source
+
+
+def _workers(args: argparse.Namespace, source: Source, cores: int) -> int:
+    """Return how many images are worked on at a time; one where a person looks at each, or where each is huge."""
+    if source.kind != "images" or args.show:
+        return 1
+    return args.workers or (1 if args.tile is not None else min(cores, source.total or 1))
+
+
+def _segmenters(
+    args: argparse.Namespace, segmenter: Segmenter, console: Console, stopping: threading.Event
+) -> Callable[[], Segment]:
+    """Return what makes the segmenter of a thread."""
+    from edge_runtime.refine import RefinedSegmenter
+    from edge_runtime.runner import Stopped
+    from edge_runtime.tiles import TiledSegmenter
+
+    def on_tile(done: int, total: int) -> None:
+        if stopping.is_set():
+            raise Stopped
+        console.tile(done, total)
+
+    if args.tile is not None:
+        tile_size = None if args.tile is _MODEL_SIZE else args.tile
+        return lambda: TiledSegmenter(segmenter, tile_size=tile_size, on_tile=on_tile)
+    if args.smooth or args.edges == "soft":
+        return lambda: RefinedSegmenter(segmenter, smooth=args.smooth, soft_edges=args.edges == "soft")
+    return lambda: segmenter
+
+
+def _in_bands(effect: Effect) -> Effect:
+    """Return an effect that draws pictures above the usual limit in place: there is no memory for a second one."""
+    from edge_runtime.image import MAX_PIXELS
+    from edge_runtime.tiles import draw_in_bands
+
+    def draw(image_bgr: NDArray[np.uint8], segmentation: Segmentation) -> NDArray[np.uint8]:
+        if segmentation.mask.size <= MAX_PIXELS:
+            return effect(image_bgr, segmentation)
+        return draw_in_bands(effect, image_bgr, segmentation)
+
+    return draw
 
 
 def _run(
-    args: argparse.Namespace, source: Source, segmenter: Segmenter, effect: Effect, lines: JsonLines | None
-) -> None:
-    """Run to the end, or to an error or interrupt; files, JSON summary and the line for people are finished in any case."""
-    from edge_runtime.pipeline import Statistics, stream
-    from edge_runtime.sinks import open_outputs
-    from edge_runtime.sinks.records import frame_record
+    args: argparse.Namespace,
+    source: Source,
+    segmenter: Segmenter,
+    effects: list[tuple[str, Effect]],
+    workers: int,
+) -> int:
+    """Run to the end, or to an error or signal; files, JSON summary and the line for people are finished in any case."""
+    from edge_runtime.commands.console import Console
+    from edge_runtime.errors import EdgeUnetError
+    from edge_runtime.runner import Runner
+    from edge_runtime.service import Notifier, Supervisor
+    from edge_runtime.sinks import JsonLines, frame_record, open_outputs
 
-    statistics = Statistics()
-    console = _Console(source, statistics, shares=args.save is None and not args.show and lines is None)
-    outputs: Outputs | None = None
+    stopping = threading.Event()
+    lines = JsonLines(args.json, stopping) if args.json is not None else None
+    kept = args.save or args.show or lines or args.raw or args.virtual_camera
+    console = Console(source, shares=not kept, quiet=args.service)
+
+    def outputs(opened: Source) -> Outputs:
+        return open_outputs(
+            opened.kind,
+            opened.fps,
+            effects,
+            save=args.save,
+            show=args.show,
+            exact=args.effect == "mask",
+            segment_s=_SEGMENT_S if args.service else None,
+            limit_mb=args.keep_mb,
+            raw=args.raw,
+            virtual_camera=args.virtual_camera,
+            stop=stopping,
+        )
+
+    def report(result: FrameResult, written: Written) -> None:
+        if lines is not None:
+            lines.write(frame_record(result, written.mask_path, args.shapes))
+        console.frame(result)
+
+    runner = Runner(
+        source,
+        _segmenters(args, segmenter, console, stopping),
+        outputs,
+        report,
+        stopping=stopping,
+        workers=workers,
+        max_frames=args.max_frames,
+        keep_going=args.service,
+    )
+    supervisor = None
+    if args.service or args.status is not None:
+        supervisor = Supervisor(
+            runner,
+            model={"model": segmenter.contract.name, "variant": segmenter.variant},
+            notifier=Notifier(os.environ),
+            status=args.status,
+            interval_s=args.status_interval,
+        )
+    with console.attached(), lines or nullcontext():
+        try:
+            _watch(runner, console, supervisor)
+        except BaseException:
+            try:
+                _end(runner, console, supervisor, lines)
+            except EdgeUnetError as error:  # what interrupted the run decides the exit code
+                console.line(f"edge-unet: {error}")
+            raise
+        _end(runner, console, supervisor, lines)
+    return 0
+
+
+def _watch(runner: Runner, console: Console, supervisor: Supervisor | None) -> None:
+    """Start the run and look after it until it ends: the window, the progress line, the watchdog."""
+    runner.start()
+    if supervisor is not None:
+        supervisor.start()
+    window = None
+    while not runner.wait(0.0 if window is not None else _WAIT_S):
+        window = runner.outputs.window if runner.outputs is not None else None
+        if window is not None:
+            window.pump(_WAIT_S)
+        console.progress(runner.statistics)
+        if supervisor is not None:
+            supervisor.tick()
+
+
+def _end(runner: Runner, console: Console, supervisor: Supervisor | None, lines: JsonLines | None) -> None:
+    """Stop the run where it has not ended, finish its files, and report.
+
+    Raises:
+        EdgeUnetError: What ended the run.
+    """
+    runner.stop()
+    ended = runner.wait(_STOP_S)
+    finished: list[str] = []
     try:
-        with source:
-            exact = args.effect == "mask"
-            outputs = open_outputs(source.kind, source.fps, effect, save=args.save, show=args.show, exact=exact)
-            with outputs:
-                for result in stream(segmenter, source):
-                    mask_path = outputs.write(result)
-                    if lines is not None:
-                        lines.write(frame_record(result, mask_path))
-                    statistics.add(result)
-                    console.frame(result)
-                    if statistics.processed == args.max_frames or not outputs.wants_more:
-                        break
+        if ended:
+            finished = runner.close()
+        else:
+            console.line("edge-unet: the frame in hand does not come to an end — left behind, files are not finished")
     finally:
-        summary = statistics.summary(source)
-        console.finish(summary, outputs.finished if outputs else [])
+        summary = runner.statistics.summary(runner.source)
+        console.finish(summary, finished or (runner.outputs.finished if runner.outputs else []))
+        if supervisor is not None:
+            supervisor.stop()
         if lines is not None:
             lines.write({"summary": summary})
-
-
-class _Console:
-    """What a person sees: a progress line on a terminal, class shares of images, one line at the end."""
-
-    def __init__(self, source: Source, statistics: Statistics, *, shares: bool) -> None:
-        self._source = source
-        self._statistics = statistics
-        self._progress = sys.stderr.isatty()
-        self._shares = shares and source.kind == "images"
-        self._nothing_kept = shares and not self._shares
-        self._next_at = 0.0
-
-    def frame(self, result: FrameResult) -> None:
-        """Report a frame."""
-        if self._shares:
-            self._clear()
-            # Largest first; a class that is not there is not worth reading.
-            shares = sorted(result.segmentation.fractions().items(), key=lambda item: -item[1])
-            found = ", ".join(f"{name} {share:.1%}" for name, share in shares if share >= 0.0005)
-            sys.stdout.write(f"{result.frame.source}: {found}\n")
-        elif self._progress and time.monotonic() >= self._next_at:
-            self._next_at = time.monotonic() + _PROGRESS_S
-            total = f"/{self._source.total}" if self._source.total else ""
-            dropped = f"  dropped {self._source.dropped}" if self._source.live else ""
-            rate = f"{self._statistics.fps:.1f} fps"
-            sys.stderr.write(f"\r\x1b[Kframe {self._statistics.processed}{total}  {rate}{dropped}")
-            sys.stderr.flush()
-
-    def finish(self, summary: dict[str, Any], finished: list[str]) -> None:
-        """Report the run in one line, and what was written."""
-        self._clear()
-        if not summary["captured"]:  # the error that follows says it all
-            return
-        processed, latency = summary["processed"], summary["latency_ms"]
-        times = f", latency {latency['p50']:.1f} ms (p95 {latency['p95']:.1f})" if processed else ""
-        sys.stderr.write(
-            f"{processed} frame{'s' * (processed != 1)}, {summary['fps']:.1f} fps{times},"
-            f" {summary['dropped']} dropped, {summary['failed']} failed\n"
-        )
-        for line in finished:
-            sys.stderr.write(f"wrote {line}\n")
-        if self._nothing_kept:
-            sys.stderr.write("nothing was kept: add --save DIR, --show or --json FILE\n")
-
-    def _clear(self) -> None:
-        if self._progress:
-            sys.stderr.write("\r\x1b[K")
 
 
 def _positive(text: str) -> int:
@@ -191,3 +397,33 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} — expected a whole number from 1")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    """Parse seconds above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} — expected seconds above 0")
+    return value
+
+
+def _share(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} — expected a number from 0 to 1")
+    return value
+
+
+def _size(text: str) -> tuple[int, int]:
+    """Parse a size, HxW, into (height, width)."""
+    height, _, width = text.lower().partition("x")
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in (height, width)):
+        raise argparse.ArgumentTypeError(f"{text!r} — expected a height and a width, such as 480x640")
+    return int(height), int(width)

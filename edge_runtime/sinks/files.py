@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Protocol
 
@@ -11,30 +12,67 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import InputError
 from edge_runtime.image import encode_png
-from edge_runtime.sources import Frame
-from edge_runtime.storage import printable, write_bytes
+from edge_runtime.sinks.retention import Retention
+from edge_runtime.sources.frame import Frame
+from edge_runtime.storage import printable, sync_names, write_bytes
 
 _JPEG_QUALITY = 95
+_SYNC_EVERY = 64
+"""Files between two syncs of their folder. Each file's content is durable at once, its name with the next sync: after a
+power cut the latest few may be missing, none is half. Syncing the folder with every file would double its time."""
 
 
 class PictureSink(Protocol):
-    """Takes the pictures that an effect draws."""
+    """Takes the pictures that an effect draws.
 
-    wants_more: bool
+    A ``StorageError`` of ``write`` means that this picture was not kept; the sink stays usable, and the next ``write``
+    tries again.
+    """
 
-    def write(self, frame: Frame, picture_bgr: NDArray[np.uint8]) -> None:
-        """Take the picture of a frame, (H, W, 3) uint8 BGR."""
+    def write(self, frame: Frame, picture: NDArray[np.uint8]) -> None:
+        """Take the picture of a frame, (H, W, 3) BGR or (H, W, 4) BGRA uint8."""
 
     def close(self) -> list[str]:
         """Finish; returns what was written, one line each, for people."""
 
 
-class MaskFiles:
-    """Class ids as PNG files, ``FOLDER/NAME.png``."""
+class _Files:
+    """Files in a folder, each atomic. Safe to use from several threads."""
 
-    def __init__(self, folder: Path) -> None:
+    _what = "files"
+
+    def __init__(self, folder: Path, retention: Retention | None = None) -> None:
         self._folder = folder
+        self._retention = retention
+        self._lock = threading.Lock()
         self.written = 0
+
+    def close(self) -> list[str]:
+        """Make the names of all files durable; returns what was written.
+
+        Raises:
+            StorageError: The folder has gone.
+        """
+        if not self.written:
+            return []
+        sync_names(self._folder)
+        return [f"{printable(self._folder)} ({self.written} {self._what})"]
+
+    def _save(self, path: Path, data: bytes) -> None:
+        write_bytes(path, data, sync_folder=False)
+        with self._lock:
+            self.written += 1
+            sync = self.written % _SYNC_EVERY == 0
+        if sync:
+            sync_names(self._folder)
+        if self._retention is not None:
+            self._retention.add(path, len(data))
+
+
+class MaskFiles(_Files):
+    """Class ids as PNG files, ``FOLDER/NAME.png``. Safe to use from several threads."""
+
+    _what = "masks"
 
     def write(self, frame: Frame, mask: NDArray[np.uint8]) -> Path:
         """Write (H, W) uint8 class ids and return the file's path.
@@ -43,39 +81,35 @@ class MaskFiles:
             StorageError: It could not be written.
         """
         path = self._folder / f"{frame.name}.png"
-        write_bytes(path, encode_png(mask, printable(path)))
-        self.written += 1
+        self._save(path, encode_png(mask, printable(path)))
         return path
 
-    def close(self) -> list[str]:
-        """Return what was written."""
-        return [f"{printable(self._folder)} ({self.written} masks)"] if self.written else []
 
+class PictureFiles(_Files):
+    """Pictures as files, ``FOLDER/NAME.jpg``, or ``.png`` where they are exact or have an alpha channel.
 
-class PictureFiles:
-    """Pictures as files, ``FOLDER/NAME.jpg`` or ``.png``."""
+    Safe to use from several threads.
+    """
 
-    wants_more = True
+    _what = "pictures"
 
-    def __init__(self, folder: Path, suffix: str) -> None:
-        """``suffix`` is ".jpg" for photographs or ".png" for what must stay exact."""
-        self._folder = folder
-        self._suffix = suffix
-        self.written = 0
+    def __init__(self, folder: Path, *, exact: bool = False, retention: Retention | None = None) -> None:
+        """``exact`` writes PNG where JPEG would do for the eye."""
+        super().__init__(folder, retention)
+        self._exact = exact
 
-    def write(self, frame: Frame, picture_bgr: NDArray[np.uint8]) -> None:
-        """Write a picture, (H, W, 3) uint8 BGR.
+    def write(self, frame: Frame, picture: NDArray[np.uint8]) -> None:
+        """Write a picture, (H, W, 3) BGR or (H, W, 4) BGRA uint8.
 
         Raises:
             StorageError: It could not be written.
         """
-        path = self._folder / f"{frame.name}{self._suffix}"
-        done, data = cv2.imencode(self._suffix, picture_bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        if self._exact or picture.shape[2] == 4:
+            path = self._folder / f"{frame.name}.png"
+            self._save(path, encode_png(picture, printable(path)))
+            return
+        path = self._folder / f"{frame.name}.jpg"
+        done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         if not done:
-            raise InputError(f"{printable(path)} — cannot be encoded — found a picture of shape {picture_bgr.shape}")
-        write_bytes(path, data.tobytes())
-        self.written += 1
-
-    def close(self) -> list[str]:
-        """Return what was written."""
-        return [f"{printable(self._folder)} ({self.written} pictures)"] if self.written else []
+            raise InputError(f"{printable(path)} — cannot be encoded — found a picture of shape {picture.shape}")
+        self._save(path, data.tobytes())

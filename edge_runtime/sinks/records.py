@@ -3,68 +3,72 @@
 from __future__ import annotations
 
 import json
-import sys
-from io import FileIO
+import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from edge_runtime.errors import StorageError
 from edge_runtime.pipeline import FrameResult
-from edge_runtime.storage import translated
+from edge_runtime.sinks.bytestream import ByteStream
+from edge_runtime.sinks.shapes import polygons, run_lengths
+
+Shapes = Literal["polygons", "rle"]
 
 
 class JsonLines:
-    """One JSON object a line, to a file or to standard output, each written at once and whole.
+    """One JSON object a line, to a file, a named pipe or standard output, each written at once and whole.
 
-    Lines are ASCII: readable in any locale, and a file name that is no text survives.
+    Lines are ASCII: readable in any locale, and a file name that is no text survives. Safe to use from several threads.
     """
 
-    def __init__(self, target: str) -> None:
-        """Open a file anew, or standard output for "-".
+    def __init__(self, target: str, stop: threading.Event | None = None) -> None:
+        """Open a file anew, or standard output for "-"; ``stop`` ends the waiting for a reader, see ``ByteStream``.
 
         Raises:
             StorageError: The file cannot be written.
         """
-        self._where = Path("standard output" if target == "-" else target)
-        self._broken = False
-        with translated("write", self._where):
-            # Unbuffered: nothing is left to fail, or to be lost, later.
-            self._file = FileIO(sys.stdout.fileno(), "w", closefd=False) if target == "-" else FileIO(target, "w")
+        self._stream = ByteStream(target, stop or threading.Event())
 
     def write(self, value: dict[str, Any]) -> None:
         """Write one object.
 
         Raises:
-            StorageError: The disk is full.
-            BrokenPipeError: The reader of standard output has gone.
+            StorageError: The disk is full; the line is left out whole, and the next one is tried again.
+            BrokenPipeError: The reader of standard output has gone; later lines go nowhere.
         """
-        if self._broken:  # the first failure said it all
-            return
-        rest = memoryview((json.dumps(value, allow_nan=False) + "\n").encode("ascii"))
-        try:
-            with translated("write", self._where):
-                while rest:
-                    rest = rest[self._file.write(rest) :]
-        except StorageError as error:
-            self._broken = True
-            if isinstance(error.__cause__, BrokenPipeError):
-                raise error.__cause__ from None
-            raise
+        self._stream.write((json.dumps(value, allow_nan=False) + "\n").encode("ascii"))
 
     def __enter__(self) -> JsonLines:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._file.close()
+        self._stream.close()
 
 
-def frame_record(result: FrameResult, mask_path: Path | None) -> dict[str, Any]:
-    """Return a frame's line of ``run --json``: its index, source, times in milliseconds, shares of pixels, mask file."""
-    return {
-        "frame": result.frame.index,
-        "source": result.frame.source,
+def frame_record(result: FrameResult, mask_path: Path | None, shapes: Shapes | None = None) -> dict[str, Any]:
+    """Return a frame's line of ``run --json``.
+
+    Args:
+        result: The frame and its mask.
+        mask_path: The file that the mask was written to.
+        shapes: Add "polygons" or "rle", the area of each class by name; see ``edge_runtime.sinks.shapes``.
+
+    Returns:
+        Its index and source, its size [height, width], what is wrong with the picture, times in milliseconds, the share
+        of pixels of each class, and its mask file.
+    """
+    frame, segmentation = result.frame, result.segmentation
+    record = {
+        "frame": frame.index,
+        "source": frame.source,
+        "size": list(segmentation.mask.shape),
+        "flags": list(frame.flags),
         "age_ms": round(result.age_ms, 3),
-        "latency_ms": round(result.segmentation.latency_ms, 3),
-        "classes": {name: round(share, 6) for name, share in result.segmentation.fractions().items()},
+        "latency_ms": round(segmentation.latency_ms, 3),
+        "classes": {name: round(share, 6) for name, share in segmentation.fractions().items()},
         "mask": str(mask_path) if mask_path is not None else None,
     }
+    if shapes == "polygons":
+        record["polygons"] = polygons(segmentation.mask, segmentation.classes)
+    elif shapes == "rle":
+        record["rle"] = run_lengths(segmentation.mask, segmentation.classes)
+    return record

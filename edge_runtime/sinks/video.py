@@ -1,8 +1,11 @@
-"""Pictures as one video file."""
+"""Pictures as video files: one, or one after the other."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import shutil
+import time
 from pathlib import Path
 
 import cv2
@@ -10,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import StorageError
-from edge_runtime.sources import Frame
+from edge_runtime.sinks.canvas import Canvas
+from edge_runtime.sinks.retention import Retention
+from edge_runtime.sources.frame import Frame
 from edge_runtime.storage import printable, replace_file, temporary_name, translated
 
 VIDEO_CODEC, VIDEO_SUFFIX = "mp4v", ".mp4"
@@ -18,8 +23,8 @@ VIDEO_CODEC, VIDEO_SUFFIX = "mp4v", ".mp4"
 H.264 encoder, VP8 takes 19 ms and VP9 110 ms."""
 DEFAULT_FPS = 25.0
 _MEASURED_FRAMES = 12
-_MIN_FREE_BYTES = 1_000_000
-_JPEG_QUALITY = 95
+_MIN_FREE_BYTES, _INDEX_BYTES = 1_000_000, 32
+"""What must be left on the disk to finish a video: the last pictures, and the index, so much a frame."""
 
 
 class VideoFile:
@@ -29,34 +34,33 @@ class VideoFile:
     however fast the model is.
     """
 
-    wants_more = True
-
     def __init__(self, path: Path, fps: float | None) -> None:
         """Prepare a video; ``fps`` None measures the rate, from capture times."""
-        self._path = path
+        self.path = path
         self._fps = fps
         self._temporary = temporary_name(path)
         self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
+        self._canvas = Canvas()
         self._held: list[tuple[float, NDArray[np.uint8]]] = []
         self.written = 0
 
-    def write(self, frame: Frame, picture_bgr: NDArray[np.uint8]) -> None:
-        """Append a picture, (H, W, 3) uint8 BGR; one of another size than the first is scaled to it.
+    def write(self, frame: Frame, picture: NDArray[np.uint8]) -> None:
+        """Append a picture, (H, W, 3) BGR or (H, W, 4) BGRA on black; of another size than the first, it is scaled.
 
         Raises:
-            StorageError: The video cannot be opened, or the disk is full.
+            StorageError: The video cannot be opened, it was deleted, or the disk is full; ``close`` is all that is left
+                to do.
         """
         if self._writer is None:
-            self._held.append((frame.captured_at, picture_bgr))
+            self._held.append((frame.captured_at, picture))
             if self._fps is None and len(self._held) < _MEASURED_FRAMES:
                 return
             self._open()
         else:
-            self._append(picture_bgr)
+            self._append(picture)
 
-    def close(self) -> list[str]:
-        """Finish the file, check that it can be read, and give it its name.
+    def close(self) -> None:
+        """Finish the file, check that it can be read, and give it its name; without pictures there is none.
 
         Raises:
             StorageError: It is not all there; OpenCV writes videos without saying when the disk is full.
@@ -65,28 +69,25 @@ class VideoFile:
             if self._writer is None and self._held:
                 self._open()
             if self._writer is None:
-                return []
+                return
             self._writer.release()
             check = cv2.VideoCapture(str(self._temporary.absolute()), cv2.CAP_FFMPEG)
             found = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
             check.release()
             if found < self.written:
                 raise self._failed(f"only {found} of {self.written} frames arrived")
-            replace_file(self._temporary, self._path)
-            return [f"{printable(self._path)} ({self.written} frames)"]
+            replace_file(self._temporary, self.path)
         finally:
             self._held.clear()
             self._temporary.unlink(missing_ok=True)
 
     def _open(self) -> None:
         height, width = self._held[0][1].shape[:2]
-        self._size = width, height
         code = cv2.VideoWriter.fourcc(*VIDEO_CODEC)
         name = str(self._temporary.absolute())
+        fps = _writable_fps(self._fps or self._measured_fps())
         try:
-            writer = cv2.VideoWriter(
-                name, cv2.CAP_FFMPEG, code, _writable_fps(self._fps or self._measured_fps()), self._size
-            )
+            writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, code, fps, (width, height))
         except (cv2.error, UnicodeError, TypeError) as cause:
             raise self._failed("OpenCV cannot take this name") from cause
         if not writer.isOpened():
@@ -97,27 +98,113 @@ class VideoFile:
             self._append(picture)
         self._held.clear()
 
-    def _append(self, picture_bgr: NDArray[np.uint8]) -> None:
+    def _append(self, picture: NDArray[np.uint8]) -> None:
         if self._writer is None:
             return
-        if picture_bgr.shape[1::-1] != self._size:  # VideoWriter would leave it out without a word
-            picture_bgr = np.asarray(cv2.resize(picture_bgr, self._size, interpolation=cv2.INTER_AREA), np.uint8)
-        self._writer.write(picture_bgr)
+        # A full disk, or a folder that was deleted, is noticed now, not after hours.
+        with translated("write", self.path):
+            free = shutil.disk_usage(self._temporary).free
+        if free < _MIN_FREE_BYTES + _INDEX_BYTES * self.written:
+            raise self._failed("no space left on device")
+        self._writer.write(self._canvas.paint(picture))  # of another size, it would be left out without a word
         self.written += 1
-        if self.written % 50 == 0:  # a full disk is noticed now, not after hours
-            with translated("write", self._path):
-                free = shutil.disk_usage(self._temporary.parent).free
-            if free < _MIN_FREE_BYTES:
-                raise self._failed("no space left on device")
 
     def _measured_fps(self) -> float:
         seconds = self._held[-1][0] - self._held[0][0]
         return min(max((len(self._held) - 1) / seconds, 1.0), 120.0) if seconds > 0 else DEFAULT_FPS
 
     def _failed(self, found: str) -> StorageError:
-        return StorageError(
-            f"cannot write {printable(self._path)} — {found} — free some space or choose another folder"
-        )
+        return StorageError(f"cannot write {printable(self.path)} — {found} — free some space or choose another folder")
+
+
+class VideoFiles:
+    """Pictures as a video, or as one after the other, so that a kill or a power cut costs the latest one at most.
+
+    After a ``StorageError`` what there is of the video is finished, and the next picture begins another one.
+    """
+
+    def __init__(
+        self, path: Path, fps: float | None, *, segment_s: float | None = None, retention: Retention | None = None
+    ) -> None:
+        """Prepare the first video.
+
+        Args:
+            path: ``overlay.mp4``. Segments, and what comes after a failure, have the local time of their start in their
+                name, as in ``overlay-20261122-140500.mp4``; only ``overlay.mp4`` itself is ever written over.
+            fps: Rate of the videos; None measures each one's, from capture times.
+            segment_s: Length of a segment, as it will play; None for a single video.
+            retention: Told of each finished video.
+        """
+        self._path = path
+        self._fps = fps
+        self._segment_s = segment_s
+        self._retention = retention
+        self._video: VideoFile | None = None
+        self._started_at = 0.0
+        self._begun = self._finished = self._frames = 0
+        self._last = path
+
+    def write(self, frame: Frame, picture: NDArray[np.uint8]) -> None:
+        """Append a picture, (H, W, 3) BGR or (H, W, 4) BGRA uint8.
+
+        Raises:
+            StorageError: The picture was not kept; see the class.
+        """
+        if self._video is not None and self._over(self._video, frame):
+            self._finish()
+        if self._video is None:
+            self._video = VideoFile(self._next_path(), self._fps)
+            self._started_at = frame.captured_at
+        try:
+            self._video.write(frame, picture)
+        except StorageError:
+            with contextlib.suppress(StorageError):  # the first error says more
+                self._finish()
+            raise
+
+    def close(self) -> list[str]:
+        """Finish the video; returns what was written.
+
+        Raises:
+            StorageError: It is not all there.
+        """
+        self._finish()
+        if self._finished == 0:
+            return []
+        if self._finished == 1:
+            return [f"{printable(self._last)} ({self._frames} frames)"]
+        names = printable(self._path.with_stem(f"{self._path.stem}-*"))
+        return [f"{names} ({self._finished} videos, {self._frames} frames)"]
+
+    def _over(self, video: VideoFile, frame: Frame) -> bool:
+        if self._segment_s is None:
+            return False
+        # Of a file, frames come as fast as the model is; of a camera, in their own time.
+        played_s = video.written / self._fps if self._fps else frame.captured_at - self._started_at
+        return played_s >= self._segment_s
+
+    def _finish(self) -> None:
+        video, self._video = self._video, None
+        if video is None:
+            return
+        video.close()
+        if video.written:
+            self._finished += 1
+            self._frames += video.written
+            self._last = video.path
+            if self._retention is not None:
+                with translated("read", video.path):
+                    size_bytes = video.path.stat().st_size
+                self._retention.add(video.path, size_bytes)
+
+    def _next_path(self) -> Path:
+        self._begun += 1
+        if self._segment_s is None and self._begun == 1:
+            return self._path
+        stem = f"{self._path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+        # The clock may have been set back, or a failure and the next attempt share a second.
+        names = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
+        return next(path for path in map(self._path.with_stem, names) if not path.exists())
 
 
 def _writable_fps(fps: float) -> float:

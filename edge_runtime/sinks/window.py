@@ -6,47 +6,195 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import UsageError
-from edge_runtime.sources.frame import Frame
+from edge_runtime.sinks.display import display_picture, draw_text, window_size
+from edge_runtime.sources.frame import Frame, Kind
+
+_KEY_INTERVAL_S = 0.02
+_STEP_S = 0.1
+_RATE_FRAMES = 30
+_ESCAPE = 27
+_MODIFIERS = 0xE0
+"""Shift, control and their like have codes from here on; they answer nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shown:
+    frame: Frame
+    picture: NDArray[np.uint8]
+    effect: int
 
 
 class Window:
-    """A window on the screen. Q, Esc or its cross ends the run; of separate images, another key shows the next."""
+    """A window between two threads: the one that works hands pictures over, the main thread shows them.
 
-    _TITLE = "edge-unet: q quits"
+    Window systems want all calls from one thread, on macOS the main one. So ``write`` only hands over, and ``pump``,
+    ``close`` and nothing else touch the window. Keys:
 
-    def __init__(self, *, wait_for_key: bool) -> None:
-        """``wait_for_key`` holds each picture until a key is pressed; see ``check_display`` first."""
-        self._wait_for_key = wait_for_key
+    - q, Esc, or the window's cross: ``wants_more`` becomes false.
+    - space: pause, for a video or live source. ``write`` waits meanwhile, so that a file waits and a camera drops frames.
+    - e: the next effect; the frame in ``write``, if it waits there, is to be drawn again.
+    - h: text on or off.
+    - of separate images: any other key shows the next.
+    """
+
+    def __init__(self, kind: Kind, effects: Sequence[str], stop: threading.Event) -> None:
+        """Prepare a window, which opens with the first picture; see ``check_display`` first.
+
+        Args:
+            kind: Each image waits for a key; of videos and live sources the newest picture is shown.
+            effects: Names of the effects between which "e" switches.
+            stop: Set when the run is to end: ``write`` waits no longer.
+        """
+        self._images = kind == "images"
+        self._live = kind == "live"
+        self._effects = effects
+        self._stop = stop
+        self._changed = threading.Condition()
+        self._latest: _Shown | None = None
+        self._on_screen: _Shown | None = None
+        self._new = self._answered = False
+        self._paused = False
+        self._text = True
+        self._times: deque[float] = deque(maxlen=_RATE_FRAMES)
+        self._open = False
+        self._room = (0, 0)
+        keys = ["q quit", "any key: next" if self._images else "space pause", "h text"]
+        self._title = "edge-unet: " + ", ".join([*keys, *(["e effect"] if len(effects) > 1 else [])])
+        self.effect = 0
         self.wants_more = True
-        self._sized = False
-        cv2.namedWindow(self._TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
 
-    def write(self, frame: Frame, picture_bgr: NDArray[np.uint8]) -> None:
-        """Show a picture, (H, W, 3) uint8 BGR."""
-        if not self._sized:
-            height, width = picture_bgr.shape[:2]
-            scale = min(1.0, 1280 / width, 720 / height)
-            cv2.resizeWindow(self._TITLE, round(width * scale), round(height * scale))
-            self._sized = True
-        cv2.imshow(self._TITLE, picture_bgr)
-        while self.wants_more:
-            # Never for ever: Ctrl-C is noticed between two waits only.
-            key = cv2.waitKey(50 if self._wait_for_key else 1) & 0xFF
-            visible = cv2.getWindowProperty(self._TITLE, cv2.WND_PROP_VISIBLE) >= 1
-            self.wants_more = visible and key not in (ord("q"), 27)
-            if not self._wait_for_key or key != 0xFF:
+    @property
+    def waiting(self) -> bool:
+        """Whether a person is asked for a key, so that it is no fault if nothing moves."""
+        asked = self._images and self._on_screen is not None and self._on_screen is self._latest and not self._answered
+        return self.wants_more and (self._paused or asked)
+
+    def write(self, frame: Frame, picture: NDArray[np.uint8], effect: int = 0) -> bool:
+        """Hand a picture over, from one thread at a time; it must not be changed afterwards.
+
+        Args:
+            frame: The frame.
+            picture: (H, W, 3) BGR or (H, W, 4) BGRA uint8, drawn from it.
+            effect: The value of ``effect`` that it was drawn with.
+
+        Returns:
+            True if another effect was chosen meanwhile: draw the frame with that one, and call again.
+        """
+        with self._changed:
+            if self._latest is None or self._latest.frame is not frame:
+                self._times.append(time.monotonic())
+            self._latest = _Shown(frame=frame, picture=picture, effect=effect)
+            self._new, self._answered = True, False
+            self._changed.notify_all()
+            while self._holds(effect):
+                self._changed.wait(_STEP_S)  # in steps, for nobody notifies of stop
+            return self.wants_more and not self._stop.is_set() and effect != self.effect
+
+    def pump(self, timeout_s: float) -> None:
+        """Show the newest picture and handle keys, for so long; in the main thread, again and again."""
+        until = time.monotonic() + timeout_s
+        while True:
+            with self._changed:
+                rest_s = until - time.monotonic()
+                if not self._new and rest_s > 0:
+                    self._changed.wait(min(rest_s, _KEY_INTERVAL_S) if self._open else rest_s)
+                latest = self._latest if self._new else None
+                self._new = False
+            if self.wants_more:
+                if latest is not None:
+                    self._show(latest)
+                if self._open:
+                    self._handle_events()
+            if not self.wants_more:
+                self.close()  # at once, while the rest of the run is being finished
+            if time.monotonic() >= until:
                 return
 
     def close(self) -> list[str]:
-        """Close the window."""
-        cv2.destroyAllWindows()
+        """Close the window; in the main thread."""
+        self.wants_more = False
+        if self._open:
+            self._open = False
+            cv2.destroyAllWindows()
         return []
+
+    def _holds(self, effect: int) -> bool:
+        """Tell whether the picture in ``write`` has to wait."""
+        if not self.wants_more or self._stop.is_set() or effect != self.effect:
+            return False
+        return not self._answered if self._images else self._paused
+
+    def _show(self, shown: _Shown) -> None:
+        height, width = shown.picture.shape[:2]
+        if self._open:
+            self._room = self._current_room() or self._room
+        else:
+            cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
+            self._room = window_size(height, width)
+            cv2.resizeWindow(self._title, self._room[1], self._room[0])
+            self._open = True
+        picture = display_picture(shown.picture, *self._room)
+        if self._text:
+            draw_text(picture, self._line(shown))
+        cv2.imshow(self._title, picture)
+        self._on_screen = shown
+
+    def _visible(self) -> bool:
+        """Tell whether the window is still there; Qt, once its last window was closed, has not even an answer."""
+        try:
+            return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
+        except cv2.error:
+            return False
+
+    def _current_room(self) -> tuple[int, int] | None:
+        """Return the (height, width) that the window has for the picture in it, or None where it does not tell."""
+        _, _, width, height = cv2.getWindowImageRect(self._title)
+        return (height, width) if width > 1 and height > 1 else None
+
+    def _line(self, shown: _Shown) -> str:
+        frame = shown.frame
+        parts = [self._effects[shown.effect], *frame.flags]
+        if self._images:
+            parts.insert(0, frame.name.encode("ascii", "replace").decode())
+        elif self._paused:
+            parts.insert(0, "paused")
+        elif len(self._times) > 1:
+            rate = (len(self._times) - 1) / max(self._times[-1] - self._times[0], 1e-6)
+            age_ms = (time.monotonic() - frame.captured_at) * 1e3
+            parts[:0] = [f"{rate:.1f} fps", *([f"{age_ms:.0f} ms"] if self._live else [])]
+        return "  ".join(parts)
+
+    def _handle_events(self) -> None:
+        key = cv2.waitKeyEx(1)
+        visible = self._visible()
+        code, special = key & 0xFF, bool(key & 0xFF00)  # the last eight bits of "left" are those of "Q"
+        letter = chr(code) if key >= 0 and not special else ""
+        room = self._current_room() if visible else None
+        with self._changed:
+            if not visible or (key >= 0 and code == _ESCAPE) or letter == "q":
+                self.wants_more = False
+            elif letter == "e" and len(self._effects) > 1:
+                self.effect = (self.effect + 1) % len(self._effects)
+            elif letter == "h":
+                self._text, self._new = not self._text, True
+            elif letter == " " and not self._images:
+                self._paused, self._new = not self._paused, True
+            elif letter or (key >= 0 and code < _MODIFIERS):
+                self._answered = self._on_screen is self._latest  # not one that nobody has seen yet
+            if room and max(abs(room[0] - self._room[0]), abs(room[1] - self._room[1])) > 2:
+                self._new = True  # the room follows the person's hand and the shape of the picture
+            self._changed.notify_all()
 
 
 def check_display() -> None:

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, Self
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 Kind = Literal["images", "video", "live"]
 State = Literal["closed", "opening", "reading", "stalled", "waiting"]
-_MAX_FPS = 240.0
+_MAX_PROBLEMS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +51,7 @@ class Source(Protocol):
         dropped: Frames that a newer one replaced before anyone took them.
         failed: Files that could not be read.
         reconnects: Times that a live source was opened again.
-        problems: One line for each failure.
-        state: What it is doing; "stalled" is open but silent, "waiting" is between two attempts to open it again.
+        problems: One line for each failure, of the first hundred.
         stalls: Times that an open live source fell silent for longer than its timeout.
     """
 
@@ -66,11 +64,19 @@ class Source(Protocol):
     failed: int
     reconnects: int
     problems: list[str]
-    state: State
     stalls: int
 
     @property
-    def live(self) -> bool: ...  # noqa: D102 - see the class
+    def live(self) -> bool:
+        """Whether frames come by themselves and may be dropped."""
+
+    @property
+    def state(self) -> State:
+        """What it is doing: "stalled" is open but silent, "waiting" is between two attempts to open it again."""
+
+    @property
+    def frame_age_s(self) -> float | None:
+        """Seconds since the latest frame was captured; None before the first."""
 
     def stop(self) -> None:
         """End the iteration soon, from any thread, also while it waits for a frame; gives nothing back yet."""
@@ -92,9 +98,10 @@ class BaseSource:
         self.total: int | None = None
         self.captured = self.dropped = self.failed = self.reconnects = 0
         self.problems: list[str] = []
-        self.state: State = "closed"
         self.stalls = 0
         self.stopped = threading.Event()
+        self._state: State = "closed"
+        self._latest_at: float | None = None
 
     def stop(self) -> None:
         """End the iteration soon; see ``Source``."""
@@ -105,6 +112,17 @@ class BaseSource:
         """Whether frames come by themselves and may be dropped."""
         return self.kind == "live"
 
+    @property
+    def state(self) -> State:
+        """What it is doing; see ``Source``."""
+        return self._state
+
+    @property
+    def frame_age_s(self) -> float | None:
+        """Seconds since the latest frame was captured; None before the first."""
+        latest_at = self._latest_at
+        return None if latest_at is None else time.monotonic() - latest_at
+
     def open(self) -> None:
         """Open what needs opening."""
 
@@ -112,14 +130,33 @@ class BaseSource:
         """Give back what was opened."""
 
     def __enter__(self) -> Self:
-        self.open()
+        self._state = "opening"
+        try:
+            self.open()
+        except BaseException:
+            self._state = "closed"
+            raise
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+        self._state = "closed"
+
+    def _taken(self, frame: Frame) -> Frame:
+        """Count a frame that is about to be handed out by a source that drops none."""
+        self.captured += 1
+        self._state, self._latest_at = "reading", frame.captured_at
+        return frame
+
+    def _failed(self, problem: str) -> None:
+        """Count a frame that cannot be used; a source that runs for weeks does not remember every one."""
+        self.captured += 1
+        self.failed += 1
+        if len(self.problems) < _MAX_PROBLEMS:
+            self.problems.append(problem)
 
 
-def decoded_frame(index: int, image_bgr: object, source: str) -> Frame:
+def decoded_frame(index: int, image_bgr: object, source: str, decode_ms: float) -> Frame:
     """Return what OpenCV just decoded as a frame named by its index."""
     return Frame(
         index=index,
@@ -127,10 +164,5 @@ def decoded_frame(index: int, image_bgr: object, source: str) -> Frame:
         source=source,
         image_bgr=np.asarray(image_bgr, np.uint8),
         captured_at=time.monotonic(),
+        decode_ms=decode_ms,
     )
-
-
-def plausible_fps(capture: cv2.VideoCapture) -> float | None:
-    """Return the nominal rate; containers without one say 0, NaN or their clock's rate, such as 1000 or 90000."""
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    return fps if 0 < fps <= _MAX_FPS else None

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edge_runtime.errors import InputError
-from edge_runtime.image import read_image
+from edge_runtime.image import MAX_PIXELS, read_image
 from edge_runtime.sources.frame import BaseSource, Frame
 from edge_runtime.storage import printable
 
@@ -15,10 +16,51 @@ from edge_runtime.storage import printable
 class ImageSource(BaseSource):
     """Image files in order. One that cannot be read is passed over, remembered, and reported at the end."""
 
-    def __init__(self, paths: Sequence[Path], name: str) -> None:
+    def __init__(self, paths: Sequence[Path], name: str, max_pixels: int = MAX_PIXELS) -> None:
+        """Take the files, and how large a picture may be."""
         super().__init__(name, "images")
         self._paths = list(paths)
+        self._names = _unique_names(self._paths)
+        self._max_pixels = max_pixels
+        self._counting = threading.Lock()
         self.total = len(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def load(self, index: int) -> Frame | None:
+        """Read one image, from any thread.
+
+        Returns:
+            The frame, or None where the file cannot be read: it is counted as failed, and ``raise_problems`` names it.
+        """
+        path, started = self._paths[index], time.monotonic()
+        try:
+            image = read_image(path, max_pixels=self._max_pixels)
+        except InputError as error:
+            with self._counting:
+                self._failed(str(error))
+            return None
+        now = time.monotonic()
+        frame = Frame(
+            index=index,
+            name=self._names[index],
+            source=printable(path),
+            image_bgr=image,
+            captured_at=now,
+            decode_ms=(now - started) * 1e3,
+        )
+        with self._counting:
+            return self._taken(frame)
+
+    def raise_problems(self) -> None:
+        """Say which images could not be read.
+
+        Raises:
+            InputError: There are some: it names them.
+        """
+        if self.failed:
+            raise InputError(_all_problems(self.problems, self.failed, len(self)))
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the images that can be read.
@@ -26,21 +68,12 @@ class ImageSource(BaseSource):
         Raises:
             InputError: At the end, if there were others: it names them.
         """
-        names = _unique_names(self._paths)
-        for index, (path, name) in enumerate(zip(self._paths, names, strict=True)):
+        for index in range(len(self)):
             if self.stopped.is_set():
                 return
-            try:
-                image = read_image(path)
-            except InputError as error:
-                self.captured += 1
-                self.failed += 1
-                self.problems.append(str(error))
-                continue
-            self.captured += 1
-            yield Frame(index=index, name=name, source=printable(path), image_bgr=image, captured_at=time.monotonic())
-        if self.problems:
-            raise InputError(_all_problems(self.problems, len(self._paths)))
+            if (frame := self.load(index)) is not None:
+                yield frame
+        self.raise_problems()
 
 
 def _unique_names(paths: Sequence[Path]) -> list[str]:
@@ -57,8 +90,8 @@ def _unique_names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def _all_problems(problems: list[str], total: int) -> str:
+def _all_problems(problems: list[str], failed: int, total: int) -> str:
     if total == 1:
         return problems[0]
-    more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-    return f"{len(problems)} of {total} images cannot be used: {'; '.join(problems[:5])}{more}"
+    more = f"; and {failed - 5} more" if failed > 5 else ""
+    return f"{failed} of {total} images cannot be used: {'; '.join(problems[:5])}{more}"

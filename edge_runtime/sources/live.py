@@ -1,192 +1,250 @@
-"""Cameras and network streams: a thread always holds the newest frame, so that a slow consumer sees the present."""
+"""Cameras and network streams: the newest frame at any time, and back again after every outage.
+
+A thread opens the source, reads until that fails, waits, and opens it again. Each of these may block in native code for
+longer than any limit says, so the consumer, while it waits, watches the thread: one that exceeds its time is given up
+and another takes its place. What a thread that was given up still brings is ignored; it cleans up when it wakes.
+"""
 
 from __future__ import annotations
 
+import logging
+import math
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from edge_runtime.errors import SourceError
-from edge_runtime.sources.frame import BaseSource, Frame, decoded_frame, plausible_fps
+from edge_runtime.sources.capture import Patience, device_path, lasting_name, open_camera, open_url, plausible_fps
+from edge_runtime.sources.frame import State
+from edge_runtime.sources.health import Events, PictureHealth
+from edge_runtime.sources.slot import POLL_S, SlotSource
 
-_JOIN_S = 1.0
-_POLL_S = 0.2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timeouts:
-    """How long a live source may be silent, in seconds.
-
-    Attributes:
-        open_s: For opening a stream.
-        read_s: For one read of a network stream.
-        stall_s: Without a new frame, whatever the driver says; above the 5 s that a slow camera may take.
-    """
-
-    open_s: float = 5.0
-    read_s: float = 5.0
-    stall_s: float = 10.0
+_CHECK = "check the camera, its power and the network"
+_MAX_THREADS = 4
+# The limits of native code are kept to a tenth of a second. With this much more the thread itself closes the connection
+# in most cases, which is better than being given up.
+_READ_LATER = 1.05
+_OPEN_LATER = 1.5
+# FFmpeg's limit is fixed when the first connection is opened, before the period is known: room for 0.2 read_s.
+_FIRST_READ = 1.4
+_FRAMES_FOR_PERIOD = 10
+_NEWEST_SHARE = 0.2
 
 
-class LiveSource(BaseSource):
-    """A camera or network stream: a thread grabs, one slot holds the newest frame, the consumer takes it.
+class LiveSource(SlotSource):
+    """A camera or network stream."""
 
-    Opening and reading happen in that thread only, for both may block in native code where no signal gets through.
-    """
+    def __init__(
+        self,
+        name: str,
+        target: int | str,
+        patience: Patience | None = None,
+        *,
+        camera_size: tuple[int, int] | None = None,
+    ) -> None:
+        """Describe the source; ``with`` opens it.
 
-    def __init__(self, name: str, target: int | str, timeouts: Timeouts) -> None:
-        """Take a camera index, device path or address; ``name`` is what may be printed of it."""
+        Args:
+            name: What may be printed of it.
+            target: A camera index, the path of a camera, or an address.
+            patience: With its silence and its absence.
+            camera_size: (height, width) to ask a camera for.
+        """
         super().__init__(name, "live")
         self._target = target
-        self._timeouts = timeouts
-        self._changed = threading.Condition()
-        # Everything below, and the counters, are read and written under this condition.
-        self._slot: Frame | None = None
-        self._opened = self._ended = self._closing = False
-        self._error: SourceError | None = None
-        self._last_news = 0.0
-        self._thread = threading.Thread(target=self._grab, name="edge-unet-grab", daemon=True)
+        self._patience = patience or Patience()
+        self._camera_size = camera_size
+        self._lasting: Path | None = None
+        self._events = Events(name)
+        # Everything below is written under the condition.
+        self._worker: threading.Thread | None = None
+        self._generation = 0  # of the worker
+        self._deadline = math.inf  # for what the worker does now
+        self._silent_since = 0.0
+        self._attempts = 0  # that failed since the latest frame
+        self._retry_at = 0.0
+        self._problem = ""
+        self._period_s = 0.0
+        self._shape: tuple[int, ...] | None = None
+
+    @property
+    def state(self) -> State:
+        """What it is doing; see ``Source``."""
+        silent = self._state == "reading" and time.monotonic() >= self._deadline
+        return "stalled" if silent else self._state
 
     def open(self) -> None:
-        """Start grabbing and wait until the source is open.
+        """Start, and wait until the source is open; with ``retry_at_start``, for the first attempt only.
 
         Raises:
-            SourceError: It cannot be opened, or does not answer in time.
+            SourceError: It cannot be opened, or not in time.
         """
-        self._last_news = time.monotonic()
-        self._thread.start()
+        self._silent_since = time.monotonic()
         try:
             with self._changed:
-                while not (self._opened or self._ended):
-                    self._wait(self._timeouts.open_s + self._timeouts.read_s)
-                if not self._opened:
-                    raise self._error or self._died()
+                while not (self._opened or self._ended or self._attempts or self.stopped.is_set()):
+                    self._wait()
+                if self._error is not None:
+                    raise self._error
         except BaseException:
             self.close()
             raise
 
-    def stop(self) -> None:
-        """End the iteration soon; see ``Source``."""
-        super().stop()
-        with self._changed:
-            self._closing = True
-            self._changed.notify_all()
+    # The consumer's side: each of these is called under the condition.
 
-    def close(self) -> None:
-        """Stop grabbing; a frame left in the slot counts as dropped. A thread stuck in native code is left behind."""
-        with self._changed:
-            self._closing = True
-            if self._slot is not None:
-                self._slot = None
-                self.dropped += 1
-            self._changed.notify_all()
-        if self._thread.ident is not None:
-            self._thread.join(_JOIN_S)
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Yield the newest frame each time, until the source is closed.
-
-        Raises:
-            SourceError: The stream ended, or brought no frame for too long.
-        """
-        while (frame := self._take()) is not None:
-            yield frame
-
-    def _take(self) -> Frame | None:
-        with self._changed:
-            while self._slot is None:
-                if self._closing:
-                    return None
-                if self._ended:
-                    raise self._error or self._died()
-                self._wait(self._timeouts.stall_s)
-            frame, self._slot = self._slot, None
-            return frame
-
-    def _wait(self, patience_s: float) -> None:
-        """Wait a moment for news, in short steps: some systems deliver Ctrl-C only between them."""
-        self._changed.wait(_POLL_S)
-        if time.monotonic() - self._last_news > patience_s and not (self._slot or self._ended):
-            raise SourceError(
-                f"{self.name} — no frame for {patience_s:g} s — check the cable, the network and its power"
+    def _wait(self) -> None:
+        """Wait a moment for news, and see to it that a thread that is not stuck works on them."""
+        now = time.monotonic()
+        if now >= self._deadline:
+            self._replace_worker(now)
+        if self._worker is None and sum(thread.is_alive() for thread in self._threads) < _MAX_THREADS:
+            self._worker = threading.Thread(
+                target=self._run, args=(self._generation,), name="edge-unet-grab", daemon=True
             )
+            self._start(self._worker)
+        silent_s = now - self._silent_since
+        if silent_s >= self._patience.give_up_s and not self._ended:
+            raise SourceError(
+                f"{self.name} — no frame for {silent_s:.0f} s, {self._attempts} attempts to open it again — {self._problem}"
+            )
+        if not self._ended:
+            self._changed.wait(min(POLL_S, max(0.0, self._deadline - now)))
 
-    def _died(self) -> SourceError:
-        return SourceError(f"{self.name} — the grabbing thread died — the traceback above says why: please report it")
+    def _replace_worker(self, now: float) -> None:
+        self._generation += 1
+        self._worker = None
+        if self._state == "reading":
+            self._lost(f"no frame for {now - self._silent_since:.1f} s — {_CHECK}", stalled=True)
+        else:
+            self._lost(f"does not open within {_OPEN_LATER * self._patience.open_s:.1f} s — {_CHECK}")
 
-    def _grab(self) -> None:
-        """Run in the thread: open, read until the end, say how it ended. Reconnecting belongs here, around the block."""
-        error: SourceError | None = None
+    # The thread's side.
+
+    def _run(self, generation: int) -> None:
+        """Run in the thread: keep the source open until it is closed or this thread is given up."""
+        died = True
+        try:
+            while self._pause(generation):
+                self._connect(generation)
+            died = False
+        finally:
+            with self._changed:
+                if died and self._current(generation):
+                    self._end(self._died())
+
+    def _current(self, generation: int) -> bool:
+        return generation == self._generation and not self._ended and not self.stopped.is_set()
+
+    def _pause(self, generation: int) -> bool:
+        """Wait until it is time for the next attempt; return False if there shall be none."""
+        with self._changed:
+            while self._current(generation):
+                now = time.monotonic()
+                if now >= self._retry_at:
+                    self._state, self._deadline = "opening", now + _OPEN_LATER * self._patience.open_s
+                    return True
+                self._changed.wait(self._retry_at - now)
+        return False
+
+    def _connect(self, generation: int) -> None:
+        """Open, read until that fails, and say so."""
+        stalled = False
         try:
             capture = self._open_capture()
             try:
-                self._read(capture)
+                problem, stalled = self._read(capture, generation)
             finally:
                 capture.release()
-        except SourceError as caught:
-            error = caught
-        finally:
-            with self._changed:
-                self._error, self._ended = error, True
-                self._changed.notify_all()
+        except SourceError as error:
+            problem = str(error)
+        with self._changed:
+            if self._current(generation):
+                self._lost(problem, stalled=stalled)
 
     def _open_capture(self) -> cv2.VideoCapture:
         if isinstance(self._target, str) and "://" in self._target:
-            # Only here are the timeouts heard: set() after opening is refused, and other backends ignore them.
-            limits = [
-                cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-                int(self._timeouts.open_s * 1000),
-                cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-                int(self._timeouts.read_s * 1000),
-            ]
-            capture = cv2.VideoCapture(self._target, cv2.CAP_FFMPEG, limits)
-            if not capture.isOpened():
-                raise SourceError(f"{self.name} — cannot be opened — check the address, the network and the password")
-        else:
-            capture = _open_camera(self._target, self.name)
+            known = self.captured >= _FRAMES_FOR_PERIOD
+            limit_s = self._silence_s() if known else _FIRST_READ * self._patience.read_s
+            return open_url(self._target, self._patience, limit_s)
+        if self._lasting is None and sys.platform == "linux":
+            self._lasting = lasting_name(device_path(self._target))
+        return open_camera(self._target if self._lasting is None else str(self._lasting), self._camera_size)
+
+    def _read(self, capture: cv2.VideoCapture, generation: int) -> tuple[str, bool]:
+        """Put each new frame into the slot; return what ended it, and whether that was silence.
+
+        Once ``read`` has returned False it does so for good, and at once: only opening again helps.
+        """
+        health = PictureHealth(self._patience.frozen_s, self._events)
         with self._changed:
+            if not self._current(generation):
+                return "", False
             self.fps = plausible_fps(capture)
-            self._opened, self._last_news = True, time.monotonic()
+            if self.fps and not self._period_s:
+                self._period_s = 1 / self.fps
+            self._opened, self._state = True, "reading"
+            self._deadline = time.monotonic() + _READ_LATER * self._silence_s()
             self._changed.notify_all()
-        return capture
-
-    def _read(self, capture: cv2.VideoCapture) -> None:
-        """Put each new frame into the slot until the source is closed; returning False once means the end, for good."""
-        while not self._closing:
+        spare, before = None, None
+        while True:
             started = time.monotonic()
-            done, image = capture.read()
+            done, image = capture.read(spare)
             now = time.monotonic()
-            if not done or image is None:
-                stalled = now - started >= 0.9 * self._timeouts.read_s
-                found = f"no frame for {now - started:.0f} s" if stalled else "the stream ended"
-                raise SourceError(
-                    f"{self.name} — {found} after {self.captured} frames — check the camera and the network"
-                )
+            if not done:
+                stalled = now - started >= 0.9 * self._patience.read_s
+                found = f"no frame for {now - started:.1f} s" if stalled else "the stream ended or cannot be decoded"
+                return f"{found} — {_CHECK}", stalled
+            image_bgr = np.asarray(image, np.uint8)
+            flags = health.flags(image_bgr, now)
             with self._changed:
-                if self._closing:
-                    return
-                index, self.captured = self.captured, self.captured + 1
-                self.dropped += self._slot is not None
-                self._slot = decoded_frame(index, image, self.name)
-                self._last_news = now
-                self._changed.notify_all()
+                if not self._current(generation):
+                    return "", False
+                self._arrived(image_bgr.shape, now, before)
+                spare, before = self._put(image_bgr, now, flags=flags), now
+
+    # What both sides say; under the condition.
+
+    def _silence_s(self) -> float:
+        """Return how long the source may be silent; a camera of one frame a second is no stall after five."""
+        return self._patience.read_s + 2 * self._period_s
+
+    def _arrived(self, shape: tuple[int, ...], now: float, before: float | None) -> None:
+        """Note a frame, and when the one before it in this connection came."""
+        if before is not None:
+            self._period_s += _NEWEST_SHARE * (now - before - self._period_s)
+        if self._attempts:
+            self.reconnects += self.captured > 0
+            self._events("back", f"back after {now - self._silent_since:.1f} s", logging.INFO)
+        self._attempts, self._silent_since = 0, now
+        self._deadline = now + _READ_LATER * self._silence_s()
+        if shape != self._shape:
+            self._tell_size(shape)
+            self._shape = shape
+
+    def _tell_size(self, shape: tuple[int, ...]) -> None:
+        if self._shape is not None:
+            self._events("size", f"the size changed from {_size(self._shape)} to {_size(shape)}", logging.INFO)
+        elif self._camera_size not in (None, shape[:2]):
+            self._events("asked", f"asked for {_size(self._camera_size or ())}, got {_size(shape)}")
+
+    def _lost(self, problem: str, *, stalled: bool = False) -> None:
+        """Note that the source is away, and decide when to try again."""
+        self.stalls += stalled
+        if not self._opened and not self._patience.retry_at_start:
+            self._end(SourceError(f"{self.name} — {problem}"))
+            return
+        if not self._attempts:
+            self._events("outage", f"{problem} — trying to open it again")
+        self._retry_at = time.monotonic() + self._patience.retry_wait_s(self._attempts)
+        self._attempts += 1
+        self._problem = problem
+        self._state, self._deadline = "waiting", math.inf
+        self._changed.notify_all()
 
 
-def _open_camera(target: int | str, name: str) -> cv2.VideoCapture:
-    device = Path(f"/dev/video{target}") if isinstance(target, int) else Path(target)
-    # OpenCV is not asked about a device that is not there: it would try every backend and log about each.
-    if sys.platform != "linux" or device.exists():
-        capture = cv2.VideoCapture(target, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
-        if capture.isOpened():
-            return capture
-        capture.release()
-    found = ", ".join(sorted(str(path) for path in Path("/dev").glob("video*"))) or "no camera"
-    listing = f" — found {found} in /dev" if sys.platform == "linux" else ""
-    raise SourceError(
-        f"{name} — cannot be opened{listing} — connect it, close other programs that use it, and check your permissions (Linux: group 'video')"
-    )
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"

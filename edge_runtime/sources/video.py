@@ -1,15 +1,21 @@
-"""Video files: every frame, in order."""
+"""Video files, on disk or behind an address: every frame, in order."""
 
 from __future__ import annotations
 
 import math
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import cv2
+import numpy as np
 
-from edge_runtime.errors import InputError
-from edge_runtime.sources.frame import BaseSource, Frame, decoded_frame, plausible_fps
+from edge_runtime.errors import InputError, SourceError
+from edge_runtime.sources.capture import Patience, open_url, plausible_fps, redacted
+from edge_runtime.sources.frame import BaseSource, Frame, decoded_frame
+from edge_runtime.sources.slot import SlotSource
 from edge_runtime.storage import printable
 
 # These containers count their frames; others only estimate them from their longest track, sound included.
@@ -44,9 +50,7 @@ class VideoSource(BaseSource):
                 f"{self.name} — cannot be opened as a video — damaged or an unknown format: convert it to MP4"
             )
         self._capture = capture
-        self.fps = plausible_fps(capture)
-        count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        self.total = int(count) if 0 < count < 1e9 else None
+        self.fps, self.total = plausible_fps(capture), _total(capture)
 
     def close(self) -> None:
         """Close the file."""
@@ -61,18 +65,79 @@ class VideoSource(BaseSource):
             InputError: After the last one, if the file ended well before the number of frames that it claims.
         """
         while self._capture is not None and not self.stopped.is_set():
+            started = time.monotonic()
             done, image = self._capture.read()
             if not done:
                 break
-            index, self.captured = self.captured, self.captured + 1
-            yield decoded_frame(index, image, self.name)
-        counting = self._path.suffix.lower() in _COUNTING_SUFFIXES
-        slack = 2 if counting else max(2, math.ceil(self.fps or 0))
+            decode_ms = (time.monotonic() - started) * 1e3
+            yield self._taken(decoded_frame(self.captured, image, self.name, decode_ms))
         if self._capture is None or self.stopped.is_set():
             return
-        if self.total is not None and self.captured < self.total - slack:
+        if _ended_early(self.captured, self.total, self.fps, self._path.suffix):
             problem = (
                 f"{self.name} — ended early {self.captured}/{self.total} frames — the file is truncated: copy it again"
             )
             self.problems.append(problem)
             raise InputError(problem)
+
+
+class RemoteVideoSource(SlotSource):
+    """The frames of a video file behind an address, in order, none lost; waiting for the network can be interrupted."""
+
+    def __init__(self, url: str, patience: Patience | None = None) -> None:
+        super().__init__(redacted(url), "video")
+        self._url = url
+        self._patience = patience or Patience()
+
+    def open(self) -> None:
+        """Open the video.
+
+        Raises:
+            SourceError: It cannot be opened, or not in time.
+        """
+        self._start(threading.Thread(target=self._run_to_end, args=(self._read,), name="edge-unet-video", daemon=True))
+        try:
+            with self._changed:
+                while not (self._opened or self._ended or self.stopped.is_set()):
+                    self._wait()
+                if not self._opened and self._error is not None:
+                    raise self._error
+        except BaseException:
+            self.close()
+            raise
+
+    def _read(self) -> None:
+        try:
+            capture = open_url(self._url, self._patience, self._patience.read_s)
+        except SourceError as error:
+            raise SourceError(f"{self.name} — {error}") from None
+        try:
+            with self._changed:
+                self.fps, self.total = plausible_fps(capture), _total(capture)
+                self._opened = True
+                self._changed.notify_all()
+            count = 0
+            while not self.stopped.is_set():
+                done, image = capture.read()
+                if not done:
+                    break
+                self._put(np.asarray(image, np.uint8), time.monotonic())
+                count += 1
+        finally:
+            capture.release()
+        suffix = Path(urlsplit(self._url).path).suffix
+        if not self.stopped.is_set() and _ended_early(count, self.total, self.fps, suffix):
+            problem = f"{self.name} — ended early {count}/{self.total} frames — check the network and the file"
+            self.problems.append(problem)
+            raise SourceError(problem)
+
+
+def _total(capture: cv2.VideoCapture) -> int | None:
+    count = capture.get(cv2.CAP_PROP_FRAME_COUNT)
+    return int(count) if 0 < count < 1e9 else None
+
+
+def _ended_early(count: int, total: int | None, fps: float | None, suffix: str) -> bool:
+    """Return whether frames are missing, with room for containers that count badly."""
+    slack = 2 if suffix.lower() in _COUNTING_SUFFIXES else max(2, math.ceil(fps or 0))
+    return total is not None and count < total - slack

@@ -149,7 +149,7 @@ class TestDoctor:
     def test_tests_a_package(self, edge_unet, color_package):
         code, out, _ = edge_unet("doctor", color_package)
         assert code == 0
-        assert "[ok]   golden: 1 frames, pixels that agree: fp32 100.0000%" in out
+        assert "[ok]   golden:      1 frames, pixels that agree: fp32 100.0000%" in out
 
     def test_a_damaged_package_is_4_after_the_report(self, edge_unet, color_package):
         (color_package / "model.onnx").write_bytes(b"x")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from colors import color_scene
 
+from edge_runtime import image as image_module
 from edge_runtime.errors import InputError
 from edge_runtime.image import decode, encode_png, read_header, read_image
 
@@ -189,3 +190,68 @@ def test_a_header_of_any_length_is_read_or_refused(length):
 
 def test_png_keeps_every_pixel():
     assert np.array_equal(decode(encode_png(color_scene(), "a"), "a"), color_scene())
+
+
+def test_the_limit_of_pixels_is_the_callers(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded(".png", color_scene()))
+    assert read_image(path, max_pixels=48 * 64).shape == (48, 64, 3)
+    for read in (
+        lambda: read_image(path, max_pixels=48 * 64 - 1),
+        lambda: decode(path.read_bytes(), "a", max_pixels=9),
+    ):
+        with pytest.raises(InputError, match="64x48 pixels — at most 0 megapixels — scale it down"):
+            read()
+
+
+@pytest.fixture
+def everything_is_huge(monkeypatch):
+    """Read the small pictures of these tests as those beyond 64 megapixels are read."""
+    monkeypatch.setattr(image_module, "MAX_PIXELS", 1000)
+
+
+@pytest.mark.parametrize("name", ["a", "größe 1", "a\nb", "\udcff\udcfe"])
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".bmp", ".webp"])
+@pytest.mark.usefixtures("everything_is_huge")
+def test_a_huge_picture_is_read_like_any_other(tmp_path, name, ending):
+    data = encoded(ending, color_scene())
+    path = tmp_path / f"{name}{ending}"
+    path.write_bytes(data)
+    assert np.array_equal(read_image(path), decode(data, "a"))
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+@pytest.mark.usefixtures("everything_is_huge")
+def test_a_huge_picture_is_turned_by_its_exif_orientation(tmp_path, orientation):
+    data = with_exif(encoded(".jpg", color_scene()), orientation)
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert np.array_equal(read_image(tmp_path / "a.jpg"), decode(data, "a"))
+
+
+@pytest.mark.parametrize("ending", [".jpg", ".png"])
+@pytest.mark.usefixtures("everything_is_huge")
+def test_a_huge_truncated_picture_is_refused_too(tmp_path, ending):
+    data = encoded(ending, color_scene())
+    path = tmp_path / f"cut{ending}"
+    for share in (0.5, 0.8, 0.95):
+        path.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(InputError, match=r"cut\.\w+ — (truncated|cannot be decoded)"):
+            read_image(path)
+
+
+@pytest.mark.usefixtures("everything_is_huge")
+def test_a_huge_truncated_jpeg_is_refused_though_an_end_marker_stands_in_its_header(tmp_path):
+    """As that of a thumbnail does; imread would make up the missing rows."""
+    data = encoded(".jpg", color_scene())
+    path = tmp_path / "cut.jpg"
+    path.write_bytes((data[:2] + b"\xff\xe2\x00\x04\xff\xd9" + data[2:])[:1000])
+    assert cv2.imread(str(path)) is not None
+    with pytest.raises(InputError, match=r"cut\.jpg — truncated or damaged JPEG"):
+        read_image(path)
+
+
+@pytest.mark.usefixtures("everything_is_huge")
+def test_a_huge_picture_of_sixteen_bits_is_refused_too(tmp_path):
+    (tmp_path / "deep.png").write_bytes(encoded(".png", np.zeros((50, 50, 3), np.uint16)))
+    with pytest.raises(InputError, match="16 bits a sample"):
+        read_image(tmp_path / "deep.png")

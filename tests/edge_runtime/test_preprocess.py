@@ -56,6 +56,34 @@ def test_a_huge_frame_is_refused_before_any_copy():
         checked_frame(huge)
 
 
+def test_the_limit_of_pixels_is_the_callers():
+    assert checked_frame(np.zeros((30, 40), np.uint8), max_pixels=1200).shape == (30, 40)
+    with pytest.raises(InputError, match=r"shape is \(30, 40\) — at most 0 megapixels"):
+        checked_frame(np.zeros((30, 40), np.uint8), max_pixels=1199)
+
+
+def test_a_masked_array_is_refused():
+    with pytest.raises(InputError, match=r"is a masked array — expected a value for every pixel — fill it"):
+        checked_frame(np.ma.masked_array(np.zeros((4, 4), np.uint8), True))
+
+
+@pytest.mark.parametrize("strides", [(0, 1), (0, 0), (1, 1), (1, 0)])
+def test_rows_that_overlap_give_what_their_copy_gives(strides):
+    memory = np.random.default_rng(1).integers(0, 256, 200, dtype=np.uint8)
+    frame = np.lib.stride_tricks.as_strided(memory, (50, 60), strides)
+    expected = model_input(np.array(frame, order="C"), 24, 32, 3)
+    assert np.array_equal(model_input(checked_frame(frame), 24, 32, 3), expected)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("shape", [(48, 64), (48, 64, 3), (24, 32), (24, 32, 3)])
+def test_the_result_is_written_where_the_caller_wants_it(shape, channels):
+    frame = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    out = np.zeros((24, 32, channels), np.uint8)
+    assert model_input(frame, 24, 32, channels, out=out) is out
+    assert np.array_equal(out, model_input(frame, 24, 32, channels))
+
+
 @pytest.mark.parametrize(
     ("shape", "expected"), [((4, 5), (4, 5)), ((4, 5, 1), (4, 5)), ((4, 5, 3), (4, 5, 3)), ((4, 5, 4), (4, 5, 3))]
 )

@@ -82,6 +82,30 @@ def test_changing_the_frame_after_the_call_does_not_change_the_result(segmenter)
     assert np.array_equal(result.mask, color_truth(color_scene(24, 32)))
 
 
+@pytest.mark.parametrize("size", [(24, 32), (48, 64)])
+def test_results_share_no_memory_with_the_frame_or_with_each_other(segmenter, size):
+    frame = color_scene(*size)
+    first, logits = segmenter(frame).mask, segmenter.logits(frame)
+    kept = first.copy(), logits.copy()
+    other = 255 - frame
+    second, more = segmenter(other).mask, segmenter.logits(other)
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, kept[0])
+    assert np.array_equal(logits, kept[1])
+    assert not np.shares_memory(first, second)
+    assert not np.shares_memory(logits, more)
+    assert not np.shares_memory(first, frame)
+    first[:] = 9  # the caller's own, to write on
+    assert np.array_equal(segmenter(frame).mask, kept[0])
+
+
+@pytest.mark.parametrize("size", [(24, 32), (48, 64)])
+def test_what_runs_is_not_the_callers_memory(segmenter, size):
+    """So that a camera that writes its next picture into the same memory meanwhile changes nothing."""
+    frame = color_scene(*size)
+    assert not np.shares_memory(segmenter._input(frame), frame)
+
+
 def test_a_grey_frame_is_taken_as_equal_channels(segmenter):
     grey = np.full((30, 40), 200, np.uint8)
     expected = segmenter(np.dstack([grey] * 3)).mask
@@ -139,7 +163,9 @@ def test_fractions_and_where_speak_of_classes_by_name(segmenter):
 
 def test_the_result_is_immutable_and_timed(segmenter):
     result = segmenter(color_scene())
-    assert result.latency_ms > 0
+    assert result.stages_ms.keys() == {"resize", "inference", "mask"}
+    assert all(spent > 0 for spent in result.stages_ms.values())
+    assert sum(result.stages_ms.values()) == pytest.approx(result.latency_ms)
     with pytest.raises(AttributeError):
         result.mask = None
 

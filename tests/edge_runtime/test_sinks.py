@@ -1,65 +1,21 @@
-import json
-import resource
-import signal
-from contextlib import contextmanager
+"""Masks and pictures as files, the cap on them, and all outputs together."""
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
-from colors import COLOR_CLASSES
+from results import frame, frames_of, full_disk, result
 
 from edge_runtime.effects import color_mask, parse_effect
 from edge_runtime.errors import StorageError, UsageError
-from edge_runtime.pipeline import FrameResult
-from edge_runtime.segmenter import Segmentation
-from edge_runtime.sinks import MaskFiles, PictureFiles, VideoFile, open_outputs, prepare_folder
-from edge_runtime.sinks.records import JsonLines, frame_record
-from edge_runtime.sinks.window import check_display
-from edge_runtime.sources.frame import Frame
+from edge_runtime.sinks import MaskFiles, Outputs, PictureFiles, Retention, open_outputs, prepare_folder
 
-
-def frame(index=0, *, name=None, size=(48, 64), at=None):
-    image = np.full((*size, 3), (index * 7) % 256, np.uint8)
-    return Frame(
-        index=index,
-        name=name or f"{index:06d}",
-        source="x",
-        image_bgr=image,
-        captured_at=index / 10 if at is None else at,
-    )
-
-
-def result(number=0, **options):
-    of = frame(number, **options)
-    mask = np.zeros(of.image_bgr.shape[:2], np.uint8)
-    mask[:, : mask.shape[1] // 2] = 2
-    return FrameResult(
-        frame=of, segmentation=Segmentation(mask=mask, classes=COLOR_CLASSES, latency_ms=1.23456), age_ms=2.5
-    )
-
-
-def frames_of(path):
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    assert capture.isOpened(), path
-    frames = []
-    while (read := capture.read())[0]:
-        frames.append(read[1])
-    fps = capture.get(cv2.CAP_PROP_FPS)
-    capture.release()
-    return frames, fps
-
-
-@contextmanager
-def full_disk(limit):
-    """No file may grow beyond the limit: what a full disk does, without one."""
-    old, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, old)
-        signal.signal(signal.SIGXFSZ, handler)
+OVERLAY = [("overlay", parse_effect("overlay"))]
 
 
 class TestMaskFiles:
@@ -75,149 +31,148 @@ class TestMaskFiles:
         ):
             MaskFiles(tmp_path / "gone").write(frame(), np.zeros((4, 4), np.uint8))
 
-    def test_full_disk_leaves_nothing_half(self, tmp_path):
+    def test_full_disk_leaves_nothing_half_and_the_next_write_is_tried(self, tmp_path):
         noise = np.random.default_rng(0).integers(0, 255, (200, 200), np.uint8)
+        sink = MaskFiles(tmp_path)
         with full_disk(1000), pytest.raises(StorageError, match="file too large — raise the file size limit"):
-            MaskFiles(tmp_path).write(frame(), noise)
+            sink.write(frame(), noise)
         assert not list(tmp_path.iterdir())
+        sink.write(frame(), noise)
+        assert sink.close() == [f"{tmp_path} (1 masks)"]
 
+    def test_several_threads(self, tmp_path):
+        sink = MaskFiles(tmp_path)
+        mask = np.zeros((4, 4), np.uint8)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda index: sink.write(frame(index), mask), range(200)))
+        assert sink.close() == [f"{tmp_path} (200 masks)"]
+        assert len(list(tmp_path.iterdir())) == 200
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_picture_files(tmp_path, suffix):
-    sink = PictureFiles(tmp_path, suffix)
-    picture = frame(9).image_bgr
-    sink.write(frame(9), picture)
-    read = cv2.imread(str(tmp_path / f"000009{suffix}"))
-    assert np.abs(read.astype(int) - picture).max() <= (0 if suffix == ".png" else 3)
-    assert sink.close() == [f"{tmp_path} (1 pictures)"]
-
-
-class TestVideoFile:
-    def test_all_frames_at_the_rate_of_the_source(self, tmp_path):
-        path = tmp_path / "ein Film ü.mp4"
-        sink = VideoFile(path, 12.5)
-        for index in range(30):
-            sink.write(frame(index), frame(index).image_bgr)
-        assert not path.exists(), "it has its name only when it is whole"
-        assert sink.close() == [f"{path} (30 frames)"]
-        frames, fps = frames_of(path)
-        assert (len(frames), fps) == (30, 12.5)
-        assert all(abs(float(read.mean()) - (7 * index) % 256) < 4 for index, read in enumerate(frames))
-        assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
-
-    @pytest.mark.parametrize("count", [1, 2, 5, 40])
-    def test_rate_is_measured_where_it_is_unknown(self, tmp_path, count):
-        sink = VideoFile(tmp_path / "v.mp4", None)
-        for index in range(count):
-            sink.write(frame(index, at=100 + index / 10), frame(index).image_bgr)
-        sink.close()
-        frames, fps = frames_of(tmp_path / "v.mp4")
-        assert len(frames) == count
-        assert fps == pytest.approx(25.0 if count == 1 else 10.0, rel=0.01)
-
-    @pytest.mark.parametrize("fps", [23.976, 29.97, 1000 / 15, 93.1234567, 119.88, 240.0, 0.5])
-    def test_rates_that_the_codec_cannot_count_are_rounded(self, tmp_path, fps):
-        sink = VideoFile(tmp_path / "v.mp4", fps)
-        for index in range(3):
-            sink.write(frame(index), frame(index).image_bgr)
-        sink.close()
-        frames, found = frames_of(tmp_path / "v.mp4")
-        assert len(frames) == 3 and found == pytest.approx(fps, rel=2e-4)
-
-    def test_frames_of_changing_size_are_scaled_not_lost(self, tmp_path):
-        sink = VideoFile(tmp_path / "v.mp4", 25.0)
-        for index, size in enumerate([(48, 64), (96, 128), (30, 30)]):
-            sink.write(frame(index, size=size), frame(index, size=size).image_bgr)
-        sink.close()
-        assert [read.shape for read in frames_of(tmp_path / "v.mp4")[0]] == [(48, 64, 3)] * 3
-
-    @pytest.mark.parametrize("size", [(47, 63), (48, 63), (47, 64), (3, 3)])
-    def test_odd_sizes(self, tmp_path, size):
-        sink = VideoFile(tmp_path / "v.mp4", 25.0)
-        for index in range(3):
-            sink.write(frame(index, size=size), frame(index, size=size).image_bgr)
-        sink.close()
-        assert len(frames_of(tmp_path / "v.mp4")[0]) == 3
-
-    def test_without_frames_there_is_no_file(self, tmp_path):
-        assert VideoFile(tmp_path / "v.mp4", 25.0).close() == []
-        assert not list(tmp_path.iterdir())
-
-    def test_full_disk_is_no_silent_success_and_the_old_file_stays(self, tmp_path):
-        (tmp_path / "v.mp4").write_bytes(b"old")
-        rng = np.random.default_rng(0)
-        sink = VideoFile(tmp_path / "v.mp4", 25.0)
-        with full_disk(20_000), pytest.raises(StorageError) as caught:
-            for index in range(40):
-                sink.write(frame(index), rng.integers(0, 255, (120, 160, 3), np.uint8))
+    def test_a_folder_that_went_away_is_noticed_at_the_end(self, tmp_path):
+        (tmp_path / "masks").mkdir()
+        sink = MaskFiles(tmp_path / "masks")
+        sink.write(frame(), np.zeros((4, 4), np.uint8)).unlink()
+        (tmp_path / "masks").rmdir()
+        with pytest.raises(StorageError, match=r"cannot write .*/masks — no such file or directory"):
             sink.close()
-        assert str(caught.value).startswith(f"cannot write {tmp_path}/v.mp4 — only 0 of 40 frames arrived — free some")
-        assert (tmp_path / "v.mp4").read_bytes() == b"old"
-        assert len(list(tmp_path.iterdir())) == 1
-
-    def test_folder_that_is_not_there(self, tmp_path):
-        sink = VideoFile(tmp_path / "gone" / "v.mp4", 25.0)
-        with pytest.raises(StorageError, match=r"v\.mp4 — the video writer does not open"):
-            sink.write(frame(), frame().image_bgr)
-        assert sink.close() == []
 
 
-class TestJsonLines:
-    def test_a_file_is_written_line_by_line(self, tmp_path):
-        path = tmp_path / "x.jsonl"
-        with JsonLines(str(path)) as lines:
-            lines.write({"a": "ü\udcff"})
-            assert path.read_bytes() == b'{"a": "\\u00fc\\udcff"}\n', "at once, not at the end"
-            lines.write({"b": 1})
-        assert [json.loads(line) for line in path.read_text().splitlines()] == [{"a": "ü\udcff"}, {"b": 1}]
+class TestPictureFiles:
+    @pytest.mark.parametrize(("exact", "suffix"), [(True, ".png"), (False, ".jpg")])
+    def test_pictures(self, tmp_path, exact, suffix):
+        sink = PictureFiles(tmp_path, exact=exact)
+        picture = frame(9).image_bgr
+        sink.write(frame(9), picture)
+        read = cv2.imread(str(tmp_path / f"000009{suffix}"))
+        assert np.abs(read.astype(int) - picture).max() <= (0 if exact else 3)
+        assert sink.close() == [f"{tmp_path} (1 pictures)"]
 
-    def test_full_disk_is_reported_once(self):
-        with JsonLines("/dev/full") as lines:
-            with pytest.raises(StorageError, match="cannot write /dev/full — no space left on device"):
-                lines.write({"a": 1})
-            lines.write({"a": 2})
+    def test_transparency_is_kept(self, tmp_path):
+        picture = np.random.default_rng(0).integers(0, 256, (20, 30, 4), np.uint8)
+        PictureFiles(tmp_path).write(frame(), picture)
+        assert np.array_equal(cv2.imread(str(tmp_path / "000000.png"), cv2.IMREAD_UNCHANGED), picture)
 
-    def test_path_that_cannot_be(self, tmp_path):
-        (tmp_path / "file").write_text("")
-        with pytest.raises(StorageError, match="not a directory — check the path: a part of it is a file"):
-            JsonLines(str(tmp_path / "file" / "x.jsonl"))
 
-    def test_not_a_number_is_refused(self, tmp_path):
-        with JsonLines(str(tmp_path / "x")) as lines, pytest.raises(ValueError, match="not JSON compliant"):
-            lines.write({"a": float("nan")})
+def file(path, size_bytes, age_s=0.0):
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"\0" * size_bytes)
+    os.utime(path, (time.time() - age_s,) * 2)
+    return path
 
-    def test_record_of_a_frame(self, tmp_path):
-        assert frame_record(result(3), tmp_path / "m.png") == {
-            "frame": 3,
-            "source": "x",
-            "age_ms": 2.5,
-            "latency_ms": 1.235,
-            "classes": {"background": 0.5, "red": 0.0, "blue": 0.5},
-            "mask": f"{tmp_path}/m.png",
-        }
-        assert frame_record(result(), None)["mask"] is None
+
+def names(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+class TestRetention:
+    def test_the_oldest_go_first(self, tmp_path):
+        retention = Retention(tmp_path, 4 * 4096 / 1e6)
+        for index in range(10):
+            retention.add(file(tmp_path / "masks" / f"{index:06d}.png", 100), 100)
+        assert names(tmp_path) == [f"masks/{index:06d}.png" for index in range(6, 10)]
+        assert retention.deleted == 6
+
+    def test_results_of_earlier_runs_count_and_go_first(self, tmp_path):
+        file(tmp_path / "overlay-20250102-030405.mp4", 8192, age_s=900)
+        file(tmp_path / "masks" / "000007.png", 10, age_s=500)
+        file(tmp_path / "overlay.mp4", 4096, age_s=300)
+        retention = Retention(tmp_path, 3 * 4096 / 1e6)
+        assert retention.deleted == 0, "nothing is deleted before something is written"
+        retention.add(file(tmp_path / "overlay-20260102-030405-2.mp4", 4000), 4000)
+        assert names(tmp_path) == ["masks/000007.png", "overlay-20260102-030405-2.mp4", "overlay.mp4"]
+
+    def test_other_files_are_never_touched(self, tmp_path):
+        others = ["holiday.mp4", "overlay-old.mp4", "masks/cat.png", "masks/000001.txt", "000001.png", "x/000002.png"]
+        for name in others:
+            file(tmp_path / name, 50_000, age_s=9000)
+        retention = Retention(tmp_path, 0.001)
+        for index in range(5):
+            retention.add(file(tmp_path / "masks" / f"{index:06d}.png", 5000), 5000)
+        assert names(tmp_path) == sorted([*others, "masks/000004.png"])
+
+    def test_a_file_that_is_written_over_counts_once_and_as_new(self, tmp_path):
+        retention = Retention(tmp_path, 2 * 4096 / 1e6)
+        first, second, third = (tmp_path / "masks" / f"{index:06d}.png" for index in range(3))
+        for path in (first, second, first, third):
+            retention.add(file(path, 10), 10)
+        assert names(tmp_path) == ["masks/000000.png", "masks/000002.png"]
+
+    def test_the_number_of_files_is_bounded_too(self, tmp_path):
+        retention = Retention(tmp_path, 100.0, max_files=3)
+        for index in range(9):
+            retention.add(file(tmp_path / "masks" / f"{index:06d}.png", 1), 1)
+        assert names(tmp_path) == [f"masks/{index:06d}.png" for index in (6, 7, 8)]
+
+    def test_a_file_that_someone_else_deleted(self, tmp_path):
+        retention = Retention(tmp_path, 4096 / 1e6)
+        retention.add(file(tmp_path / "masks" / "000000.png", 1), 1)
+        (tmp_path / "masks" / "000000.png").unlink()
+        retention.add(file(tmp_path / "masks" / "000001.png", 1), 1)
+        assert names(tmp_path) == ["masks/000001.png"]
+
+    def test_a_run_with_a_cap(self, tmp_path):
+        prepare_folder(tmp_path, "video")
+        with open_outputs("video", 10.0, OVERLAY, save=tmp_path, segment_s=0.5, limit_mb=0.03) as outputs:
+            for index in range(40):
+                outputs.write(result(index))
+        assert sum(-(-path.stat().st_size // 4096) * 4096 for path in tmp_path.rglob("*.*")) <= 30_000
+        assert "masks/000039.png" in names(tmp_path) and "masks/000000.png" not in names(tmp_path)
 
 
 class TestOutputs:
     def test_images_become_pictures(self, tmp_path):
-        prepare_folder(tmp_path / "new" / "out", "images")
-        with open_outputs(
-            "images", None, parse_effect("overlay"), save=tmp_path / "new" / "out", show=False
-        ) as outputs:
-            assert outputs.write(result(1, name="a b")) == tmp_path / "new" / "out" / "masks" / "a b.png"
-        assert (tmp_path / "new" / "out" / "overlays" / "a b.jpg").exists()
+        out = tmp_path / "new" / "out"
+        prepare_folder(out, "images")
+        with open_outputs("images", None, OVERLAY, save=out) as outputs:
+            written = outputs.write(result(1, name="a b"))
+        assert written.mask_path == out / "masks" / "a b.png"
+        assert (out / "overlays" / "a b.jpg").exists()
+
+    def test_images_of_several_threads(self, tmp_path):
+        prepare_folder(tmp_path, "images")
+        outputs = open_outputs("images", None, OVERLAY, save=tmp_path, raw=str(tmp_path / "raw"))
+        with outputs, ThreadPoolExecutor(4) as pool:
+            list(pool.map(outputs.write, [result(index) for index in range(40)]))
+        assert outputs.finished == [
+            f"{tmp_path}/masks (40 masks)",
+            f"{tmp_path}/overlays (40 pictures)",
+            f"{tmp_path}/raw (40 raw frames, bgr24, 64x48)",
+        ]
+        raw = np.fromfile(tmp_path / "raw", np.uint8).reshape(40, 48, 64, 3)
+        expected = [OVERLAY[0][1](r.frame.image_bgr, r.segmentation) for r in map(result, range(40))]
+        assert sorted(map(bytes, raw)) == sorted(map(bytes, expected)), "whole pictures, none mixed with another"
 
     def test_the_mask_effect_stays_exact(self, tmp_path):
         prepare_folder(tmp_path, "images")
         one = result()
-        with open_outputs("images", None, color_mask, save=tmp_path, show=False, exact=True) as outputs:
+        with open_outputs("images", None, [("mask", color_mask)], save=tmp_path, exact=True) as outputs:
             outputs.write(one)
         picture = cv2.imread(str(tmp_path / "overlays" / "000000.png"))
         assert np.array_equal(picture, color_mask(one.frame.image_bgr, one.segmentation))
 
     def test_a_video_becomes_masks_and_one_video(self, tmp_path):
         prepare_folder(tmp_path, "video")
-        with open_outputs("video", 10.0, parse_effect("blur"), save=tmp_path, show=False) as outputs:
+        with open_outputs("video", 10.0, [("blur", parse_effect("blur"))], save=tmp_path) as outputs:
             for index in range(4):
                 outputs.write(result(index))
         assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == [
@@ -229,7 +184,7 @@ class TestOutputs:
         prepare_folder(tmp_path, "live")
         with (
             pytest.raises(KeyboardInterrupt),
-            open_outputs("live", None, parse_effect("overlay"), save=tmp_path, show=False) as outputs,
+            open_outputs("live", None, OVERLAY, save=tmp_path) as outputs,
         ):
             for index in range(5):
                 outputs.write(result(index))
@@ -241,7 +196,7 @@ class TestOutputs:
         with (
             full_disk(1500),
             pytest.raises(StorageError, match=r"cannot write .*masks/000001\.png — file too large"),
-            open_outputs("video", 25.0, parse_effect("overlay"), save=tmp_path, show=False) as outputs,
+            open_outputs("video", 25.0, OVERLAY, save=tmp_path) as outputs,
         ):
             rng = np.random.default_rng(0)
             noisy = replace(frame(0), image_bgr=rng.integers(0, 255, (48, 64, 3), np.uint8))
@@ -249,12 +204,84 @@ class TestOutputs:
                 replace(result(0), frame=noisy)
             )  # too much for the video, which says so only when it is closed
             mask = rng.integers(0, 3, (200, 200), np.uint8)
-            outputs.write(replace(result(1), segmentation=replace(result(1).segmentation, mask=mask)))
+            large = result(1, size=mask.shape)
+            outputs.write(replace(large, segmentation=replace(large.segmentation, mask=mask)))
 
     def test_nothing_to_save(self):
-        with open_outputs("images", None, parse_effect("overlay"), save=None, show=False) as outputs:
-            assert outputs.write(result()) is None and outputs.wants_more
+        with open_outputs("images", None, OVERLAY) as outputs:
+            written = outputs.write(result())
+            assert written.mask_path is None and outputs.wants_more
+            assert set(written.stages_ms) == {"effect", "sinks"}
         assert outputs.finished == []
+
+    def test_the_time_of_drawing_and_of_writing_are_told_apart(self, tmp_path):
+        slow = threading.Event()
+
+        def effect(image_bgr, _segmentation):
+            slow.wait(0.05)
+            return image_bgr
+
+        prepare_folder(tmp_path, "images")
+        with open_outputs("images", None, [("slow", effect)], save=tmp_path) as outputs:
+            stages_ms = outputs.write(result()).stages_ms
+        assert stages_ms["effect"] >= 45 and stages_ms["sinks"] > 0
+
+
+class Sink:
+    """Takes pictures, or raises what it is told to."""
+
+    def __init__(self):
+        self.taken, self.closed, self.tries = [], False, 0
+        self.failure = None
+
+    def write(self, of, _picture):
+        self.tries += 1
+        if self.failure:
+            raise self.failure
+        self.taken.append(of.index)
+
+    def close(self):
+        self.closed = True
+        if self.failure:
+            raise self.failure
+        return [f"{len(self.taken)} taken"]
+
+
+class TestASinkThatFails:
+    def test_the_others_have_the_frame_and_it_is_tried_again(self):
+        bad, good = Sink(), Sink()
+        outputs = Outputs(OVERLAY, streams=[bad, good], rest_s=0.0)
+        bad.failure = StorageError("disk full")
+        for index in range(3):
+            with pytest.raises(StorageError, match=r"^disk full$"):
+                outputs.write(result(index))
+        bad.failure = None
+        outputs.write(result(3))
+        assert (bad.tries, bad.taken, good.taken) == (4, [3], [0, 1, 2, 3])
+
+    def test_it_rests_after_a_failure(self):
+        bad, good = Sink(), Sink()
+        outputs = Outputs(OVERLAY, streams=[bad, good], rest_s=1000.0)
+        bad.failure = StorageError("disk full")
+        for index in range(3):
+            with pytest.raises(StorageError, match=r"^disk full$"):
+                outputs.write(result(index))
+        assert (bad.tries, good.taken) == (1, [0, 1, 2])
+
+    def test_all_are_closed_whatever_one_of_them_raises(self):
+        sinks = [Sink(), Sink(), Sink(), Sink()]
+        sinks[1].failure, sinks[2].failure = StorageError("disk full"), RuntimeError("driver")
+        outputs = Outputs(OVERLAY, streams=sinks)
+        with pytest.raises(RuntimeError, match="driver"), outputs:
+            pass
+        assert all(sink.closed for sink in sinks) and outputs.finished == ["0 taken", "0 taken"]
+
+    def test_a_storage_error_while_finishing_is_raised(self):
+        bad, good = Sink(), Sink()
+        bad.failure = StorageError("disk full")
+        with pytest.raises(StorageError, match="disk full"), Outputs(OVERLAY, streams=[bad, good]):
+            pass
+        assert good.closed
 
 
 class TestPrepareFolder:
@@ -274,15 +301,11 @@ class TestPrepareFolder:
         with pytest.raises(UsageError, match="is a dataset — its masks would be overwritten"):
             prepare_folder(tmp_path, "images")
 
-
-class TestDisplay:
-    def test_without_one(self, monkeypatch):
-        monkeypatch.delenv("DISPLAY", raising=False)
-        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-        with pytest.raises(UsageError, match=r"^--show — no display \(DISPLAY and WAYLAND_DISPLAY are not set\)"):
-            check_display()
-
-    def test_one_that_is_not_there_does_not_end_the_process(self, monkeypatch):
-        monkeypatch.setenv("DISPLAY", ":4711")
-        with pytest.raises(UsageError, match=r"the display refuses a window \(DISPLAY=:4711\) — use --save"):
-            check_display()
+    def test_what_a_killed_run_left_half_done_is_removed(self, tmp_path):
+        left = file(tmp_path / ".overlay.0123abcd.tmp.mp4", 100, age_s=3600)
+        left_mask = file(tmp_path / "masks" / ".000001.0123abcd.tmp.png", 100, age_s=3600)
+        another_run = file(tmp_path / ".overlay.89abcdef.tmp.mp4", 100)
+        others = [file(tmp_path / name, 1, age_s=3600) for name in (".x.tmp.mp4", ".tmp", "a.0123abcd.tmp.mp4")]
+        prepare_folder(tmp_path, "live")
+        assert not left.exists() and not left_mask.exists()
+        assert all(path.exists() for path in [another_run, *others])

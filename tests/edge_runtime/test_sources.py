@@ -1,9 +1,11 @@
-"""Frames from files, and from a live stream: a small HTTP server in this process stands in for a camera."""
+"""What a source is recognised as; frames from files, on disk and behind an address."""
 
+import functools
+import http.server
 import os
 import threading
-import time
-from itertools import pairwise
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -11,23 +13,26 @@ import pytest
 from mjpeg import DEADLINE_S, camera, picture
 
 from edge_runtime.errors import InputError, SourceError, UsageError
-from edge_runtime.pipeline import stream
-from edge_runtime.segmenter import Segmenter
-from edge_runtime.sources import Timeouts, open_source, redacted
-
-QUICK = Timeouts(open_s=1.0, read_s=1.0, stall_s=3.0)
+from edge_runtime.sources import Patience, open_source, redacted
 
 
-def until(condition):
-    """Poll: the deadline is for a broken program only, no test waits for it."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        threading.Event().wait(0.005)
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
 
 
-def grabbing():
-    return any(thread.name == "edge-unet-grab" for thread in threading.enumerate())
+@contextmanager
+def served(folder):
+    """Serve the files of a folder."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def write_images(folder, names):
@@ -188,96 +193,89 @@ class TestVideo:
             open_source(tmp_path / "x.mp4").__enter__()
 
 
-class TestLive:
-    def test_a_slow_consumer_gets_the_newest_frame_and_every_drop_is_counted(self):
-        with camera() as server:
-            with open_source(server.url) as source:
-                assert (source.live, source.kind, source.total, source.name) == (True, "live", None, server.url)
-                frames = iter(source)
-                taken = [next(frames)]
-                for _ in range(3):
-                    wanted = source.captured + 10
-                    until(lambda wanted=wanted: source.captured >= wanted)
-                    newest = source.captured - 1
-                    taken.append(next(frames))
-                    assert taken[-1].index >= newest
-                until(lambda: source.captured > taken[-1].index + 1)  # one is left over in the slot
-            assert source.captured == len(taken) + source.dropped
-            assert source.dropped >= 3 * 9 + 1
-            assert source.reconnects == 0
-            steps = [
-                (b.index - a.index, round(float(b.image_bgr.mean() - a.image_bgr.mean())) % 256)
-                for a, b in pairwise(taken)
-            ]
-            assert all(abs(index - number) <= 1 for index, number in steps), "pictures are those of their index"
-            captured = source.captured
-        assert source.captured == captured, "nothing is counted after the end"
+class TestRemoteVideo:
+    """A video behind an address is a video: in order, none lost, whatever time the consumer takes."""
 
-    def test_segmenting_accounts_for_every_frame(self, color_package):
-        segmenter = Segmenter.load(color_package)
-        with camera() as server:
-            with open_source(server.url) as source:
-                processed = 0
-                for _ in stream(segmenter, source):
-                    processed += 1
-                    if source.captured > 60:
-                        break
-            assert source.captured == processed + source.dropped + source.failed
-            assert processed > 0
+    def test_every_frame_in_order(self, tmp_path):
+        write_video(tmp_path / "film.avi", 30)
+        with served(tmp_path) as url, open_source(f"{url}/film.avi?key=hunter2") as source:
+            assert (source.kind, source.live, source.fps, source.total) == ("video", False, 20.0, 30)
+            assert source.name == f"{url}/film.avi…"
+            frames = []
+            for frame in source:
+                frames.append(frame)
+                if frame.index < 3:
+                    threading.Event().wait(0.05)  # time in which a live source would drop
+        assert [frame.index for frame in frames] == list(range(30))
+        assert [round(float(frame.image_bgr.mean()) / 4) for frame in frames] == list(range(30))
+        assert (source.captured, source.dropped, source.failed, source.state) == (30, 0, 0, "closed")
 
-    def test_end_of_the_stream(self):
-        with camera(stop_after=5) as server, open_source(server.url, QUICK) as source:
-            with pytest.raises(SourceError) as caught:
-                for _ in source:
-                    pass
-            assert str(caught.value) == (
-                f"{server.url} — the stream ended after {source.captured} frames — check the camera and the network"
-            )
+    def test_leaving_early_counts_what_was_taken(self, tmp_path):
+        write_video(tmp_path / "film.avi", 30)
+        with served(tmp_path) as url, open_source(f"{url}/film.avi") as source:
+            taken = list(islice(source, 5))
+        assert (source.captured, source.dropped) == (len(taken), 0)
 
-    def test_stall(self):
-        with camera(stop_after=5, stall=True) as server, open_source(server.url, QUICK) as source:
-            frames = 0
-            with pytest.raises(SourceError, match=r"no frame for \d+ s after \d+ frames — check the camera"):
-                for _ in source:
-                    frames += 1
-            assert source.captured == frames + source.dropped >= 3
+    def test_ends_early(self, tmp_path):
+        path = write_video(tmp_path / "cut.avi", 60)
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        frames = []
+        with (
+            served(tmp_path) as url,
+            open_source(f"{url}/cut.avi") as source,
+            pytest.raises(SourceError, match=r"cut\.avi — ended early \d+/60 frames — check the network") as caught,
+        ):
+            for frame in source:
+                frames.append(frame)
+        assert 10 < len(frames) < 50 and source.problems == [str(caught.value)]
 
-    def test_the_consumer_notices_a_stall_before_the_reader_does(self):
-        timeouts = Timeouts(open_s=5.0, read_s=60.0, stall_s=0.5)
-        with camera(stop_after=5, stall=True) as server:
-            with (
-                pytest.raises(SourceError, match=r"no frame for 0\.5 s — check the cable"),
-                open_source(server.url, timeouts) as source,
-            ):
-                for _ in source:
-                    pass
-            assert grabbing(), "its thread is still in the read, and was left there"
-            server.over.set()
-            until(lambda: not grabbing())
+    def test_not_there(self, tmp_path):
+        with served(tmp_path) as url, pytest.raises(SourceError) as caught:
+            open_source(f"{url.replace('//', '//bob:hunter2@')}/film.mp4").__enter__()
+        assert (
+            str(caught.value) == f"{url}/film.mp4 — cannot be opened — check the address, the network and the password"
+        )
+        assert caught.value.__cause__ is None and "hunter2" not in repr(caught.value.__context__)
 
-    def test_a_server_that_says_nothing(self):
-        with camera(silent=True) as server, pytest.raises(SourceError, match="cannot be opened — check the address"):
-            open_source(server.url, QUICK).__enter__()
+    def test_a_server_that_says_nothing_does_not_hold_up_stopping(self):
+        with camera(mode="stall") as server:
+            source = open_source(f"{server.url}.mp4", Patience(open_s=DEADLINE_S))
+            threading.Timer(0.1, source.stop).start()
+            with source:
+                assert list(source) == []
+            server.close()
 
-    def test_nobody_listens(self):
-        with pytest.raises(SourceError) as caught:
-            open_source("http://bob:hunter2@127.0.0.1:9/x?key=hunter2", QUICK).__enter__()
-        assert str(caught.value).startswith("http://127.0.0.1:9/x… — cannot be opened")
 
-    def test_closing_in_the_middle_of_a_read_returns(self):
-        with camera(stop_after=3, stall=True) as server:
-            with open_source(server.url, Timeouts(read_s=DEADLINE_S)) as source:
-                next(iter(source))
-            assert source.captured == 1 + source.dropped
-            server.over.set()
-            until(lambda: not grabbing())
+class TestOptions:
+    @pytest.mark.parametrize(
+        "source", ["http://host/x", "rtsp://host/x.mp4", "https://host/live.m3u8", "http://[x/a.mp4"]
+    )
+    def test_streams(self, source):
+        assert open_source(source).kind == "live"
 
-    def test_threads_are_gone_after_closing(self):
-        with camera() as server:
-            for _ in range(3):
-                with open_source(server.url) as source:
-                    next(iter(source))
-                until(lambda: not grabbing())
+    @pytest.mark.parametrize("source", ["http://host/x.mp4", "https://host/a/b.MKV?token=1"])
+    def test_remote_videos(self, source):
+        assert open_source(source).kind == "video"
+
+    @pytest.mark.parametrize("source", [0, "0", "/dev/video77", "/dev/v4l/by-id/usb-x-index0", Path("/dev/video77")])
+    def test_cameras_also_when_they_are_not_there(self, source):
+        found = open_source(source, camera_size=(480, 640))
+        assert found.live and found.name == f"camera {source}"
+
+    def test_camera_size_of_no_camera(self):
+        with pytest.raises(UsageError, match="camera size — is for a camera, and the source is none"):
+            open_source("rtsp://host/x", camera_size=(480, 640))
+
+    @pytest.mark.parametrize("options", [{"raw_size": (4, 4)}, {"live": True}])
+    def test_options_of_standard_input(self, options):
+        with pytest.raises(UsageError, match="raw size and live — are for frames on standard input"):
+            open_source(0, **options)
+
+    def test_patience_is_checked(self):
+        with pytest.raises(UsageError, match=r"^patience\.read_s — found 0 — expected seconds above 0$"):
+            Patience(read_s=0)
+        with pytest.raises(UsageError, match=r"^patience\.retry_jitter — found 1 — expected a share"):
+            Patience(retry_jitter=1)
 
 
 @pytest.mark.parametrize(

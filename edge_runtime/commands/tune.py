@@ -1,0 +1,133 @@
+"""``edge-unet tune``: find the configuration of a package that suits this machine, and keep it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_runtime.tune import Configuration, Tuning
+
+_DESCRIPTION = """\
+Measure variants, numbers of threads, spinning and execution providers of a package on this machine, and write the best
+to a device profile beside the package (models/first.device.json), which is used from then on where neither a variant
+nor threads are given. Let nothing else run meanwhile; it takes about a minute.
+
+What is measured is a camera of 15 frames a second: the time from a 640x480 frame to its mask, and the CPU time a frame
+costs, pauses between frames included. Each configuration runs in a process of its own; they take turns.
+"""
+_EPILOG = """\
+what is chosen:
+  1. A configuration that does not give the masks of the package's golden frames is out.
+  2. Of those that keep the goal in 95 of 100 frames, the one that costs least CPU time a frame; where that differs by
+     less than 5 %, the faster one.
+  3. If none keeps the goal, the fastest.
+
+example:
+  edge-unet tune models/first --goal-ms 20
+"""
+_BUSY = 0.5
+"""Waiting programs a core from which the machine is not quiet."""
+
+
+def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "tune",
+        help="find the best configuration for this machine",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("package", metavar="PACKAGE", type=Path, help="model package")
+    parser.add_argument(
+        "--goal-ms", metavar="MS", type=float, default=33.0, help="latency to keep (default: 33, 30 frames a second)"
+    )
+    parser.add_argument("--rounds", metavar="N", type=int, default=3, help="turns of each configuration (default: 3)")
+    parser.add_argument("--dry-run", action="store_true", help="measure and print, but write no profile")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(handler=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure, write the profile and print."""
+    from edge_runtime.package import Package
+    from edge_runtime.profile import check_writable, write_profile
+    from edge_runtime.tune import tune
+
+    package = Package.open(args.package)
+    if not args.dry_run:
+        check_writable(package.root)  # before the measuring, not after it
+    _warn_of_load()
+    try:
+        tuning = tune(package, goal_ms=args.goal_ms, rounds=args.rounds, progress=_progress())
+    finally:
+        if sys.stderr.isatty():
+            sys.stderr.write("\r\x1b[K")
+    path = None if args.dry_run else write_profile(tuning.profile(package), package.root)
+    if args.json:
+        value = {**tuning.to_dict(), "profile": None if path is None else str(path)}
+        sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+        return 0
+    sys.stdout.write(_table(tuning) + "\n")
+    if path is not None:
+        from edge_runtime.storage import printable
+
+        sys.stderr.write(f"wrote {printable(path)}\n")
+    return 0
+
+
+def _warn_of_load() -> None:
+    """Say so if other programs keep the processor busy: the figures say less then."""
+    if not hasattr(os, "getloadavg"):
+        return
+    from edge_runtime.session import usable_cores
+
+    load, cores = os.getloadavg()[0], usable_cores()
+    if load > _BUSY * cores:
+        sys.stderr.write(f"other programs are running (load {load:.1f} on {cores} cores): the figures say less\n")
+
+
+def _progress() -> Callable[[int, int, Configuration], None] | None:
+    """Return what shows a person the step that runs; nothing where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        return None
+    from edge_runtime.profile import describe
+
+    def show(done: int, total: int, configuration: Configuration) -> None:
+        what = describe(configuration.variant, configuration.options)
+        sys.stderr.write(f"\r\x1b[K{done + 1}/{total}  {what}")
+        sys.stderr.flush()
+
+    return show
+
+
+def _table(tuning: Tuning) -> str:
+    """Return the search as text for people: a row a configuration, the chosen one marked."""
+    from edge_runtime.profile import describe, provider_name
+    from edge_runtime.storage import printable
+
+    names = [printable(figures.configuration.variant) for figures in tuning.tried]
+    width = max(len("variant"), *map(len, names))
+    rows = [f"  {'variant':<{width}}  threads  spinning  {'provider':<9}  {'p50 ms':>8}  {'p95 ms':>8}  {'CPU ms':>8}"]
+    for name, figures in zip(names, tuning.tried, strict=True):
+        options = figures.configuration.options
+        spinning, provider = "yes" if options.spinning else "no", provider_name(options.provider)
+        mark = "*" if figures is tuning.chosen else " "
+        row = f"{mark} {name:<{width}}  {options.threads:>7}  {spinning:<8}  {provider:<9}"
+        if figures.frame_ms is None or figures.cpu_ms is None:
+            rows.append(f"{row}  left out: {printable(figures.excluded or '')}")
+        else:
+            rows.append(f"{row}  {figures.frame_ms.p50:>8.2f}  {figures.frame_ms.p95:>8.2f}  {figures.cpu_ms:>8.2f}")
+    chosen = describe(tuning.chosen.configuration.variant, tuning.chosen.configuration.options)
+    why = (
+        f"least CPU time a frame among those that keep {tuning.goal_ms:g} ms"
+        if tuning.goal_met
+        else f"no configuration keeps {tuning.goal_ms:g} ms in 95 of 100 frames; this is the fastest"
+    )
+    return "\n".join([*rows, "", f"* {chosen}: {why}"])

@@ -1,0 +1,80 @@
+"""What a look at a machine gives: checks, the self-test, and what they amount to."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from edge_runtime.errors import EdgeUnetError, GateError, UsageError
+
+Status = Literal["ok", "warning", "error"]
+
+MIN_AGREEMENT = 0.999
+"""Share of the golden frames' pixels that must come out as on the exporting machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing looked at: ``cause`` is what was found, ``fix`` what to do unless all is well."""
+
+    name: str
+    status: Status
+    cause: str
+    fix: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """The self-test: share of the golden frames' pixels that come out as on the exporting machine, 0–1.
+
+    Each variant is compared with its own masks: integer arithmetic can go wrong on a processor where float does not.
+    ``pixel_agreement`` is the lowest of them, which decides.
+    """
+
+    ok: bool
+    pixel_agreement: float
+    frames: int
+    variants: dict[str, float]
+
+    @property
+    def worst(self) -> str:
+        """The variant that agrees least."""
+        return min(self.variants, key=lambda name: self.variants[name])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """All checks, and the self-test where there was a package that could be run."""
+
+    checks: tuple[Check, ...]
+    golden: Golden | None = None
+    refusal: EdgeUnetError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """No error, and the self-test passed if there was one; warnings are allowed."""
+        return all(c.status != "error" for c in self.checks) and (self.golden is None or self.golden.ok)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as a JSON object."""
+        golden = None if self.golden is None else asdict(self.golden)
+        return {"ok": self.ok, "checks": [asdict(c) for c in self.checks], "golden": golden}
+
+    def raise_if_bad(self) -> None:
+        """Raise what the report amounts to; the package comes first, then the self-test, then the machine.
+
+        Raises:
+            ModelError: The package is refused.
+            GateError: The golden self-test failed.
+            UsageError: The installation is broken.
+        """
+        if self.refusal is not None:
+            raise self.refusal
+        if self.golden is not None and not self.golden.ok:
+            raise GateError(
+                f"golden self-test — {self.golden.pixel_agreement:.4%} of the pixels of variant '{self.golden.worst}' agree — "
+                f"expected at least {MIN_AGREEMENT:.1%} — this machine computes something else than the exporting one: compare onnxruntime's versions"
+            )
+        bad = [c.name for c in self.checks if c.status == "error"]
+        if bad:
+            raise UsageError(f"installation — errors in {', '.join(bad)} — expected none — follow the fixes above")

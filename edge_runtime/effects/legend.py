@@ -1,0 +1,74 @@
+"""The names of the classes in a picture, in its lower left corner: a window has its own text in the upper one."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.contract import ClassInfo
+from edge_runtime.segmenter import Segmentation
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_ROW_PX = 22  # for a picture of 480 rows, as are all sizes here
+_SWATCH_PX = 14
+_PADDING_PX = 8
+_LEAST_SHARE = 0.0005
+"""A class that covers less of the picture is not named: it would come and go with single pixels."""
+_LEAST_SIZE_PX = 64
+"""On a smaller picture no name could be read."""
+
+
+class Legend:
+    """White names on a dark, half transparent plate, which can be read on anything."""
+
+    def __init__(self) -> None:
+        # The last plate: classes change seldom, and drawing text takes longer than painting the classes.
+        self._plate: tuple[object, NDArray[np.uint8]] = (None, np.empty((0, 0, 3), np.uint8))
+
+    def draw(self, picture_bgr: NDArray[np.uint8], segmentation: Segmentation) -> None:
+        """Draw the legend of the classes in ``segmentation``, class 0 left out, into (H, W, 3) uint8 pixels."""
+        height, width = picture_bgr.shape[:2]
+        if min(height, width) < _LEAST_SIZE_PX:
+            return
+        shares = segmentation.fractions()
+        present = tuple(c for c in segmentation.classes if c.id and shares[c.name] >= _LEAST_SHARE)
+        if not present:
+            return
+        key, plate = self._plate  # one read: another thread may be drawing other classes
+        if key != (present, height, width):
+            plate = _plate(present, height, width)
+            self._plate = ((present, height, width), plate)
+        edge = round(_PADDING_PX * _scale(height, width))
+        top = max(0, height - edge - plate.shape[0])
+        corner = picture_bgr[top : top + plate.shape[0], edge : edge + plate.shape[1]]
+        cv2.addWeighted(corner, 0.2, plate[: corner.shape[0], : corner.shape[1]], 0.8, 0, dst=corner)
+
+
+def _scale(height_px: int, width_px: int) -> float:
+    return min(height_px, width_px) / 480
+
+
+def _plate(classes: tuple[ClassInfo, ...], height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """Return the plate, (h, w, 3) uint8 BGR, in as many columns as it takes and never larger than the picture allows."""
+    # Drawn at twice the final size, then averaged: the strokes of OpenCV's fonts are whole pixels wide.
+    scale = 2 * _scale(height_px, width_px)
+    row, swatch, padding = (max(2, round(px * scale)) for px in (_ROW_PX, _SWATCH_PX, _PADDING_PX))
+    font, stroke = 0.5 * scale, max(1, round(scale))
+    rows = max(1, (2 * height_px - 4 * padding) // row)
+    columns = [classes[i : i + rows] for i in range(0, len(classes), rows)]
+    names = {c: "".join(x if " " <= x <= "~" else "?" for x in c.name) for c in classes}  # the fonts hold ASCII alone
+    widths = [max(cv2.getTextSize(names[c], _FONT, font, stroke)[0][0] for c in column) for column in columns]
+    offsets = np.cumsum([padding, *(w + swatch + 3 * padding for w in widths)])
+    plate = np.full((len(columns[0]) * row + padding, int(offsets[-1]) - padding, 3), 24, np.uint8)
+    for column, left in zip(columns, offsets, strict=False):
+        for index, info in enumerate(column):
+            top = padding // 2 + index * row + (row - swatch) // 2
+            x = int(left)
+            cv2.rectangle(plate, (x, top), (x + swatch, top + swatch), info.color[::-1], -1)
+            cv2.rectangle(plate, (x, top), (x + swatch, top + swatch), (200, 200, 200), max(1, stroke // 2))
+            start = (x + swatch + padding, top + round(0.87 * swatch))
+            cv2.putText(plate, names[info], start, _FONT, font, (255, 255, 255), stroke, cv2.LINE_AA)
+    shrink = min(0.5, (height_px - 2 * padding) / plate.shape[0], (width_px - 2 * padding) / plate.shape[1])
+    size = max(1, round(plate.shape[1] * shrink)), max(1, round(plate.shape[0] * shrink))
+    return np.asarray(cv2.resize(plate, size, interpolation=cv2.INTER_AREA), np.uint8)

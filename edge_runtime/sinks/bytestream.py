@@ -1,0 +1,132 @@
+"""Bytes to a file, a named pipe or standard output, without waiting for ever for a reader that has stalled."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import stat
+import sys
+import threading
+import time
+from pathlib import Path
+
+from edge_runtime.errors import StorageError
+from edge_runtime.storage import translated
+
+_STEP_S = 0.2
+_GRACE_S = 1.0
+"""How long a write goes on once the run is to end, for a reader that is slow but alive."""
+
+
+class ByteStream:
+    """A file, a named pipe, or standard output for "-". Writes are unbuffered and whole, also from several threads."""
+
+    def __init__(self, target: str, stop: threading.Event) -> None:
+        """Open a file anew; a named pipe waits for its reader until ``stop`` is set.
+
+        Args:
+            target: A path, or "-".
+            stop: Set when the run is to end: from then on nothing waits for a reader that takes nothing.
+
+        Raises:
+            StorageError: It cannot be opened.
+        """
+        self._stop = stop
+        self._where = Path("standard output" if target == "-" else target)
+        self._lock = threading.Lock()
+        with translated("write", self._where):
+            descriptor = self._stdout() if target == "-" else self._opened(Path(target))
+            # Given up before there was a reader: closed from the start.
+            self._gone = descriptor is None
+            self._fd = os.open(os.devnull, os.O_WRONLY) if descriptor is None else descriptor
+        self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        # A blocking pipe that is ready takes this much without blocking, and not always more.
+        whole = sys.platform == "win32" or self._regular or not os.get_blocking(self._fd)
+        self._most = sys.maxsize if whole else select.PIPE_BUF
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Write all of ``data``, or give up quietly where the run is to end and the reader takes nothing.
+
+        Raises:
+            StorageError: The disk is full; a regular file is cut off before ``data``, so that it holds whole writes only.
+            BrokenPipeError: The reader has gone; later writes do nothing.
+        """
+        with self._lock:
+            if self._gone:
+                return
+            rest = memoryview(data)
+            try:
+                with translated("write", self._where):
+                    self._write(rest)
+            except StorageError as error:
+                if isinstance(error.__cause__, BrokenPipeError):
+                    self._gone = True
+                    raise error.__cause__ from None
+                raise
+
+    def close(self) -> None:
+        """Close it; standard output itself stays open.
+
+        Raises:
+            StorageError: What was written did not all arrive, as a file system of another machine may say at last.
+        """
+        with translated("write", self._where):
+            os.close(self._fd)
+
+    def _write(self, rest: memoryview) -> None:
+        total, give_up_at = len(rest), float("inf")
+        try:
+            while rest:
+                ready = self._regular or self._ready()
+                if self._stop.is_set() and not self._regular:
+                    give_up_at = min(give_up_at, time.monotonic() + _GRACE_S)
+                    if not ready or time.monotonic() > give_up_at:
+                        self._gone = True
+                        return
+                if ready:
+                    rest = rest[self._write_some(rest[: self._most]) :]
+        except OSError:
+            if self._regular and total > len(rest):
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - (total - len(rest)))
+                os.lseek(self._fd, 0, os.SEEK_END)
+            raise
+
+    def _write_some(self, part: memoryview) -> int:
+        try:
+            return os.write(self._fd, part)
+        except BlockingIOError:  # someone else filled the pipe since it was ready
+            return 0
+
+    def _ready(self) -> bool:
+        """Wait a step for the reader; a reader that has gone counts as ready, for writing says so."""
+        if sys.platform == "win32":
+            return True
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        return bool(poll.poll(_STEP_S * 1e3))
+
+    def _opened(self, path: Path) -> int | None:
+        while True:
+            pipe = path.is_fifo()
+            how = os.O_NONBLOCK if pipe else os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+            try:
+                return os.open(path, os.O_WRONLY | how, 0o666)
+            except OSError as error:
+                if not (pipe and error.errno == errno.ENXIO):  # a named pipe without a reader
+                    raise
+            if self._stop.wait(_STEP_S):
+                return None
+
+    def _stdout(self) -> int:
+        """Return a descriptor for standard output that is ours to close, and to make non-blocking where it is a pipe.
+
+        Blocking or not is a property that all processes share which inherited the pipe, so it is opened once more.
+        Where that is not possible it is written in small pieces, which takes three times as long.
+        """
+        fd = sys.stdout.fileno()
+        if sys.platform == "linux" and stat.S_ISFIFO(os.fstat(fd).st_mode):
+            with contextlib.suppress(OSError):
+                return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK)
+        return os.dup(fd)

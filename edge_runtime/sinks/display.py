@@ -1,0 +1,66 @@
+"""What a window shows of a picture: scaled to the window, transparent parts as a checkerboard, a line of text."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+_LARGEST, _SMALLEST = (720, 1280), (240, 320)
+_SQUARE_PX = 12
+_LIGHT, _DARK = 204, 153
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_FONT_SCALE, _SMALLEST_FONT_SCALE = 0.5, 0.3
+_MARGIN_PX = 6
+
+
+def window_size(height_px: int, width_px: int) -> tuple[int, int]:
+    """Return the (height, width) of a window for pictures of a size: they fit a small screen, and can be seen."""
+    down = min(_LARGEST[0] / height_px, _LARGEST[1] / width_px)
+    up = max(_SMALLEST[0] / height_px, _SMALLEST[1] / width_px)
+    return fitted(height_px, width_px, scale=min(down, max(1.0, up)))
+
+
+def fitted(height_px: int, width_px: int, *, scale: float) -> tuple[int, int]:
+    """Return a size times ``scale``, at least a pixel each way."""
+    return max(1, round(height_px * scale)), max(1, round(width_px * scale))
+
+
+def display_picture(picture: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """Return a picture as it is shown, (H, W, 3) uint8 BGR, always a copy.
+
+    Args:
+        picture: (H, W, 3) BGR, or (H, W, 4) BGRA, which is put on a checkerboard.
+        height_px: Height to fit into; the aspect ratio stays.
+        width_px: Width to fit into.
+    """
+    height, width = picture.shape[:2]
+    scale = min(height_px / height, width_px / width)
+    size = fitted(height, width, scale=scale)
+    # Enlarged pixels stay sharp squares only where they are few: that is where one wants to see them.
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST if scale >= 4 else cv2.INTER_LINEAR
+    shown = np.asarray(cv2.resize(picture, size[::-1], interpolation=how), np.uint8)
+    if picture.shape[2] == 3:
+        return shown.copy() if shown is picture else shown
+    weight = shown[:, :, 3].astype(np.float32) / 255
+    board = cv2.merge([_checkerboard(*size)] * 3)
+    return np.asarray(cv2.blendLinear(np.ascontiguousarray(shown[:, :, :3]), board, weight, 1 - weight), np.uint8)
+
+
+def draw_text(picture_bgr: NDArray[np.uint8], text: str) -> None:
+    """Write a line of ASCII text into the upper left corner, white on a darkened strip, so that it is read on anything.
+
+    It has the same size in every window, and a smaller one where it would not fit.
+    """
+    (width, _), _ = cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)
+    room = picture_bgr.shape[1] - 4 * _MARGIN_PX
+    scale = max(_SMALLEST_FONT_SCALE, _FONT_SCALE * min(1.0, room / max(1, width)))
+    (width, height), below = cv2.getTextSize(text, _FONT, scale, 1)
+    strip = picture_bgr[: height + below + 2 * _MARGIN_PX, : width + 2 * _MARGIN_PX]
+    strip[:] = strip // 4
+    cv2.putText(picture_bgr, text, (_MARGIN_PX, _MARGIN_PX + height), _FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
+
+
+def _checkerboard(height_px: int, width_px: int) -> NDArray[np.uint8]:
+    rows, columns = np.arange(height_px) // _SQUARE_PX, np.arange(width_px) // _SQUARE_PX
+    return np.where((rows[:, np.newaxis] + columns) % 2 == 0, _LIGHT, _DARK).astype(np.uint8)

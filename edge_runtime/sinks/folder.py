@@ -1,0 +1,48 @@
+"""The folder that results go to."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+from edge_runtime.errors import UsageError
+from edge_runtime.sources.frame import Kind
+from edge_runtime.storage import printable, temporary_name, translated
+
+_ABANDONED_S = 600.0
+_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.tmp(\.mp4|\.png|\.jpg)")
+
+
+def prepare_folder(folder: Path, kind: Kind) -> None:
+    """Make the folders that results go to and prove that they can be written, before the first frame.
+
+    What a run that was killed left half done is removed, once it is ten minutes old.
+
+    Raises:
+        StorageError: A file is in the way, or the folder is read-only or full.
+        UsageError: The folder is a dataset, whose masks would be overwritten.
+    """
+    if (folder / "images").is_dir() and (folder / "masks").is_dir():
+        raise UsageError(
+            f"--save {printable(folder)} — is a dataset — its masks would be overwritten: choose another folder"
+        )
+    for part in (folder / "masks", folder / "overlays") if kind == "images" else (folder / "masks",):
+        with translated("make", part):
+            part.mkdir(parents=True, exist_ok=True)
+        with translated("write", part):
+            probe = temporary_name(part / "probe")
+            try:
+                probe.write_bytes(b"\0" * 4096)
+            finally:
+                probe.unlink(missing_ok=True)
+    for part in (folder, folder / "masks", folder / "overlays"):
+        _remove_abandoned(part)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    with translated("clean", folder):
+        for path in folder.glob(".*.tmp*"):
+            # A younger one may be another run's, which is writing it right now.
+            if _TEMPORARY.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED_S:
+                path.unlink(missing_ok=True)

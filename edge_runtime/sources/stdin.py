@@ -1,0 +1,172 @@
+"""Frames on standard input: raw pixels or JPEGs."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+import select
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from edge_runtime.errors import InputError, UsageError
+from edge_runtime.image import MAX_PIXELS, decode
+from edge_runtime.sources.jpegs import JpegSplitter
+from edge_runtime.sources.slot import POLL_S, SlotSource
+from edge_runtime.storage import translated
+
+_CHUNK_BYTES = 1 << 16
+_PIPE_BYTES = 1 << 20  # the most that Linux allows an ordinary user
+
+
+class StdinSource(SlotSource):
+    """Frames on standard input, to its end; every one of them, or with ``live`` the newest."""
+
+    def __init__(
+        self,
+        file: int | io.RawIOBase | io.BufferedIOBase = 0,
+        *,
+        raw_size: tuple[int, int] | None = None,
+        live: bool = False,
+    ) -> None:
+        """Describe the input.
+
+        Args:
+            file: A descriptor, or a binary file, which stays open. What a buffered file has read ahead is not seen.
+            raw_size: (height, width) of raw frames: (height, width, 3) bytes of BGR each. Without, they are JPEGs.
+            live: Drop frames that there is no time for, instead of keeping the writer waiting.
+
+        Raises:
+            UsageError: The size is not one.
+        """
+        if raw_size is not None and (min(raw_size) < 1 or math.prod(raw_size) > MAX_PIXELS):
+            raise UsageError(
+                f"raw size — found height {raw_size[0]}, width {raw_size[1]} — expected 1 to {MAX_PIXELS // 10**6} megapixels"
+            )
+        super().__init__("standard input", "live" if live else "video")
+        self._file = file
+        self._raw_size = raw_size
+        self._input: io.RawIOBase | io.BufferedIOBase = io.BytesIO()
+        self._poll: select.poll | None = None
+
+    def open(self) -> None:
+        """Start reading.
+
+        Raises:
+            UsageError: It is a terminal.
+            InputError: It is closed, or cannot be read.
+        """
+        descriptor = _descriptor(self._file)
+        if descriptor is None:
+            self._input = self._file  # type: ignore[assignment] # a file in memory, for a number is a descriptor
+        elif os.isatty(descriptor):
+            raise UsageError(
+                f"{self.name} — is a terminal — pipe frames into it: ffmpeg … -f mjpeg - | edge-unet run …"
+            )
+        else:
+            with translated("read", Path(self.name), InputError):
+                self._input = io.FileIO(descriptor, closefd=False)
+            if hasattr(select, "poll"):  # without it (Windows), a silent writer keeps the thread until the process ends
+                self._poll = select.poll()
+                self._poll.register(descriptor, select.POLLIN)
+            _widen(descriptor)
+        self._state = "reading"
+        self._start(threading.Thread(target=self._run, name="edge-unet-stdin", daemon=True))
+
+    def _run(self) -> None:
+        self._run_to_end(self._read_jpegs if self._raw_size is None else self._read_raw)
+
+    def _read_raw(self) -> None:
+        shape = (*(self._raw_size or (0, 0)), 3)
+        count, spare = 0, None
+        while not self.stopped.is_set():
+            image_bgr = np.empty(shape, np.uint8) if spare is None else spare
+            view = image_bgr.data.cast("B")
+            filled = 0
+            while filled < len(view) and (got := self._receive(view[filled:])):
+                filled += got
+            if filled < len(view):
+                if filled and not self.stopped.is_set():
+                    self._cut_short(count, f"{filled} of {len(view)} bytes")
+                return
+            spare = self._put(image_bgr, time.monotonic())
+            count += 1
+
+    def _read_jpegs(self) -> None:
+        splitter = JpegSplitter()
+        buffer = memoryview(bytearray(_CHUNK_BYTES))
+        count = garbage = 0
+        while got := self._receive(buffer):
+            for data in splitter.feed(buffer[:got]):
+                self._put_jpeg(data, count)
+                count += 1
+            self._note_garbage(splitter.garbage - garbage, count)
+            garbage = splitter.garbage
+        if self.stopped.is_set():
+            return
+        left = splitter.finish()
+        self._note_garbage(splitter.garbage - garbage, count)
+        if left:
+            self._cut_short(count, f"{left} bytes of a JPEG")
+
+    def _put_jpeg(self, data: bytes, count: int) -> None:
+        started = time.monotonic()
+        try:
+            image_bgr = decode(data, f"{self.name}, frame {count}")
+        except InputError as error:
+            with self._changed:
+                self._failed(str(error))
+            return
+        now = time.monotonic()
+        self._put(image_bgr, now, decode_ms=(now - started) * 1e3)
+
+    def _note_garbage(self, times: int, count: int) -> None:
+        with self._changed:
+            for _ in range(times):
+                self._failed(
+                    f"{self.name}, near frame {count} — bytes that are no JPEG were skipped — check the writer"
+                )
+
+    def _cut_short(self, count: int, found: str) -> None:
+        """Count the frame that the input ended in; that a live writer was stopped is no fault.
+
+        Raises:
+            InputError: The input is a video.
+        """
+        problem = f"{self.name}, frame {count} — ended in the middle of it: {found} — check the writer and --raw-size"
+        with self._changed:
+            self._failed(problem)
+        if not self.live:
+            raise InputError(problem)
+
+    def _receive(self, view: memoryview) -> int:
+        """Read what has arrived; return 0 at the end, or if the iteration was stopped."""
+        while not self.stopped.is_set():
+            if self._poll is None or self._poll.poll(POLL_S * 1000):
+                got: int | None = self._input.readinto(view)
+                if got is not None:
+                    return got
+        return 0
+
+
+def _descriptor(file: int | io.RawIOBase | io.BufferedIOBase) -> int | None:
+    if isinstance(file, int):
+        return file
+    try:
+        return file.fileno()
+    except OSError:  # a file in memory
+        return None
+
+
+def _widen(descriptor: int) -> None:
+    """Let a pipe hold a whole raw frame where Linux allows it: it is then written and read at once, not in 15 pieces."""
+    if sys.platform == "linux":
+        import fcntl
+
+        with contextlib.suppress(OSError):  # no pipe, or more than this user may have
+            fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
