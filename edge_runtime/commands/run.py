@@ -107,7 +107,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         type=_size,
         nargs="?",
         const=(0, 0),
-        help="cut pictures into overlapping tiles of this size, default the model's, rather than shrink them",
+        help="cut large pictures into overlapping tiles rather than shrink them; a tile should show as much as a training"
+        " image did (default: as many pixels as the model takes)",
     )
     model.add_argument("--smooth", action="store_true", help="calm the flicker of a video or camera")
     model.add_argument("--edges", choices=("hard", "soft"), default="hard", help="soft: edges that follow the picture")

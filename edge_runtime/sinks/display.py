@@ -42,9 +42,12 @@ def display_picture(picture: NDArray[np.uint8], height_px: int, width_px: int) -
     shown = np.asarray(cv2.resize(picture, size[::-1], interpolation=how), np.uint8)
     if picture.shape[2] == 3:
         return shown.copy() if shown is picture else shown
-    weight = shown[:, :, 3].astype(np.float32) / 255
+    alpha = cv2.merge([shown[:, :, 3]] * 3)
     board = cv2.merge([_checkerboard(*size)] * 3)
-    return np.asarray(cv2.blendLinear(np.ascontiguousarray(shown[:, :, :3]), board, weight, 1 - weight), np.uint8)
+    ground = cv2.multiply(board, cv2.bitwise_not(alpha), None, 1 / 255)
+    return np.asarray(
+        cv2.add(cv2.multiply(cv2.cvtColor(shown, cv2.COLOR_BGRA2BGR), alpha, None, 1 / 255), ground), np.uint8
+    )
 
 
 def draw_text(picture_bgr: NDArray[np.uint8], text: str) -> None:

@@ -19,7 +19,7 @@ from edge_runtime.storage import printable, sync_names, write_bytes
 _JPEG_QUALITY = 95
 _SYNC_EVERY = 64
 """Files between two syncs of their folder. Each file's content is durable at once, its name with the next sync: after a
-power cut the latest few may be missing, none is half. Syncing the folder with every file would double its time."""
+power cut the latest few may be missing, none is half. Syncing the folder with every file takes up to as long again."""
 
 
 class PictureSink(Protocol):

@@ -247,6 +247,23 @@ class Sink:
         return [f"{len(self.taken)} taken"]
 
 
+def test_pictures_of_a_stream_come_one_after_the_other():
+    class Stream(Sink):
+        inside = 0
+
+        def write(self, of, picture):
+            self.inside += 1
+            assert self.inside == 1
+            threading.Event().wait(0.001)
+            super().write(of, picture)
+            self.inside -= 1
+
+    stream = Stream()
+    with Outputs(OVERLAY, streams=[stream]) as outputs, ThreadPoolExecutor(4) as pool:
+        list(pool.map(outputs.write, map(result, range(40))))
+    assert sorted(stream.taken) == list(range(40))
+
+
 class TestASinkThatFails:
     def test_the_others_have_the_frame_and_it_is_tried_again(self):
         bad, good = Sink(), Sink()

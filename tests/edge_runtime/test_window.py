@@ -280,7 +280,7 @@ class TestPicture:
             running.shows(OVERLAY_BGR, (120, 310))
             running.tool("windowsize", running.window, "960", "720")
             running.shows(OVERLAY_BGR, (710, 950))
-            eventually(lambda: running.screen()[:20, 200:940].mean() > 60, "the text was enlarged too")
+            eventually(lambda: running.screen()[:20, 200:300].min() > 30, "the text was enlarged too")
 
 
 class TestHandOver:
