@@ -24,6 +24,9 @@ WEDGED_S = 30.0
 class Notifier:
     """Tells systemd how the service is; does nothing where systemd did not start it.
 
+    Attributes:
+        interval_s: How often the watchdog is to be fed; infinite where there is none.
+
     Reference: sd_notify(3), https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
     """
 
@@ -35,8 +38,9 @@ class Notifier:
         mine = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         limit_us = int(environment.get("WATCHDOG_USEC", "0")) if mine else 0
         # Twice as often as the limit asks, as systemd recommends.
-        self._interval_s = limit_us / 2e6
-        self._next_at = time.monotonic() if limit_us and self._address else float("inf")
+        fed = bool(limit_us and self._address)
+        self.interval_s = limit_us / 2e6 if fed else float("inf")
+        self._next_at = time.monotonic() if fed else float("inf")
 
     def send(self, text: str) -> None:
         """Send a message such as ``READY=1``; a supervisor that has gone is none of our business."""
@@ -52,12 +56,12 @@ class Notifier:
         """Feed the watchdog, as often as it asks."""
         now = time.monotonic()
         if now >= self._next_at:
-            self._next_at = now + self._interval_s
+            self._next_at = now + self.interval_s
             self.send("WATCHDOG=1")
 
 
 class Supervisor:
-    """Looks after a run from the thread that started it; call ``tick`` several times a second."""
+    """Looks after a run from the thread that started it; call ``tick`` every ``period_s``."""
 
     def __init__(
         self,
@@ -89,6 +93,11 @@ class Supervisor:
         self._next_at = self._started_at + min(interval_s, 1.0)
         self._processed = 0
         self._problem: str | None = None
+
+    @property
+    def period_s(self) -> float:
+        """How often ``tick`` is to be called at least."""
+        return min(1.0, self._interval_s, self._notifier.interval_s)
 
     def start(self) -> None:
         """Tell systemd that the service is up: the model is loaded; the camera may be hours away."""

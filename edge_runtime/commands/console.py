@@ -18,7 +18,11 @@ _PROGRESS_S = 0.2
 
 
 class Console(logging.Handler):
-    """Writes to stderr, and class shares to stdout; also a logging handler, so that a line breaks no progress line."""
+    """Writes to stderr, and class shares to stdout; also a logging handler, so that a line breaks no progress line.
+
+    Attributes:
+        draws: Whether there is a progress line: stderr is a terminal.
+    """
 
     def __init__(self, source: Source, *, shares: bool, quiet: bool = False) -> None:
         """Prepare.
@@ -30,7 +34,7 @@ class Console(logging.Handler):
         """
         super().__init__()
         self._source = source
-        self._progress = sys.stderr.isatty() and not quiet
+        self.draws = sys.stderr.isatty() and not quiet
         self._shares = shares and source.kind == "images"
         self._nothing_kept = shares and not self._shares
         self._next_at = 0.0
@@ -71,7 +75,7 @@ class Console(logging.Handler):
 
     def tile(self, done: int, total: int) -> None:
         """Draw how far the work on a large picture has come, if it is time and there is a terminal."""
-        if self._progress and time.monotonic() >= self._next_at:
+        if self.draws and time.monotonic() >= self._next_at:
             self._next_at = time.monotonic() + _PROGRESS_S
             with self._writing:
                 sys.stderr.write(f"{self._clear()}tile {done}/{total}")
@@ -79,7 +83,7 @@ class Console(logging.Handler):
 
     def progress(self, statistics: Statistics) -> None:
         """Draw the progress line, if it is time and there is a terminal."""
-        if not self._progress or time.monotonic() < self._next_at:
+        if not self.draws or time.monotonic() < self._next_at:
             return
         self._next_at = time.monotonic() + _PROGRESS_S
         source = self._source
@@ -110,4 +114,4 @@ class Console(logging.Handler):
             self.line("nothing was kept: add --save DIR, --show or --json FILE")
 
     def _clear(self) -> str:
-        return "\r\x1b[K" if self._progress else ""
+        return "\r\x1b[K" if self.draws else ""

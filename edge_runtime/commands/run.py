@@ -360,8 +360,10 @@ def _watch(runner: Runner, console: Console, supervisor: Supervisor | None) -> N
     runner.start()
     if supervisor is not None:
         supervisor.start()
+    # Each look takes a tenth of a millisecond out of cold caches: a quiet run is looked at once a second.
+    wait_s = min([_WAIT_S if console.draws else 1.0, supervisor.period_s if supervisor is not None else 1.0])
     window = None
-    while not runner.wait(0.0 if window is not None else _WAIT_S):
+    while not runner.wait(0.0 if window is not None else wait_s):
         window = runner.outputs.window if runner.outputs is not None else None
         if window is not None:
             window.pump(_WAIT_S)

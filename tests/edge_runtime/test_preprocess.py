@@ -160,6 +160,16 @@ def test_mask_resize_takes_the_pixel_at_the_centre():
 masks = npst.arrays(np.uint8, npst.array_shapes(min_dims=2, max_dims=2, max_side=20))
 
 
+masks = npst.arrays(np.uint8, npst.array_shapes(min_dims=2, max_dims=2, max_side=20))
+
+
+@given(masks, st.integers(1, 60), st.integers(1, 60))
+@settings(max_examples=200, deadline=None)
+def test_mask_resize_gives_the_pixels_of_opencv(mask, height, width):
+    expected = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    assert np.array_equal(resize_mask(mask, height, width), expected)
+
+
 @given(masks, st.integers(1, 40), st.integers(1, 40))
 @settings(max_examples=100, deadline=None)
 def test_mask_resize_invents_no_id(mask, height, width):
