@@ -66,7 +66,7 @@ def system_text(path: Path) -> str:
         return ""
 
 
-def write_bytes(path: Path, data: bytes, *, sync_folder: bool = True) -> None:
+def write_bytes(path: Path, data: bytes | memoryview, *, sync_folder: bool = True) -> None:
     """Write a file atomically: after a crash there is the old content or the new, never a mixture.
 
     Args:

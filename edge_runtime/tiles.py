@@ -29,7 +29,7 @@ OVERLAP = 0.5
 picture seen at once, and a half means four times the tiles of none."""
 _SIGMA = 1 / 8
 _STRIDE_PX = 32
-_BAND_PIXELS = 1_000_000
+_BAND_PIXELS = 500_000
 
 OnTile = Callable[[int, int], None]
 

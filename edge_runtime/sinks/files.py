@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import InputError
-from edge_runtime.image import encode_png
+from edge_runtime.image import MAX_PIXELS, encode_png
 from edge_runtime.sinks.retention import Retention
 from edge_runtime.sources.frame import Frame
-from edge_runtime.storage import printable, sync_names, write_bytes
+from edge_runtime.storage import printable, replace_file, sync_names, temporary_name, write_bytes
 
 _JPEG_QUALITY = 95
 _SYNC_EVERY = 64
@@ -58,15 +58,18 @@ class _Files:
         sync_names(self._folder)
         return [f"{printable(self._folder)} ({self.written} {self._what})"]
 
-    def _save(self, path: Path, data: bytes) -> None:
+    def _save(self, path: Path, data: bytes | memoryview) -> None:
         write_bytes(path, data, sync_folder=False)
+        self._count(path, len(data))
+
+    def _count(self, path: Path, size_bytes: int) -> None:
         with self._lock:
             self.written += 1
             sync = self.written % _SYNC_EVERY == 0
         if sync:
             sync_names(self._folder)
         if self._retention is not None:
-            self._retention.add(path, len(data))
+            self._retention.add(path, size_bytes)
 
 
 class MaskFiles(_Files):
@@ -109,7 +112,26 @@ class PictureFiles(_Files):
             self._save(path, encode_png(picture, printable(path)))
             return
         path = self._folder / f"{frame.name}.jpg"
+        if picture.shape[0] * picture.shape[1] > MAX_PIXELS and self._written_straight(path, picture):
+            return
         done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         if not done:
             raise InputError(f"{printable(path)} — cannot be encoded — found a picture of shape {picture.shape}")
-        self._save(path, data.tobytes())
+        self._save(path, data.data)
+
+    def _written_straight(self, path: Path, picture: NDArray[np.uint8]) -> bool:
+        """Encode a very large picture into its file, for lack of memory for the encoded bytes; False if OpenCV cannot."""
+        temporary = temporary_name(path.with_name("picture.jpg"))
+        try:
+            # A path that is no text is not given to OpenCV, which does not survive it in reading.
+            str(temporary).encode()
+            done = cv2.imwrite(str(temporary), picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        except (UnicodeEncodeError, cv2.error):
+            done = False
+        if not done:  # a full disk too: writing the bytes will say so
+            temporary.unlink(missing_ok=True)
+            return False
+        size_bytes = temporary.stat().st_size
+        replace_file(temporary, path)
+        self._count(path, size_bytes)
+        return True

@@ -160,9 +160,6 @@ def test_mask_resize_takes_the_pixel_at_the_centre():
 masks = npst.arrays(np.uint8, npst.array_shapes(min_dims=2, max_dims=2, max_side=20))
 
 
-masks = npst.arrays(np.uint8, npst.array_shapes(min_dims=2, max_dims=2, max_side=20))
-
-
 @given(masks, st.integers(1, 60), st.integers(1, 60))
 @settings(max_examples=200, deadline=None)
 def test_mask_resize_gives_the_pixels_of_opencv(mask, height, width):

@@ -162,6 +162,73 @@ class TestVideo:
         assert stderr.endswith("nothing was kept: add --save DIR, --show or --json FILE\n")
 
 
+class TestOptions:
+    """What the options of the command reach; how it works is tested where it is made."""
+
+    def test_tiles(self, run, tmp_path):
+        scene = color_scene(480, 640)
+        (tmp_path / "large.png").write_bytes(cv2.imencode(".png", scene)[1].tobytes())
+        for tile in (["--tile"], ["--tile", "96x128"]):
+            assert run("--source", tmp_path / "large.png", "--save", tmp_path / "out", *tile)[0] == 0
+            mask = cv2.imread(str(tmp_path / "out" / "masks" / "large.png"), cv2.IMREAD_UNCHANGED)
+            assert (mask == color_truth(scene)).mean() > 0.97
+        # As one picture of 24x32 it is far coarser.
+        assert run("--source", tmp_path / "large.png", "--save", tmp_path / "out")[0] == 0
+        coarse = cv2.imread(str(tmp_path / "out" / "masks" / "large.png"), cv2.IMREAD_UNCHANGED)
+        assert (coarse != mask).any()
+
+    def test_a_picture_beyond_the_limit_is_for_tiles_only(self, run, tmp_path, monkeypatch):
+        monkeypatch.setattr("edge_runtime.image.MAX_PIXELS", 64 * 48 - 1)
+        (tmp_path / "a.png").write_bytes(cv2.imencode(".png", color_scene())[1].tobytes())
+        assert run("--source", tmp_path / "a.png", "--json", "-")[0] == 3
+        code, stdout, _ = run("--source", tmp_path / "a.png", "--json", "-", "--tile", "--save", tmp_path / "out")
+        assert (code, lines_of(stdout)[1]["processed"]) == (0, 1)
+        assert (tmp_path / "out" / "overlays" / "a.jpg").exists()
+
+    def test_smoothing_and_soft_edges(self, run, video):
+        options = ("--smooth", "--edges", "soft", "--max-frames", 5)
+        code, stdout, _ = run("--source", video, "--json", "-", *options)
+        assert (code, "refine" in lines_of(stdout)[1]["stages_ms"]) == (0, True)
+
+    def test_cutouts_have_an_alpha_channel(self, run, pictures, tmp_path):
+        assert run("--source", pictures, "--save", tmp_path / "out", "--effect", "cutout")[0] == 0
+        picture = cv2.imread(str(tmp_path / "out" / "overlays" / "z.png"), cv2.IMREAD_UNCHANGED)
+        assert picture.shape == (48, 64, 4)
+        assert {0, 255} <= set(np.unique(picture[..., 3]))
+
+    def test_raw_frames(self, run, video, tmp_path):
+        assert run("--source", video, "--raw", tmp_path / "raw", "--effect", "mask")[0] == 0
+        frames = np.fromfile(tmp_path / "raw", np.uint8).reshape(-1, 48, 64, 3)
+        assert len(frames) == 30
+        assert {tuple(color) for color in frames[7].reshape(-1, 3)} == {(0, 0, 0), (0, 0, 255), (255, 0, 0)}
+
+    @pytest.mark.parametrize("shapes", ["polygons", "rle"])
+    def test_shapes(self, run, pictures, shapes):
+        code, stdout, _ = run("--source", pictures / "z.png", "--json", "-", "--shapes", shapes)
+        first = json.loads(stdout.splitlines()[0])
+        assert (code, set(first[shapes])) == (0, {"red", "blue"})
+
+    def test_a_limit_for_what_is_kept(self, run, video, tmp_path):
+        assert run("--source", video, "--save", tmp_path / "out", "--keep-mb", 1)[0] == 0
+        assert len(list((tmp_path / "out" / "masks").iterdir())) == 30
+
+    def test_workers_write_and_report_every_picture_in_order(self, run, pictures, tmp_path):
+        code, stdout, _ = run("--source", pictures, "--save", tmp_path / "out", "--json", "-", "--workers", 3)
+        frames, summary = lines_of(stdout)
+        assert (code, [frame["frame"] for frame in frames], summary["processed"]) == (0, [0, 1, 2], 3)
+
+    def test_frames_on_standard_input(self, color_package):
+        data = cv2.imencode(".jpg", color_scene())[1].tobytes() * 7
+        with process(color_package, "--source", "-", "--json", "-", stdin=subprocess.PIPE) as child:
+            stdout, stderr = child.communicate(data, timeout=DEADLINE_S)
+        assert (child.returncode, lines_of(stdout.decode())[1]["processed"]) == (0, 7), stderr
+
+    def test_the_device_profile_is_named(self, run, pictures, color_package):
+        assert cli.main(["tune", str(color_package), "--rounds", "1"]) == 0
+        _, _, stderr = run("--source", pictures / "z.png")
+        assert re.search(r"device profile .*colors\.device\.json: fp32, \d thread", stderr)
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("arguments", "code", "message"),
@@ -171,6 +238,14 @@ class TestRefused:
             (["--source", ".", "--effect", "blur"], 2, "--effect blur — is drawn nowhere — add --save DIR or --show"),
             (["--source", ".", "--save", "x", "--effect", "blurr"], 2, "did you mean 'blur'?"),
             (["--source", "{pictures}", "--variant", "int4"], 4, "int4"),
+            (["--source", "{pictures}", "--smooth"], 2, "--smooth — averages over the frames of a video"),
+            (["--source", "{pictures}", "--shapes", "rle"], 2, "--shapes — go into the JSON lines — add --json FILE"),
+            (["--source", "{pictures}", "--keep-mb", "5"], 2, "--keep-mb — limits what --save writes — add --save DIR"),
+            (["--source", "0", "--workers", "2"], 2, "--workers — are for a folder of images"),
+            (["--source", "0", "--json", "-", "--raw", "-"], 2, "--json - and --raw - — both want standard output"),
+            (["--source", "{pictures}", "--tile", "--edges", "soft"], 2, "--tile with --smooth or --edges soft"),
+            (["--source", "{pictures}", "--live"], 2, "are for frames on standard input"),
+            (["--source", "{pictures}", "--camera-size", "480x640"], 2, "camera size — is for a camera"),
             (["--source", "{pictures}", "--save", "{pictures}/z.png/out"], 6, "not a directory — check the path"),
             (["--source", "{pictures}", "--json", "/dev/full"], 6, "cannot write /dev/full — no space left on device"),
         ],

@@ -73,6 +73,37 @@ class TestPictureFiles:
         assert np.array_equal(cv2.imread(str(tmp_path / "000000.png"), cv2.IMREAD_UNCHANGED), picture)
 
 
+class TestVeryLargePictures:
+    """The limit is lowered for them: the bytes of the file never stand in memory."""
+
+    @pytest.fixture(autouse=True)
+    def _low_limit(self, monkeypatch):
+        monkeypatch.setattr("edge_runtime.sinks.files.MAX_PIXELS", 10)
+        monkeypatch.setattr(cv2, "imencode", None)
+
+    def test_are_encoded_into_the_file(self, tmp_path):
+        sink = PictureFiles(tmp_path)
+        sink.write(frame(9), frame(9).image_bgr)
+        read = cv2.imread(str(tmp_path / "000009.jpg"))
+        assert np.abs(read.astype(int) - frame(9).image_bgr).max() <= 3
+        assert [path.name for path in tmp_path.iterdir()] == ["000009.jpg"]
+        assert sink.close() == [f"{tmp_path} (1 pictures)"]
+
+    def test_go_the_usual_way_where_opencv_cannot(self, tmp_path, monkeypatch):
+        monkeypatch.undo()
+        monkeypatch.setattr("edge_runtime.sinks.files.MAX_PIXELS", 10)
+        folder = tmp_path / os.fsdecode(b"no text \xff")
+        folder.mkdir()
+        PictureFiles(folder).write(frame(9), frame(9).image_bgr)
+        assert [path.name for path in folder.iterdir()] == ["000009.jpg"]
+
+    def test_a_folder_that_has_gone_is_named(self, tmp_path, monkeypatch):
+        monkeypatch.undo()
+        monkeypatch.setattr("edge_runtime.sinks.files.MAX_PIXELS", 10)
+        with pytest.raises(StorageError, match=r"cannot write .*gone/000009"):
+            PictureFiles(tmp_path / "gone").write(frame(9), frame(9).image_bgr)
+
+
 def file(path, size_bytes, age_s=0.0):
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(b"\0" * size_bytes)
