@@ -20,7 +20,7 @@ Segment = Callable[[NDArray[np.uint8]], Segmentation]
 """``image_bgr -> segmentation``: a ``Segmenter``, or one of those that refine or tile it."""
 
 _DEPTH = 3
-_POLL_S = 0.2
+_POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from edge_runtime.sources.frame import BaseSource, Frame, Kind
 
 _JOIN_S = 1.0
 _JOIN_AT_EXIT_S = 10.0  # beyond the usual limits of native reads
-POLL_S = 0.2
+POLL_S = 0.5
 """Longest uninterrupted wait: some systems deliver Ctrl-C only between waits, and ``stop`` must be heard."""
 
 
