@@ -1,3 +1,4 @@
+import os
 import threading
 import time
 
@@ -8,7 +9,7 @@ from mjpeg import until
 
 from edge_runtime import InputError, Segmenter
 from edge_runtime.pipeline import stream
-from edge_runtime.sources import ImageSource, open_source
+from edge_runtime.sources import ImageSource, StdinSource, open_source
 
 
 @pytest.fixture
@@ -82,3 +83,15 @@ class TestStream:
         assert next(results).frame.index == 0
         results.close()
         assert not any(thread.name == "edge-unet-read" for thread in threading.enumerate())
+
+    def test_leaving_early_does_not_wait_for_a_silent_writer(self, color_package):
+        reader, writer = os.pipe()
+        os.write(writer, bytes(24 * 32 * 3))
+        try:
+            with StdinSource(reader, raw_size=(24, 32)) as source:
+                results = stream(Segmenter.load(color_package), source)
+                assert next(results).frame.index == 0
+                results.close()  # without telling the source to stop, this would never return
+        finally:
+            os.close(writer)
+            os.close(reader)
