@@ -71,7 +71,7 @@ class Supervisor:
         notifier: Notifier,
         status: str | None,
         interval_s: float,
-        wedged_s: float = WEDGED_S,
+        wedged_s: float,
     ) -> None:
         """Prepare.
 
@@ -81,7 +81,7 @@ class Supervisor:
             notifier: Towards systemd.
             status: File for the status; "-" writes it to stderr, a line each time; None to nowhere.
             interval_s: Time between two of them.
-            wedged_s: The work on a frame that takes longer than this hangs.
+            wedged_s: The work on a frame that takes longer than this hangs; infinite where it may take any time.
         """
         self._runner = runner
         self._model = dict(model)

@@ -216,7 +216,7 @@ def _run(
     from edge_runtime.commands.console import Console
     from edge_runtime.errors import EdgeUnetError
     from edge_runtime.runner import Runner
-    from edge_runtime.service import Notifier, Supervisor
+    from edge_runtime.service import WEDGED_S, Notifier, Supervisor
     from edge_runtime.sinks import JsonLines, frame_record, open_outputs
 
     stopping = threading.Event()
@@ -262,6 +262,8 @@ def _run(
             notifier=Notifier(os.environ),
             status=args.status,
             interval_s=args.status_interval,
+            # Elsewhere a person may have paused the window, or a picture have thousands of tiles.
+            wedged_s=WEDGED_S if args.service else math.inf,
         )
     with console.attached(), lines or nullcontext():
         try:

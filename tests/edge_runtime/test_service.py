@@ -11,7 +11,9 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import cv2
 import pytest
+from colors import color_scene
 from mjpeg import camera
 
 from edge_runtime.service import Notifier
@@ -148,6 +150,17 @@ class TestService:
         (tmp_path / "a.png").touch()
         assert cli.main(["run", str(color_package), *options]) == 2
         assert message in capfd.readouterr().err
+
+    def test_only_a_service_takes_long_work_for_a_hang(self, make_color_package, tmp_path, monkeypatch):
+        """A person may have paused the window, or a picture have thousands of tiles."""
+        from edge_runtime import cli
+
+        monkeypatch.setattr("edge_runtime.service.WEDGED_S", 0.001)
+        (tmp_path / "a.png").write_bytes(cv2.imencode(".png", color_scene())[1].tobytes())
+        package = make_color_package(height_px=2048, width_px=2048)
+        options = ("--status", tmp_path / "s.json", "--status-interval", 0.001, "--json", "/dev/null")
+        assert cli.main(["run", str(package), "--source", str(tmp_path / "a.png"), *map(str, options)]) == 0
+        assert json.loads((tmp_path / "s.json").read_text())["processed"] == 1
 
     @pytest.mark.slow
     def test_a_hang_ends_it_with_code_70_and_the_stacks(self, color_package, tmp_path):
