@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.image import read_image
-from edge_runtime.labels import IGNORE, MaskEncoding, read_raw_mask, to_class_ids
+from edge_runtime.labels import IGNORE, LabelKey, to_class_ids
 from edge_runtime.metrics import (
     BoundaryCounts,
     boundary_counts,
@@ -25,6 +25,7 @@ from edge_runtime.metrics import (
 )
 from edge_runtime.pairs import Pair, Split, find_pairs, split_folders
 from edge_runtime.storage import printable
+from edge_runtime.stored_masks import read_mask
 
 MAX_LISTED = 20
 """Problems of a dataset that a message lists before it only counts."""
@@ -42,16 +43,16 @@ class Evaluation:
         class_names: In order of the ids.
         matrix: (C, C) int64 pixel counts, rows truth, columns prediction.
         boundary: Matched boundary pixels.
-        mean_image_iou: The mean over the images of each image's own mean IoU, 0–1.
         image_accuracies: Pixel accuracy of each image, in their order; 1 where no pixel counts.
+        image_ious: Mean IoU of each image, in their order; None where no pixel counts.
     """
 
     images: int
     class_names: tuple[str, ...]
     matrix: NDArray[np.int64]
     boundary: BoundaryCounts
-    mean_image_iou: float
     image_accuracies: tuple[float, ...]
+    image_ious: tuple[float | None, ...]
 
     @property
     def mean_iou(self) -> float:
@@ -62,6 +63,11 @@ class Evaluation:
     def pixel_accuracy(self) -> float:
         """Share of the counted pixels whose class is right, 0–1."""
         return pixel_accuracy(self.matrix)
+
+    @property
+    def mean_image_iou(self) -> float:
+        """Mean over the images of each image's own mean IoU, 0–1."""
+        return float(np.mean([iou for iou in self.image_ious if iou is not None]))
 
     @property
     def mean_dice(self) -> float:
@@ -107,9 +113,8 @@ def evaluate(
     segment: SegmentFrame,
     pairs: Sequence[Pair],
     *,
-    encoding: MaskEncoding,
+    key: LabelKey,
     classes: Sequence[str],
-    ignore_id: int | None,
     on_image: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Compare masks with the truth at each frame's own size.
@@ -117,9 +122,8 @@ def evaluate(
     Args:
         segment: (H, W, 3) uint8 BGR to (H, W) uint8 class ids.
         pairs: Images and masks on disk.
-        encoding: How the masks are stored; see ``labels.dataset_encoding``.
+        key: What the values of the masks mean; see ``mask_encoding.dataset_key``.
         classes: Class names in order of their ids.
-        ignore_id: The stored mask value that counts nowhere, or None.
         on_image: Called after each image with the number of images done.
 
     Raises:
@@ -128,17 +132,17 @@ def evaluate(
     """
     matrix = np.zeros((len(classes), len(classes)), np.int64)
     boundary = BoundaryCounts()
-    image_ious, image_accuracies = [], []
+    image_ious: list[float | None] = []
+    image_accuracies: list[float] = []
     for done, pair in enumerate(pairs, start=1):
-        image_bgr, truth = read_pair(pair, encoding, len(classes), ignore_id)
+        image_bgr, truth = read_pair(pair, key)
         prediction = segment(image_bgr)
         _check_prediction(prediction, truth, len(classes), pair)
         counts = confusion_matrix(truth, prediction, len(classes))
         matrix += counts
         boundary += boundary_counts(truth, prediction, len(classes))
         image_accuracies.append(pixel_accuracy(counts) if counts.any() else 1.0)
-        if counts.any():
-            image_ious.append(mean_iou(counts))
+        image_ious.append(mean_iou(counts) if counts.any() else None)
         if on_image is not None:
             on_image(done)
     if not matrix.any():
@@ -149,29 +153,27 @@ def evaluate(
         class_names=tuple(classes),
         matrix=matrix,
         boundary=boundary,
-        mean_image_iou=float(np.mean(image_ious)),
         image_accuracies=tuple(image_accuracies),
+        image_ious=tuple(image_ious),
     )
 
 
-def read_pair(
-    pair: Pair, encoding: MaskEncoding, classes: int, ignore_id: int | None
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def read_pair(pair: Pair, key: LabelKey) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Read an image as (H, W, 3) uint8 BGR and its mask as (H, W) uint8 class ids or ``IGNORE``.
 
     Raises:
         InputError: One of them cannot be read, or their sizes differ.
     """
     image_bgr = read_image(pair.image)
-    values, _ = read_raw_mask(pair.mask)
-    if values.shape != image_bgr.shape[:2]:
-        (ih, iw), (mh, mw) = image_bgr.shape[:2], values.shape
+    mask = read_mask(pair.mask, allow_lossy=key.lossy)
+    if mask.values.shape != image_bgr.shape[:2]:
+        (ih, iw), (mh, mw) = image_bgr.shape[:2], mask.values.shape
         hint = " (turned: the image has an EXIF orientation, the mask not?)" if (ih, iw) == (mw, mh) else ""
         raise InputError(
             f"{printable(pair.mask)} — {mw}x{mh} pixels, its image {printable(pair.image)} {iw}x{ih}{hint} — "
             "expected the same size — export the mask again at the image's size"
         )
-    return image_bgr, to_class_ids(values, encoding, classes, ignore_id, printable(pair.mask))
+    return image_bgr, to_class_ids(mask, key, printable(pair.mask))
 
 
 def dataset_pairs(root: Path, split: Split | None = None) -> tuple[Pair, ...]:

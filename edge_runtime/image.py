@@ -34,7 +34,10 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"GIF8", "GIF"),
     (b"%PDF", "PDF"),
     (b"PK\x03\x04", "ZIP"),
+    (b"version https://git-lfs", "Git LFS pointer"),
+    (b"<", "HTML or XML"),
 )
+_FORMATS = ("PNG", "JPEG", "BMP", "WebP", "TIFF")
 # ANYDEPTH keeps 16-bit TIFF at 16 bits, to be refused after decoding, where COLOR alone would scale it silently.
 _IMAGE_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 # Start-of-frame markers carry the size; the others in this range are tables.
@@ -71,7 +74,9 @@ def read_header(data: bytes, where: str) -> ImageHeader:
     if not data:
         raise InputError(f"{where} — empty file (0 bytes) — copy it again or remove it")
     kind = next((name for signature, name in _SIGNATURES if data.startswith(signature)), None)
-    if kind is None or kind in ("GIF", "PDF", "ZIP") or (kind == "WebP" and data[8:12] != b"WEBP"):
+    if kind is None and data[4:8] == b"ftyp":
+        kind = "HEIC, AVIF or MP4"
+    if kind not in _FORMATS or (kind == "WebP" and data[8:12] != b"WEBP"):
         raise InputError(f"{where} — not an image ({kind or 'unknown'} data) — expected JPEG, PNG, BMP, WebP or TIFF")
     if kind == "PNG" and len(data) >= 26:
         width, height, depth, color = struct.unpack(">IIBB", data[16:26])

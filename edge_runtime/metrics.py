@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.errors import InputError
 from edge_runtime.labels import IGNORE
 
 
@@ -19,15 +20,26 @@ def confusion_matrix(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], cl
 
     Args:
         truth: Class ids, any shape, uint8; ``IGNORE`` counts nowhere.
-        prediction: Class ids, same shape, uint8, below ``classes``.
-        classes: Number of classes.
+        prediction: Class ids, same shape, uint8, below ``classes`` wherever the truth counts.
+        classes: Number of classes, at most 255.
 
     Returns:
         (classes, classes) int64; rows are the truth, columns the prediction.
+
+    Raises:
+        InputError: The truth holds another id than a class or ``IGNORE``, or the prediction another than a class.
     """
-    counted = truth != IGNORE
-    pairs = truth[counted].astype(np.int64) * classes + prediction[counted]
-    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    # All pairs of bytes, in 16 bits: a third of the time of picking out the counted pixels in 64 first.
+    pairs = truth.astype(np.uint16).reshape(-1) * np.uint16(256) + prediction.reshape(-1)
+    table = np.bincount(pairs, minlength=65536).reshape(256, 256)[:IGNORE]
+    matrix = table[:classes, :classes].copy()
+    if matrix.sum() != table.sum():
+        true_ids, found_ids = np.nonzero(table)
+        raise InputError(
+            f"confusion matrix — true ids up to {true_ids.max()}, predicted ids up to {found_ids.max()} — expected 0 to "
+            f"{classes - 1} — compare masks and predictions of the same {classes} classes"
+        )
+    return matrix
 
 
 def class_iou(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -35,9 +47,7 @@ def class_iou(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
 
     IoU = TP / (TP + FP + FN).
     """
-    hits = np.diag(matrix).astype(np.float64)
-    union = matrix.sum(0) + matrix.sum(1) - np.diag(matrix)
-    return np.divide(hits, union, out=np.full(len(hits), np.nan), where=union > 0)
+    return _share_of(np.diag(matrix), matrix.sum(0) + matrix.sum(1) - np.diag(matrix))
 
 
 def class_dice(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -45,9 +55,23 @@ def class_dice(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
 
     Dice = 2 TP / (2 TP + FP + FN).
     """
-    hits = 2.0 * np.diag(matrix)
-    total = matrix.sum(0) + matrix.sum(1)
-    return np.divide(hits, total, out=np.full(len(hits), np.nan), where=total > 0)
+    return _share_of(2 * np.diag(matrix), matrix.sum(0) + matrix.sum(1))
+
+
+def class_precision(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the share of the pixels predicted as each class that are of it, (C,) in 0–1; NaN for a class never predicted.
+
+    Precision = TP / (TP + FP): low where a model paints too much of a class.
+    """
+    return _share_of(np.diag(matrix), matrix.sum(0))
+
+
+def class_recall(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the share of the pixels of each class that are found, (C,) in 0–1; NaN for a class not in the truth.
+
+    Recall = TP / (TP + FN): low where a model misses a class.
+    """
+    return _share_of(np.diag(matrix), matrix.sum(1))
 
 
 def mean_of_present(values: NDArray[np.float64]) -> float:
@@ -94,7 +118,9 @@ class BoundaryCounts:
 
 
 def boundary_counts(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], classes: int) -> BoundaryCounts:
-    """Match the class borders of one image within 0.75 % of its diagonal.
+    """Match the class borders of one image within 0.75 % of its diagonal, in whole pixels and at least one.
+
+    A border pixel is matched when a border pixel of the same class on the other side is no farther from it than that.
 
     Args:
         truth: (H, W) uint8 class ids; borders next to ``IGNORE`` count nowhere.
@@ -105,16 +131,20 @@ def boundary_counts(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], cla
         Csurka et al., What is a good evaluation measure for semantic segmentation?, BMVC 2013.
     """
     radius_px = max(1, round(0.0075 * float(np.hypot(*truth.shape))))
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius_px + 1, 2 * radius_px + 1))
+    offsets = np.arange(-radius_px, radius_px + 1)
+    # OpenCV's own ellipse rounds its rows and so reaches up to half a pixel too far.
+    disc = (offsets[:, None] ** 2 + offsets**2 <= radius_px**2).astype(np.uint8)
     ignored = (truth == IGNORE).astype(np.uint8)
-    # A full square: the smallest ellipse is a cross, and the diagonal neighbours of an ignored pixel are borders too.
-    usable = cv2.dilate(ignored, np.ones_like(kernel)) == 0
+    # A full square: the smallest disc is a cross, and the diagonal neighbours of an ignored pixel are borders too.
+    usable = cv2.dilate(ignored, np.ones_like(disc)) == 0
     total = BoundaryCounts()
     for class_id in range(classes):
         true_border = _border(truth == class_id) & usable
         found_border = _border(prediction == class_id) & usable
-        near_truth = cv2.dilate(true_border.astype(np.uint8), kernel) > 0
-        near_found = cv2.dilate(found_border.astype(np.uint8), kernel) > 0
+        if not (true_border.any() or found_border.any()):
+            continue
+        near_truth = cv2.dilate(true_border.astype(np.uint8), disc) > 0
+        near_found = cv2.dilate(found_border.astype(np.uint8), disc) > 0
         total += BoundaryCounts(
             matched_prediction=int((found_border & near_truth).sum()),
             prediction=int(found_border.sum()),
@@ -122,6 +152,10 @@ def boundary_counts(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], cla
             truth=int(true_border.sum()),
         )
     return total
+
+
+def _share_of(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
 
 
 def _border(region: NDArray[np.bool_]) -> NDArray[np.bool_]:

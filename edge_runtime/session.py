@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.contract import METADATA_KEY, Contract
 from edge_runtime.errors import ModelError, UsageError
+from edge_runtime.limits import usable_cores as usable_cores  # from here too: a session is what takes the cores
 
 MAX_THREADS = 1024
 
@@ -38,53 +36,6 @@ class SessionOptions:
         """Check the number of threads, which onnxruntime would take at its word."""
         if not 0 <= self.threads <= MAX_THREADS:
             raise UsageError(f"threads is {self.threads} — expected 0 (all usable cores) to {MAX_THREADS}")
-
-
-def usable_cores(root: Path = Path("/")) -> int:
-    """Return how many cores this process may use: CPU affinity and its cgroups' quotas, which os.cpu_count ignores.
-
-    Args:
-        root: Where the file system begins.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min([cores, *_cpu_quotas(root)])))
-
-
-def _cpu_quotas(root: Path) -> Iterator[float]:
-    """Yield the cores that each cgroup around this process allows: its own and those above it, version 1 or 2.
-
-    Reference: https://docs.kernel.org/admin-guide/cgroup-v2.html and
-    https://docs.kernel.org/scheduler/sched-bwc.html for version 1.
-    """
-    try:
-        memberships = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:  # not Linux
-        return
-    for membership in memberships:
-        _, controllers, group = membership.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        # Of version 2 there is one tree and its line names no controllers; version 1 has a tree for each set of them.
-        top = root / "sys/fs/cgroup" / controllers
-        own = top / group.lstrip("/")
-        # Inside a container the path may be the host's, of which only the top is to be seen: the container's own group.
-        for folder in (own, *own.parents):
-            yield _cpu_quota(folder)
-            if folder == top:
-                break
-
-
-def _cpu_quota(folder: Path) -> float:
-    """Return the cores that one cgroup allows; infinite where it has no limit."""
-    try:
-        if (folder / "cpu.max").is_file():
-            quota, period = (folder / "cpu.max").read_text().split()
-        else:
-            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-        cores = int(quota) / int(period)
-    except (OSError, ValueError):  # no such file, or "max"
-        return math.inf
-    return cores if cores > 0 else math.inf  # version 1 writes -1 for none
 
 
 class Session:

@@ -16,21 +16,27 @@ from export.errors import ConvertError
 ALLOWED_LAYERS = frozenset(
     {
         "Activation",
+        "Add",
         "BatchNormalization",
         "Concatenate",
         "Conv2D",
+        "DepthwiseConv2D",
+        "GlobalAveragePooling2D",
         "InputLayer",
         "MaxPooling2D",
+        "Multiply",
         "ReLU",
         "Rescaling",
+        "Reshape",
         "UpSampling2D",
+        "ZeroPadding2D",
     }
 )
 """Layers of our presets. A ``.keras`` file is code; nothing else is handed to Keras' loader."""
 # A flipped bit can turn a member into one that is encrypted (RuntimeError) or packed in another way (zlib.error).
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, EOFError, OSError)
 _MODEL = ("keras.src.models.functional", "Functional")
-_ALLOWED_ACTIVATIONS = frozenset({"linear", "relu", "sigmoid", "softmax"})
+_ALLOWED_ACTIVATIONS = frozenset({"hard_silu", "linear", "relu", "sigmoid", "silu", "softmax"})
 
 
 def load_checkpoint(path: Path) -> keras.Model:

@@ -53,7 +53,8 @@ def with_logits(model: keras.Model) -> keras.Model:
 
 def convolution_layers(model: keras.Model) -> list[str]:
     """Name the convolution layers of a model in their order."""
-    return [layer.name for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    kinds = keras.layers.Conv2D | keras.layers.DepthwiseConv2D
+    return [layer.name for layer in model.layers if isinstance(layer, kinds)]
 
 
 def gflops(proto: onnx.ModelProto) -> float:

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_runtime.cli import quiet_native_logs
 from edge_runtime.errors import EdgeUnetError, UsageError
 from edge_runtime.evaluate import dataset_pairs, evaluate
 from edge_runtime.image import read_image
-from edge_runtime.labels import read_raw_mask
 from edge_runtime.metrics import confusion_matrix, mean_iou
 from edge_runtime.package import Package
 from edge_runtime.storage import printable, write_bytes
+from edge_runtime.stored_masks import read_mask
 from export.report import data_uri, environment, video_uri
 from export.run_folder import read_run
 from export.validation import spread
@@ -152,9 +153,8 @@ def _keras_mean_iou(run: Path, package: Path, data: Path) -> float:
     return evaluate(
         reference.mask,
         dataset_pairs(data, "test"),
-        encoding=folder.encoding,
+        key=folder.key,
         classes=[c.name for c in contract.classes],
-        ignore_id=contract.ignore_id,
     ).mean_iou
 
 
@@ -162,8 +162,12 @@ def _video_mean_iou(found: Path, truth: Path, classes: int) -> float:
     """Compare the masks of a video's frames with the true ones, in the order of the frames."""
     matrix = np.zeros((classes, classes), np.int64)
     for mask, true_mask in zip(sorted(found.glob("*.png")), sorted(truth.glob("*.png")), strict=True):
-        matrix += confusion_matrix(read_raw_mask(true_mask)[0], read_raw_mask(mask)[0], classes)
+        matrix += confusion_matrix(_ids(true_mask), _ids(mask), classes)
     return mean_iou(matrix)
+
+
+def _ids(path: Path) -> NDArray[np.uint8]:
+    return read_mask(path).values.astype(np.uint8)
 
 
 def _rows(result: DemoResult) -> list[tuple[str, str]]:

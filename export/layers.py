@@ -65,12 +65,17 @@ def layer_differences(
         graph: The same at any stage in float; a layer that a pass has dissolved is passed over.
         images: (height_px, width_px, channels) uint8 pixels, BGR or grey.
     """
-    layers = convolution_layers(model)
-    names = {layer.name for layer in model.layers}
-    results = [f"{layer}_relu" if f"{layer}_relu" in names else layer for layer in layers]
-    inner = keras.Model(model.input, [model.get_layer(name).output for name in results])
+    # One with an activation of its own gives in Keras what comes after it.
+    layers = [
+        name for name in convolution_layers(model) if model.get_layer(name).activation is keras.activations.linear
+    ]
+    results = [_result(model, model.get_layer(layer)) for layer in layers]
+    inner = keras.Model(model.input, [result.output for result in results])
     found = {value for node in graph.graph.node for value in node.output}
-    sources = {layer: _values_of(result, found) for layer, result in zip(layers, results, strict=True)}
+    sources = {
+        layer: _values_of(f"{layer}_relu" if _is_relu(result) else layer, found)
+        for layer, result in zip(layers, results, strict=True)
+    }
     probe = Probe(graph, [name for values in sources.values() for name in values])
     worst: dict[str, float] = {}
     for image in images:
@@ -88,6 +93,19 @@ def layer_differences(
 def first_diverging(differences: Sequence[LayerDifference], limit: float) -> LayerDifference | None:
     """Return the first layer that differs by more than ``limit``, or by NaN."""
     return next((d for d in differences if not d.relative_diff <= limit), None)
+
+
+def _result(model: keras.Model, layer: keras.Layer) -> keras.Layer:
+    """Return the layer that gives the result of a convolution: its normalisation or ReLU where it has one, or itself."""
+    while True:
+        users = [other for other in model.layers if any(t is layer.output for t in keras.tree.flatten(other.input))]
+        if len(users) != 1 or not (isinstance(users[0], keras.layers.BatchNormalization) or _is_relu(users[0])):
+            return layer
+        layer = users[0]
+
+
+def _is_relu(layer: keras.Layer) -> bool:
+    return isinstance(layer, keras.layers.ReLU) and layer.max_value is None
 
 
 def _values_of(result: str, found: set[str]) -> list[str]:

@@ -11,11 +11,13 @@ import onnx_ir.passes.common as common
 
 from edge_runtime.contract import METADATA_KEY, Contract
 from export.errors import ConvertError
+from export.passes.batch_norm import FoldBatchNorm
 from export.passes.class_map import AddClassMap
 from export.passes.copies import UpsampleByCopies
 from export.passes.joined_phases import JoinPhases
 from export.passes.names import NameByLayer, NameByPlace
 from export.passes.normalisation import FoldNormalisation
+from export.passes.padding import FoldPadding
 from export.passes.phases import SplitUpsampling
 from export.passes.pixel_groups import GroupNarrow, GroupPixels
 from export.passes.pixels import TakePixels
@@ -109,8 +111,11 @@ def _common_steps() -> list[_Step]:
 
 def _named(raw: onnx.ModelProto, layers: Iterable[str]) -> ir.Model:
     model = ir.from_proto(raw)
-    # tf2onnx has folded batch normalisation into the convolutions before it already.
+    # tf2onnx has folded most batch normalisation into the convolutions before it already.
     common.ShapeInferencePass()(model)
+    FoldBatchNorm()(model)
+    FoldPadding()(model)
+    common.RemoveUnusedNodesPass()(model)
     NameByLayer(layers)(model)
     return model
 

@@ -65,7 +65,7 @@ def export_package(config: ExportConfig, on_stage: OnStage = lambda stage, done,
     with new_folder(config.out, overwrite=config.overwrite) as folder:
         on_stage("converting", 0, 1)
         model = load_checkpoint(run.checkpoint)
-        validation = ValidationSet.read(run.validation, run.encoding, contract)
+        validation = ValidationSet.read(run.validation, run.key, contract)
         raw, layers = trace(model, config.opset), convolution_layers(model)
         stages = optimise(raw, contract, layers, without=config.without)
         layouts = [] if config.int8 == "off" else integer_layout(raw, layers, without=config.without)
@@ -76,7 +76,7 @@ def export_package(config: ExportConfig, on_stage: OnStage = lambda stage, done,
             segmenters["fp32"],
             validation,
             run.validation,
-            run.encoding,
+            run.key,
             lambda done, total: on_stage("parity", done, total),
         )
         parity = replace(
@@ -132,7 +132,7 @@ def export_package(config: ExportConfig, on_stage: OnStage = lambda stage, done,
             history=run.record["history"],
             validation=run.validation,
             accuracies=parity.onnx.image_accuracies,
-            encoding=run.encoding,
+            key=run.key,
             segmenters=segmenters,
         )
         write_bytes(folder / "report.html", render_report(inputs).encode())
@@ -171,9 +171,8 @@ def _evaluate(segmenter: Segmenter, run: RunFolder) -> Evaluation:
     return evaluate(
         lambda image_bgr: segmenter(image_bgr).mask,
         run.validation,
-        encoding=run.encoding,
+        key=run.key,
         classes=[c.name for c in run.contract.classes],
-        ignore_id=run.contract.ignore_id,
     )
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.contract import Contract
 from edge_runtime.evaluate import Evaluation, SegmentFrame, evaluate
-from edge_runtime.labels import MaskEncoding
+from edge_runtime.labels import LabelKey
 from edge_runtime.metrics import mean_iou
 from edge_runtime.pairs import Pair
 from edge_runtime.postprocess import class_ids_of, probabilities_of
@@ -185,7 +185,7 @@ def measure_parity(
     segmenter: Segmenter,
     validation: ValidationSet,
     pairs: Sequence[Pair],
-    encoding: MaskEncoding,
+    key: LabelKey,
     on_image: Callable[[int, int], None] = lambda done, total: None,
 ) -> Parity:
     """Compare Keras with the runtime on real, random and extreme inputs, and their metrics on the validation split.
@@ -195,7 +195,7 @@ def measure_parity(
         segmenter: The ONNX model, loaded as on the device.
         validation: Images of the validation split.
         pairs: All of it.
-        encoding: How its masks are stored.
+        key: What the values of its masks mean.
         on_image: Called with the number of images done and to do.
     """
     contract = segmenter.contract
@@ -204,9 +204,8 @@ def measure_parity(
         return evaluate(
             segment,
             pairs,
-            encoding=encoding,
+            key=key,
             classes=[c.name for c in contract.classes],
-            ignore_id=contract.ignore_id,
             on_image=lambda n: on_image(done_before + n, 2 * len(pairs)),
         )
 

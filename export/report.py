@@ -19,7 +19,7 @@ from edge_runtime.bench import Latency
 from edge_runtime.effects import Overlay
 from edge_runtime.evaluate import read_pair
 from edge_runtime.image import read_image
-from edge_runtime.labels import IGNORE, MaskEncoding
+from edge_runtime.labels import IGNORE, LabelKey
 from edge_runtime.package import Manifest
 from edge_runtime.pairs import Pair
 from edge_runtime.segmenter import Segmentation, Segmenter
@@ -48,7 +48,7 @@ class ReportInputs:
         history: Rows of the training history.
         validation: Pairs to draw samples from.
         accuracies: Pixel accuracy of the model as it ships on each of them.
-        encoding: How their masks are stored.
+        key: What the values of their masks mean.
         segmenters: The variants as they ship.
     """
 
@@ -57,7 +57,7 @@ class ReportInputs:
     history: Sequence[dict[str, Any]]
     validation: Sequence[Pair]
     accuracies: Sequence[float]
-    encoding: MaskEncoding
+    key: LabelKey
     segmenters: Mapping[str, Segmenter]
 
 
@@ -142,7 +142,7 @@ def _samples(inputs: ReportInputs) -> list[Sample]:
 
 def _sample(inputs: ReportInputs, pair: Pair, accuracy: float) -> Sample:
     contract, overlay = inputs.manifest.contract, Overlay()
-    image_bgr, truth = read_pair(pair, inputs.encoding, len(contract.classes), contract.ignore_id)
+    image_bgr, truth = read_pair(pair, inputs.key)
     result = inputs.segmenters["fp32"](image_bgr)
     wrong = (result.mask != truth) & (truth != IGNORE)
     errors = (image_bgr // 3).astype(np.uint8)

@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 
 from edge_runtime.contract import Contract, parse_json
 from edge_runtime.errors import InputError, ModelError
-from edge_runtime.labels import MaskEncoding
+from edge_runtime.labels import LabelKey, MaskEncoding
 from edge_runtime.pairs import Pair
 from edge_runtime.storage import printable, read_bytes, sha256
 from export.errors import ConvertError
@@ -25,14 +25,14 @@ class RunFolder:
     Attributes:
         checkpoint: Path of ``best.keras``.
         contract: What the model takes and gives.
-        encoding: How the masks of the dataset are stored.
+        key: What the values of the dataset's masks mean.
         validation: The pairs it was validated on.
         record: All of ``run.json``.
     """
 
     checkpoint: Path
     contract: Contract
-    encoding: MaskEncoding
+    key: LabelKey
     validation: tuple[Pair, ...]
     record: dict[str, Any]
 
@@ -73,13 +73,21 @@ def read_run(root: Path, data: Path | None = None) -> RunFolder:
         )
     if record["data"]["mask_encoding"] not in get_args(MaskEncoding):
         raise ConvertError(f"{where} — mask_encoding is {record['data']['mask_encoding']!r} — train again")
+    contract = Contract.from_dict(record["contract"], f"{where}: contract")
     return RunFolder(
         checkpoint=checkpoint,
-        contract=Contract.from_dict(record["contract"], f"{where}: contract"),
-        encoding=cast(MaskEncoding, record["data"]["mask_encoding"]),
+        contract=contract,
+        key=_label_key(record["data"], contract, where),
         validation=_validation_pairs(record, data),
         record=record,
     )
+
+
+def _label_key(data: dict[str, Any], contract: Contract, where: str) -> LabelKey:
+    """Return what mask values mean: as recorded, or from the contract in runs of before that was recorded."""
+    if "labels" in data:
+        return LabelKey.from_dict(data["labels"], f"{where}: data.labels")
+    return LabelKey.of(cast(MaskEncoding, data["mask_encoding"]), contract.classes, ignore_id=contract.ignore_id)
 
 
 def _is_ours(record: dict[str, Any]) -> bool:

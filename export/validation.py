@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edge_runtime.contract import Contract
 from edge_runtime.errors import InputError
 from edge_runtime.evaluate import read_pair
-from edge_runtime.labels import MaskEncoding
+from edge_runtime.labels import LabelKey
 from edge_runtime.metrics import confusion_matrix
 from edge_runtime.pairs import Pair
 from edge_runtime.preprocess import checked_frame, model_input, resize_mask
@@ -34,7 +34,7 @@ class ValidationSet:
     classes: int
 
     @classmethod
-    def read(cls, pairs: Sequence[Pair], encoding: MaskEncoding, contract: Contract) -> ValidationSet:
+    def read(cls, pairs: Sequence[Pair], key: LabelKey, contract: Contract) -> ValidationSet:
         """Read a split, or as many images spread over it as ``MAX_BYTES`` hold.
 
         Raises:
@@ -44,7 +44,7 @@ class ValidationSet:
             raise InputError("validation split — no images in it — export compares on them — train with some")
 
         def read(pair: Pair) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-            image_bgr, truth = read_pair(pair, encoding, len(contract.classes), contract.ignore_id)
+            image_bgr, truth = read_pair(pair, key)
             frame = checked_frame(image_bgr)
             return model_input(frame, contract.height_px, contract.width_px, contract.channels), truth
 

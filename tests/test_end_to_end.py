@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.image import read_image
-from edge_runtime.labels import read_raw_mask
+from edge_runtime.stored_masks import read_mask
 from training.synth import CLASS_NAMES, IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX, SynthSize, write_synthetic_dataset
 
 SIZE = SynthSize(train=24, val=6, test=5, video_frames=10)
@@ -89,7 +89,7 @@ def test_data_check_and_preview(work):
 
 def test_training_leaves_a_run_folder(work):
     names = {path.name for path in (work / "run").iterdir()}
-    assert names >= {"run.json", "best.keras", "last.keras", "history.csv", "pictures", "tensorboard"}
+    assert names >= {"run.json", "best.keras", "report.html", "history.csv", "pictures", "tensorboard"}
     record = json.loads((work / "run" / "run.json").read_text())
     assert record["status"] == "finished"
     assert len(record["history"]) == 3
@@ -165,7 +165,7 @@ def test_a_folder_of_images(work, package):
     masks = sorted((work / "images" / "masks").glob("*.png"))
     assert [path.stem for path in masks] == [f"{number:06d}" for number in range(SIZE.test)]
     for path in masks:
-        mask, _ = read_raw_mask(path)
+        mask = read_mask(path).values
         assert mask.shape == (IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX)
         assert mask.max() < len(CLASS_NAMES)
 

@@ -1,4 +1,7 @@
-"""Random variation of image and mask pairs: flip, scale, crop, brightness, contrast."""
+"""Random variation of images and masks: what may differ between the pictures of today and those of tomorrow.
+
+One warp takes a picture from its cached size to the model's, so that zooming in shows detail that is really there.
+"""
 
 from __future__ import annotations
 
@@ -8,48 +11,132 @@ from numpy.typing import NDArray
 
 from edge_runtime.labels import IGNORE
 
-SCALE = (0.8, 1.6)
+SCALE = (0.6, 2.0)
 """Range of the zoom; above 1 a part of the picture fills the frame, below 1 the picture is smaller than the frame."""
-BRIGHTNESS = 40.0
-"""Largest shift of all pixels, in 0–255."""
-CONTRAST = (0.7, 1.4)
-"""Range of the factor around mid-grey."""
+STRETCH = 1.16
+"""Largest factor between the zooms of width and height."""
+ROTATION_DEGREES = 10.0
+SHEAR = 0.1
+"""Largest sideways shift of a row, as a share of its distance from the middle."""
+GAMMA = 1.65
+CONTRAST = 1.6
+"""Largest factors; their reciprocals are the smallest."""
+BRIGHTNESS = 0.2
+"""Largest shift of all pixels, as a share of white."""
+COLOR_CAST = 1.16
+"""Largest factor on one colour channel, as another white balance makes."""
+SATURATION = (0.0, 1.6)
+BLUR_SHARE, BLUR_PX = 0.2, (0.3, 1.2)
+NOISE_SHARE, NOISE_LEVELS = 0.2, (2.0, 10.0)
+MIXED_AREA = (0.1, 0.5)
+"""Share of a picture that ``mix`` replaces."""
 
 
 def augment(
-    image: NDArray[np.uint8], mask: NDArray[np.uint8], rng: np.random.Generator
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], height_px: int, width_px: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return a random variant of a pair at its own size.
+    """Return a random variant of a pair at the model's size.
 
     Args:
-        image: (H, W, C) uint8.
-        mask: (H, W) uint8 class ids.
+        image: (h, w, C) uint8 at any size, RGB or grey.
+        mask: (h, w) uint8 class ids.
+        height_px: Height of the result.
+        width_px: Width of the result.
         rng: Source of randomness; the same state gives the same variant.
 
     Returns:
-        Image and mask; what lies outside the picture is mirrored in the image and ``IGNORE`` in the mask.
+        (height_px, width_px, C) and (height_px, width_px) uint8; what lies outside the picture is mirrored in the image and
+        ``IGNORE`` in the mask.
     """
-    height_px, width_px = mask.shape
-    matrix = _random_affine(height_px, width_px, rng)
+    matrix = random_affine(mask.shape, height_px, width_px, rng)
     size = (width_px, height_px)
     moved = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     labels = cv2.warpAffine(
         mask, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=IGNORE
     )
-    lit = cv2.LUT(moved, _random_tones(rng)).reshape(image.shape)
-    return np.asarray(lit, np.uint8), np.asarray(labels, np.uint8)
+    lit = relight(np.asarray(moved, np.uint8).reshape(height_px, width_px, image.shape[2]), rng)
+    return lit, np.asarray(labels, np.uint8)
 
 
-def _random_affine(height_px: int, width_px: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return a (2, 3) matrix that flips in half of the cases, scales, and shifts without leaving the picture."""
-    scale = float(np.exp(rng.uniform(*np.log(SCALE))))
-    shift_x, shift_y = rng.uniform(size=2) * (width_px * (1 - scale), height_px * (1 - scale))
-    if rng.random() < 0.5:
-        return np.array([[-scale, 0, shift_x + scale * (width_px - 1)], [0, scale, shift_y]])
-    return np.array([[scale, 0, shift_x], [0, scale, shift_y]])
+def random_affine(
+    shape: tuple[int, ...], height_px: int, width_px: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return a (2, 3) matrix from picture to frame: half of the time mirrored, then turned, sheared, zoomed and shifted.
+
+    A picture larger than the frame still covers it but for the corners that turning opens.
+    """
+    zoom = _between(SCALE, rng)
+    stretch = _around(STRETCH, rng)
+    angle = np.deg2rad(rng.uniform(-ROTATION_DEGREES, ROTATION_DEGREES))
+    mirrored = -1 if rng.random() < 0.5 else 1
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shear = np.array([[1, rng.uniform(-SHEAR, SHEAR)], [0, 1]])
+    fit_x, fit_y = width_px / shape[1], height_px / shape[0]
+    linear = turn @ shear @ np.diag([mirrored * fit_x * zoom * stretch, fit_y * zoom / stretch])
+    frame_px = np.array([width_px, height_px])
+    shift_px = rng.uniform(-0.5, 0.5, 2) * frame_px * (zoom - 1)
+    # OpenCV counts from the middle of the first pixel.
+    target = frame_px / 2 - 0.5 + shift_px
+    middle = np.array([shape[1], shape[0]]) / 2 - 0.5
+    return np.hstack([linear, (target - linear @ middle)[:, np.newaxis]])
 
 
-def _random_tones(rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a (256,) table that changes contrast around mid-grey, then brightness."""
-    tones = (np.arange(256) - 127.5) * np.exp(rng.uniform(*np.log(CONTRAST))) + 127.5
-    return np.clip(tones + rng.uniform(-BRIGHTNESS, BRIGHTNESS), 0, 255).round().astype(np.uint8)
+def relight(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a picture, (H, W, C) uint8, as another camera in another light may have taken it."""
+    channels = image.shape[2]
+    lit = cv2.LUT(image, _random_tones(channels, rng)).reshape(image.shape)
+    if channels == 3:
+        saturation = rng.uniform(*SATURATION)
+        grey = cv2.cvtColor(cv2.cvtColor(lit, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        lit = cv2.addWeighted(lit, saturation, grey, 1 - saturation, 0)
+    if rng.random() < BLUR_SHARE:
+        lit = cv2.GaussianBlur(lit, (3, 3), rng.uniform(*BLUR_PX)).reshape(image.shape)
+    if rng.random() < NOISE_SHARE:
+        grain = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(*NOISE_LEVELS))
+        lit = np.clip(lit + grain, 0, 255)
+    return np.asarray(lit, np.uint8)
+
+
+def mix(
+    images: NDArray[np.uint8], masks: NDArray[np.uint8], share: float, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return a batch in which some pictures have a rectangle of the next one in the same place, with its labels.
+
+    Args:
+        images: (N, H, W, C) uint8.
+        masks: (N, H, W) uint8.
+        share: Of the pictures that get one, 0–1.
+        rng: Source of randomness.
+
+    Reference:
+        Yun et al.: CutMix, ICCV 2019. https://arxiv.org/abs/1905.04899
+    """
+    mixed_images, mixed_masks = images.copy(), masks.copy()
+    count, height_px, width_px = masks.shape
+    for i in range(count):
+        if rng.random() >= share:
+            continue
+        side = np.sqrt(rng.uniform(*MIXED_AREA))
+        rows_px, columns_px = round(side * height_px), round(side * width_px)
+        top, left = rng.integers(height_px - rows_px + 1), rng.integers(width_px - columns_px + 1)
+        place = (slice(top, top + rows_px), slice(left, left + columns_px))
+        mixed_images[i][place], mixed_masks[i][place] = images[(i + 1) % count][place], masks[(i + 1) % count][place]
+    return mixed_images, mixed_masks
+
+
+def _random_tones(channels: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a (1, 256, channels) table: gamma, contrast around mid-grey, brightness, and a cast of colour."""
+    levels = np.linspace(0, 1, 256)[np.newaxis, :, np.newaxis] ** _around(GAMMA, rng)
+    cast = np.exp(rng.uniform(-1, 1, channels) * np.log(COLOR_CAST)) if channels == 3 else np.ones(1)
+    shift = 0.5 + rng.uniform(-BRIGHTNESS, BRIGHTNESS)
+    tones = (levels * cast - 0.5) * _around(CONTRAST, rng) + shift
+    return np.clip(tones * 255, 0, 255).round().astype(np.uint8)
+
+
+def _around(factor: float, rng: np.random.Generator) -> float:
+    """Return a random factor between 1/factor and factor, even on a logarithmic scale."""
+    return float(np.exp(rng.uniform(-1, 1) * np.log(factor)))
+
+
+def _between(limits: tuple[float, float], rng: np.random.Generator) -> float:
+    return float(np.exp(rng.uniform(*np.log(limits))))

@@ -2,100 +2,91 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from edge_runtime.errors import UsageError
+from training.losses.spec import parse_loss
+from training.network.plan import BlockName, EncoderName, UNetPlan
 
-PresetName = Literal["seed", "classic", "edge"]
+PresetName = Literal["seed", "classic", "edge-nano", "edge", "edge-large"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UNetPlan:
-    """The shape of a U-Net.
+class Recipe:
+    """How a network is trained, beyond what one usually changes.
 
     Attributes:
-        widths: Filters of each level, from the first to the bottleneck; each level but the last is followed by a 2×2
-            pooling on the way down and a nearest 2× upsampling on the way up.
-        batch_norm: Batch normalisation after each convolution, which then has no bias.
-        stem_stride: 2 puts a strided convolution before the first level, and a bilinear 2× upsampling after the logits:
-            a quarter of the work, at a small cost in fine borders.
-        slim_decoder: A 1×1 convolution halves the channels before each upsampling, and one 3×3 convolution follows the
-            skip in place of two: the decoder is most of a U-Net's work.
+        optimizer: Adam, or AdamW with ``weight_decay``.
+        schedule: Of the learning rate.
+        weight_decay: Of kernels alone: shrinking biases and normalisation parameters only hurts.
+        average_over: Steps that the average of the weights looks back on; the average is what ships. 0 for none.
     """
 
-    widths: tuple[int, ...]
-    batch_norm: bool
-    stem_stride: Literal[1, 2] = 1
-    slim_decoder: bool = False
-
-    @property
-    def stride(self) -> int:
-        """The factor by which the bottleneck is smaller than the input; height and width must be multiples of it."""
-        return int(self.stem_stride * 2 ** (len(self.widths) - 1))
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    schedule: Literal["constant", "cosine"] = "cosine"
+    weight_decay: float = 1e-2
+    average_over: int = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A network and the way it is trained by default."""
+    """A network and the way it is trained by default.
+
+    Attributes:
+        plan: The network.
+        input_size: Height and width; where ``fixed_size`` is not set only their product counts, see ``training.planning``.
+        fixed_size: Take ``input_size`` and ``batch_size`` as they are, whatever the data.
+        patience: Epochs without a better mean IoU before training stops; 0 never stops early.
+    """
 
     plan: UNetPlan
-    input_size: tuple[int, int]
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    optimizer: Literal["adam", "adamw"]
-    schedule: Literal["constant", "cosine"]
-    loss: Literal["cross_entropy", "cross_entropy+dice"]
-    augment: bool
-    validation_fraction: float
-    patience: int
-    """Epochs without a better mean IoU before training stops; 0 never stops early."""
+    input_size: tuple[int, int] = (256, 256)
+    fixed_size: bool = False
+    epochs: int = 60
+    batch_size: int = 8
+    learning_rate: float = 2e-3
+    loss: str = "cross_entropy+dice"
+    class_weights: bool = True
+    label_smoothing: float = 0.0
+    augment: bool = True
+    precision: Precision = "auto"
+    validation_fraction: float = 0.15
+    patience: int = 20
+    recipe: Recipe = Recipe()
+
+
+def _edge(*widths: int, stem_stride: Literal[2, 4] = 2, block: BlockName = "plain") -> UNetPlan:
+    return UNetPlan(
+        widths=widths, batch_norm=True, stem_stride=stem_stride, slim_decoder=True, block=block, context=True
+    )
 
 
 PRESETS: dict[PresetName, Preset] = {
     # The U-Net this project began with, kept exactly: 406,657 parameters for one channel and two classes.
     "seed": Preset(
         plan=UNetPlan(widths=(64, 128), batch_norm=False),
-        input_size=(256, 256),
+        fixed_size=True,
         epochs=10,
-        batch_size=8,
         learning_rate=1e-3,
-        optimizer="adam",
-        schedule="constant",
         loss="cross_entropy",
+        class_weights=False,
         augment=False,
+        precision="float32",
         validation_fraction=0.1,
         patience=0,
+        recipe=Recipe(optimizer="adam", schedule="constant", weight_decay=0.0, average_over=0),
     ),
     # Ronneberger, Fischer, Brox: U-Net, MICCAI 2015, https://arxiv.org/abs/1505.04597; with batch normalisation and
     # same padding, as it is used today.
     "classic": Preset(
-        plan=UNetPlan(widths=(64, 128, 256, 512, 1024), batch_norm=True),
-        input_size=(256, 256),
-        epochs=60,
-        batch_size=8,
-        learning_rate=1e-3,
-        optimizer="adamw",
-        schedule="cosine",
-        loss="cross_entropy+dice",
-        augment=True,
-        validation_fraction=0.15,
-        patience=15,
+        plan=UNetPlan(widths=(64, 128, 256, 512, 1024), batch_norm=True), learning_rate=1e-3, patience=15
     ),
-    "edge": Preset(
-        plan=UNetPlan(widths=(16, 32, 64, 128, 256), batch_norm=True, stem_stride=2, slim_decoder=True),
-        input_size=(256, 256),
-        epochs=60,
-        batch_size=8,
-        learning_rate=2e-3,
-        optimizer="adamw",
-        schedule="cosine",
-        loss="cross_entropy+dice",
-        augment=True,
-        validation_fraction=0.15,
-        patience=20,
-    ),
+    "edge-nano": Preset(plan=_edge(16, 32, 64, 128, stem_stride=4, block="reparameterised")),
+    "edge": Preset(plan=_edge(16, 32, 64, 128, 256)),
+    "edge-large": Preset(plan=_edge(24, 48, 96, 192, 320)),
 }
 
 
@@ -104,14 +95,24 @@ class TrainConfig:
     """What one run is trained with; a preset's values where the user said nothing.
 
     Attributes:
-        preset: Which network.
+        preset: Which network and recipe.
         height_px: Input height.
         width_px: Input width.
         epochs: Passes over the training split, at most; None leaves the end to ``max_minutes``.
         batch_size: Images a step.
+        accumulate: Steps whose gradients make one change of the weights.
         learning_rate: The highest of the schedule.
-        augment: Random flips, scale, crop, brightness and contrast.
+        loss: A sum of losses, see ``training.losses``.
+        class_weights: Weigh rare classes higher in the loss.
+        label_smoothing: Share of each label that is spread over all classes.
+        augment: Random geometry and light.
+        mix: Share of the pictures of a batch that get a rectangle of another one, see ``training.augment.mix``.
+        precision: Of the arithmetic; "auto" is bfloat16 where the device multiplies in it. Weights are float32 always.
+        encoder: Take the way down from a network of ``keras.applications``.
+        encoder_weights: "imagenet", a file, or None for random ones.
         validation_fraction: Share of the training images held out where the dataset has no ``val``.
+        group_by: Pattern on the file name whose group stays in one split.
+        val_groups: Groups of the training images to validate on, in place of ``val``.
         patience: Epochs without a better mean IoU before training stops; 0 never stops early.
         max_minutes: The schedule is fitted into this time and training ends with it; None for no limit.
         seed: Of weights, split, order and augmentation.
@@ -122,16 +123,26 @@ class TrainConfig:
     width_px: int
     epochs: int | None
     batch_size: int
+    accumulate: int = 1
     learning_rate: float
+    loss: str
+    class_weights: bool
+    label_smoothing: float
     augment: bool
+    mix: float = 0.0
+    precision: Precision
+    encoder: EncoderName | None = None
+    encoder_weights: str | None = None
     validation_fraction: float
+    group_by: str | None = None
+    val_groups: tuple[str, ...] = ()
     patience: int
     max_minutes: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, with the nearest that can."""
-        stride = PRESETS[self.preset].plan.stride
+        stride = self.plan.stride
         for side, name in ((self.height_px, "height"), (self.width_px, "width")):
             if side < stride or side % stride:
                 below, above = max(stride, side // stride * stride), (side // stride + 1) * stride
@@ -145,14 +156,27 @@ class TrainConfig:
         for value, option in (
             (1 if self.epochs is None else self.epochs, "--epochs"),
             (self.batch_size, "--batch-size"),
+            (self.accumulate, "--accumulate"),
             (self.learning_rate, "--learning-rate"),
             (1 if self.max_minutes is None else self.max_minutes, "--max-minutes"),
         ):
-            if not value > 0:
+            if not (value > 0 and math.isfinite(value)):
                 raise UsageError(f"{option} {value} — expected a positive number")
         for count, option in ((self.patience, "--patience"), (self.seed, "--seed")):
             if count < 0:
                 raise UsageError(f"{option} {count} — expected 0 or more")
+        for share, option in (
+            (self.label_smoothing, "--label-smoothing"),
+            (self.mix, "--mix"),
+            (self.validation_fraction, "--val-fraction"),
+        ):
+            if not 0 <= share < 1:
+                raise UsageError(f"{option} {share} — expected a number from 0 up to, not including, 1")
+        parse_loss(self.loss)  # refuses what there is not, before anything is read
+        if self.encoder_weights and not self.encoder:
+            raise UsageError(
+                f"--encoder-weights {self.encoder_weights} — without --encoder — name the encoder they are of"
+            )
 
     @classmethod
     def from_preset(cls, name: str, *, input_size: tuple[int, int] | None = None, **changes: Any) -> TrainConfig:
@@ -173,16 +197,31 @@ class TrainConfig:
             epochs=None if by_time else preset.epochs,
             batch_size=preset.batch_size,
             learning_rate=preset.learning_rate,
+            loss=preset.loss,
+            class_weights=preset.class_weights,
+            label_smoothing=preset.label_smoothing,
             augment=preset.augment,
+            precision=preset.precision,
             validation_fraction=preset.validation_fraction,
             patience=0 if by_time else preset.patience,
             max_minutes=changes.get("max_minutes"),
         )
         return replace(start, **{key: value for key, value in changes.items() if value is not None})
 
+    @property
+    def recipe(self) -> Recipe:
+        """How the preset's network is trained."""
+        return PRESETS[self.preset].recipe
+
+    @property
+    def plan(self) -> UNetPlan:
+        """The network: the preset's, with the encoder that was asked for."""
+        plan = PRESETS[self.preset].plan
+        return replace(plan, encoder=self.encoder) if self.encoder else plan
+
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as a JSON object."""
-        return asdict(self)
+        return {**asdict(self), "val_groups": list(self.val_groups)}
 
     def differences(self, other: dict[str, Any]) -> list[str]:
         """Name the settings in which a recorded configuration differs, "key: recorded → now"."""
@@ -193,6 +232,7 @@ class TrainConfig:
 
 def preset_named(name: str) -> Preset:
     """Return a preset, or say which there are."""
-    if name not in get_args(PresetName):
+    preset = PRESETS.get(name)  # type: ignore[call-overload]
+    if preset is None:
         raise UsageError(f"--preset {name} — no such preset — choose one of {', '.join(PRESETS)}")
-    return PRESETS[name]  # type: ignore[index]
+    return preset

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import colorsys
 import difflib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -14,30 +14,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.contract import MAX_CLASSES, ClassInfo
-from edge_runtime.image import read_image
-from edge_runtime.labels import MaskEncoding, read_raw_mask, to_class_ids
+from edge_runtime.labels import IGNORE, LabelKey, MaskEncoding, to_class_ids
 from edge_runtime.pairs import Pair, Problem, Split, find_pairs, split_folders
-from edge_runtime.preprocess import Channels, model_input, resize_mask
 from edge_runtime.storage import printable, read_bytes
+from edge_runtime.stored_masks import RGB, read_mask
 from training.errors import DataError
 
 CONFIG = "dataset.yaml"
-_KEYS = ("classes", "ignore_id", "colors", "mask_encoding")
+_KEYS = ("classes", "ignore_id", "colors", "ignore_colors", "ids", "mask_encoding", "groups")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInfo:
-    """What the labels of a dataset mean.
+    """What is stated, or was found out, about a dataset.
 
     Attributes:
         classes: In order of their ids.
         ignore_id: The stored mask value that counts nowhere.
         encoding: How masks are stored, or "auto" to find out.
+        colors_known: The colours of the classes are those of colour-coded masks, not made up for drawing.
+        ignore_colors: RGB colours of colour-coded masks that count nowhere.
+        ids: (stored value, class id or ``IGNORE``), where masks do not hold class ids themselves.
+        groups: Regular expression whose one group is what images of one sequence have in common in their names.
     """
 
     classes: tuple[ClassInfo, ...]
     ignore_id: int | None = None
     encoding: MaskEncoding | Literal["auto"] = "auto"
+    colors_known: bool = False
+    ignore_colors: tuple[RGB, ...] = ()
+    ids: tuple[tuple[int, int], ...] | None = None
+    groups: str | None = None
+
+    def key(self, encoding: MaskEncoding, *, lossy: bool = False) -> LabelKey:
+        """Return what stored values mean, once it is known how the masks are stored; ``lossy`` reads JPEG masks too."""
+        return LabelKey.of(
+            encoding,
+            self.classes,
+            ignore_id=self.ignore_id,
+            ignore_colors=self.ignore_colors,
+            ids=None if self.ids is None else dict(self.ids),
+            lossy=lossy,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +69,11 @@ class Dataset:
     def pairs(self) -> list[Pair]:
         """Return all pairs, split by split."""
         return [pair for pairs in self.splits.values() for pair in pairs]
+
+    def without(self, pairs: Iterable[Pair]) -> Dataset:
+        """Return the dataset without some pairs; the problems stay."""
+        gone = set(pairs)
+        return replace(self, splits={s: tuple(p for p in kept if p not in gone) for s, kept in self.splits.items()})
 
 
 def read_info(root: Path) -> DatasetInfo | None:
@@ -94,90 +117,9 @@ def find_dataset(root: Path) -> Dataset:
     )
 
 
-def with_validation(dataset: Dataset, fraction: float, seed: int) -> Dataset:
-    """Return the dataset with a ``val`` split, held out of ``train`` by seed where there is none.
-
-    Raises:
-        DataError: Too few images for both.
-    """
-    train = dataset.splits.get("train", ())
-    if dataset.splits.get("val"):
-        return dataset
-    held_out = max(1, round(len(train) * fraction))
-    if len(train) - held_out < 1:
-        raise DataError(f"dataset {printable(dataset.root)} — {len(train)} pairs to train on — expected at least 2")
-    order = np.random.default_rng(seed).permutation(len(train))
-    chosen = set(order[:held_out].tolist())
-    splits: dict[Split, tuple[Pair, ...]] = {
-        **dataset.splits,
-        "train": tuple(pair for i, pair in enumerate(train) if i not in chosen),
-        "val": tuple(pair for i, pair in enumerate(train) if i in chosen),
-    }
-    return Dataset(root=dataset.root, splits=splits, problems=dataset.problems)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrays:
-    """A split in memory, at the model's size.
-
-    Attributes:
-        images: (N, H, W, C) uint8, RGB or grey.
-        masks: (N, H, W) uint8 class ids, or ``IGNORE``.
-        names: File names, for messages.
-    """
-
-    images: NDArray[np.uint8]
-    masks: NDArray[np.uint8]
-    names: tuple[str, ...]
-
-
-def load_arrays(
-    pairs: Sequence[Pair],
-    info: DatasetInfo,
-    encoding: MaskEncoding,
-    *,
-    height_px: int,
-    width_px: int,
-    channels: Channels,
-    on_pair: Callable[[], None] = lambda: None,
-) -> Arrays:
-    """Decode and resize pairs once, with the runtime's own functions, so that training sees what the device sees.
-
-    Images are BGR as OpenCV decodes them until the very last step, which makes them RGB for Keras.
-    """
-    images = np.empty((len(pairs), height_px, width_px, channels), np.uint8)
-    masks = np.empty((len(pairs), height_px, width_px), np.uint8)
-
-    def load(index: int) -> None:
-        pair = pairs[index]
-        images[index] = model_input(read_image(pair.image), height_px, width_px, channels)[..., ::-1]
-        ids = read_class_ids(pair, info, encoding)
-        masks[index] = resize_mask(ids, height_px, width_px)
-        on_pair()
-
-    with ThreadPoolExecutor() as pool:  # the decoders release the interpreter lock
-        list(pool.map(load, range(len(pairs))))
-    return Arrays(images=images, masks=masks, names=tuple(pair.image.name for pair in pairs))
-
-
-def read_class_ids(pair: Pair, info: DatasetInfo, encoding: MaskEncoding) -> NDArray[np.uint8]:
+def read_class_ids(pair: Pair, key: LabelKey) -> NDArray[np.uint8]:
     """Read a pair's mask as (H, W) uint8 class ids, or ``IGNORE``."""
-    values, _ = read_raw_mask(pair.mask)
-    return to_class_ids(values, encoding, len(info.classes), info.ignore_id, printable(pair.mask))
-
-
-def infer_info(values: set[int]) -> DatasetInfo:
-    """Make up classes for a dataset without ``dataset.yaml`` from the values that occur in its masks."""
-    if values <= {0, 255}:
-        return DatasetInfo(classes=make_classes(["background", "foreground"]))
-    ids = values - {255}
-    highest = max(ids)
-    if len(ids) <= highest / 2:
-        # So many gaps are no ids. Count up to the first gap; the check then names the other values and what they may be.
-        highest = next(i for i in range(1, 256) if i not in ids) - 1
-    highest = min(max(highest, 1), MAX_CLASSES - 1)
-    names = ["background", *(f"class_{i}" for i in range(1, highest + 1))]
-    return DatasetInfo(classes=make_classes(names), ignore_id=255 if 255 in values else None)
+    return to_class_ids(read_mask(pair.mask, allow_lossy=key.lossy), key, printable(pair.mask))
 
 
 def make_classes(names: Sequence[str], colors: Sequence[Sequence[int]] | None = None) -> tuple[ClassInfo, ...]:
@@ -205,22 +147,59 @@ def _info(value: dict[str, Any], where: str) -> DatasetInfo:
     ignore_id = value.get("ignore_id")
     if ignore_id is not None and not (type(ignore_id) is int and 0 <= ignore_id <= 255):
         raise DataError(f"{where} — ignore_id is {ignore_id!r} — expected a mask value from 0 to 255")
-    colors = value.get("colors")
-    if colors is not None and not _are_colors(colors, len(names)):
+    colors, ignore_colors = value.get("colors"), value.get("ignore_colors") or []
+    if colors is not None and not (_are_colors(colors) and len(colors) == len(names)):
         raise DataError(
             f"{where} — colors is {colors!r} — expected {len(names)} lists of red, green, blue from 0 to 255"
         )
+    if not _are_colors(ignore_colors):
+        raise DataError(
+            f"{where} — ignore_colors is {ignore_colors!r} — expected lists of red, green, blue from 0 to 255"
+        )
     encoding = value.get("mask_encoding", "auto")
-    if encoding == "color":
-        raise DataError(f"{where} — mask_encoding: color is not read yet — map the colours to ids and save index PNGs")
     if encoding not in ("auto", *get_args(MaskEncoding)):
         raise DataError(f"{where} — mask_encoding is {encoding!r} — expected auto, {', '.join(get_args(MaskEncoding))}")
-    return DatasetInfo(classes=make_classes([str(n) for n in names], colors), ignore_id=ignore_id, encoding=encoding)
+    if encoding == "color" and colors is None:
+        raise DataError(
+            f"{where} — mask_encoding is color and there are no colors — add one [red, green, blue] a class"
+        )
+    return DatasetInfo(
+        classes=make_classes([str(n) for n in names], colors),
+        ignore_id=ignore_id,
+        encoding=encoding,
+        colors_known=colors is not None,
+        ignore_colors=tuple((c[0], c[1], c[2]) for c in ignore_colors),
+        ids=_ids(value.get("ids"), [str(n) for n in names], where),
+        groups=_groups(value.get("groups"), where),
+    )
 
 
-def _are_colors(value: object, count: int) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == count
-        and all(isinstance(c, list) and len(c) == 3 and all(type(v) is int and 0 <= v <= 255 for v in c) for c in value)
+def _are_colors(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(c, list) and len(c) == 3 and all(type(v) is int and 0 <= v <= 255 for v in c) for c in value
+    )
+
+
+def _ids(value: object, names: list[str], where: str) -> tuple[tuple[int, int], ...] | None:
+    """Read ``ids``: the class name of each stored value, or null where it counts nowhere."""
+    if value is None:
+        return None
+    if not isinstance(value, dict) or not all(type(stored) is int and 0 <= stored < 1 << 16 for stored in value):
+        raise DataError(f"{where} — ids is {value!r} — expected class names by mask value, as {{7: {names[0]}}}")
+    known: dict[str | None, int] = {None: IGNORE, **{name: i for i, name in enumerate(names)}}
+    for stored, name in value.items():
+        if (name if name is None else str(name)) not in known:
+            raise DataError(f"{where} — ids: {stored} is {name!r} — expected one of classes, or null to ignore it")
+    return tuple((stored, known[name if name is None else str(name)]) for stored, name in sorted(value.items()))
+
+
+def _groups(value: object, where: str) -> str | None:
+    try:
+        if value is None or (isinstance(value, str) and re.compile(value).groups == 1):
+            return value
+        cause = "not one group in brackets"
+    except re.error as error:
+        cause = str(error)
+    raise DataError(
+        f"{where} — groups is {value!r} ({cause}) — expected a regular expression with one group, as '^(.+)_\\d+$'"
     )

@@ -1,30 +1,34 @@
-"""The run folder: ``run.json`` and the checkpoints, which survive kill -9 at any moment.
+"""The run folder: ``run.json``, the best model and the states to go on from, which survive kill -9 at any moment.
 
-``run.json`` names, for ``best.keras`` and ``last.keras``, the SHA-256 of the file that is about to be written and of the
-one it replaces, before it is replaced. Whatever moment a crash picks, the file on disk is one of the two, whole, and
-its epoch is known.
+A state is a file of its own that is whole before ``run.json`` names it, and the one before it is kept. ``best.keras`` has
+one name, so ``run.json`` names the SHA-256 of the file that is about to be written and of the one it replaces before it is
+replaced. Whatever moment a crash picks, every file that ``run.json`` names is whole, and its epoch is known.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edge_runtime.errors import StorageError, UsageError
 from edge_runtime.storage import printable, sha256, write_bytes, write_json
 from training.errors import ResumeError
 
 RUN_FILE = "run.json"
-FORMAT_VERSION = 1
-_LOCK, _PROBE, _TEMPORARY = "run.lock", ".probe", ".*.tmp*"
-CheckpointName = Literal["best", "last"]
+FORMAT_VERSION = 2
+KEPT_STATES = 2
+_LOCK, _PROBE, _TEMPORARY, _STATES = "run.lock", ".probe", ".*.tmp*", "state-*.npz"
 
 
 class RunFolder:
@@ -35,71 +39,99 @@ class RunFolder:
         self.root = root
         self.record = record
 
+    @property
+    def best(self) -> Path:
+        """Path of the best model, which may not exist yet."""
+        return self.root / "best.keras"
+
+    @property
+    def _checkpoints(self) -> dict[str, list[dict[str, Any]]]:
+        """Entries by kind, newest first: ``best`` for ``best.keras``, ``states`` for the states."""
+        checkpoints: dict[str, list[dict[str, Any]]] = self.record["checkpoints"]
+        return checkpoints
+
     def save(self) -> None:
         """Write ``run.json`` atomically."""
         write_json(self.root / RUN_FILE, self.record)
 
-    def checkpoint(self, name: CheckpointName) -> Path:
-        """Return the path of a checkpoint, which may not exist yet."""
-        return self.root / f"{name}.keras"
-
-    def epoch_on_disk(self, name: CheckpointName) -> dict[str, Any] | None:
-        """Return the entry of the checkpoint that is on disk, or None if it is missing or is none that we wrote."""
-        path = self.checkpoint(name)
-        if not path.is_file():
+    def best_on_disk(self) -> dict[str, Any] | None:
+        """Return the entry of ``best.keras``, or None if it is missing or is none that we wrote."""
+        if not self.best.is_file():
             return None
-        digest = sha256(path)
-        return next((e for e in self.record["checkpoints"].get(name, []) if e["sha256"] == digest), None)
+        digest = sha256(self.best)
+        return next((entry for entry in self._checkpoints["best"] if entry["sha256"] == digest), None)
 
-    def best_mean_iou(self) -> float:
-        """Return the validation mean IoU of the best checkpoint, -1 if there is none."""
-        entries = self.record["checkpoints"].get("best")
-        return float(entries[0]["val_mean_iou"]) if entries else -1.0
-
-    def write_checkpoint(self, archive: bytes, epoch: int, val_mean_iou: float, *, best: bool) -> None:
-        """Replace ``last.keras``, and ``best.keras`` if this is the best, and record it.
+    def write_best(self, archive: bytes, *, epoch: int, val_mean_iou: float) -> None:
+        """Replace ``best.keras``.
 
         Args:
             archive: The bytes of the ``.keras`` file.
-            epoch: Epochs finished, from 1.
-            val_mean_iou: Mean IoU on the validation split after it.
-            best: Whether it is the best so far.
+            epoch: The epoch it was validated after, from 1.
+            val_mean_iou: Its mean IoU on the validation split.
         """
         entry = {"epoch": epoch, "sha256": hashlib.sha256(archive).hexdigest(), "val_mean_iou": val_mean_iou}
-        names: list[CheckpointName] = ["best", "last"] if best else ["last"]
-        for name in names:
-            on_disk = self.epoch_on_disk(name)
-            self.record["checkpoints"][name] = [entry, on_disk] if on_disk else [entry]
+        on_disk = self.best_on_disk()
+        self._checkpoints["best"] = [entry, on_disk] if on_disk else [entry]
         self.save()
-        for name in names:
-            write_bytes(self.checkpoint(name), archive)
+        write_bytes(self.best, archive)
 
-    def resume_point(self) -> tuple[Path, dict[str, Any]] | None:
-        """Return the newest checkpoint that is whole and its entry, and cut the history after it; None to start afresh.
+    def write_state(self, arrays: Mapping[str, NDArray[Any]], *, epoch: int, step: int, **position: float) -> None:
+        """Write a state to go on from, name it in ``run.json``, and let go of all but the last two.
+
+        Args:
+            arrays: Weights, their averages and the optimizer's variables, by name.
+            epoch: Epochs finished.
+            step: Steps done of the epoch after those.
+            position: Numbers that the trainer needs to go on, such as the sums of the running epoch.
+        """
+        buffer = io.BytesIO()
+        np.savez(buffer, allow_pickle=False, **arrays)
+        data = buffer.getvalue()
+        name = f"state-{epoch:05d}-{step:06d}.npz"
+        entry = {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "epoch": epoch, "step": step, **position}
+        write_bytes(self.root / name, data)
+        before = [other for other in self._checkpoints["states"] if other["file"] != name]
+        self._checkpoints["states"] = [entry, *before][:KEPT_STATES]
+        self.save()
+        self._remove_unnamed_states()
+
+    def read_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+        """Return the newest whole state and its entry, and forget what came after it; None to start afresh.
 
         Raises:
-            ResumeError: There are checkpoints, but each differs from what was written.
+            ResumeError: There are states, but each differs from what was written.
         """
-        last, best = self.epoch_on_disk("last"), self.epoch_on_disk("best")
-        announced = self.record["checkpoints"].get("best", [None])[0]
-        if last and best != announced and (announced == last or best is None):
-            # Killed between the two files of one epoch; or the best is lost, and the last is the best that there is.
-            write_bytes(self.checkpoint("best"), self.checkpoint("last").read_bytes())
-            best = last
-        found = [(e["epoch"], name, e) for name, e in (("last", last), ("best", best)) if e]
-        if not found:
-            damaged = [p for name in ("last", "best") if (p := self.root / f"{name}.keras").exists()]
-            if damaged:
-                raise ResumeError(
-                    f"{printable(damaged[0])} — damaged or not of this run — expected the SHA-256 in {RUN_FILE} — "
-                    "start a new run with another --out"
-                )
-            self.record.update(history=[], checkpoints={}, elapsed_s=0.0)
-            return None
-        epoch, name, entry = max(found, key=lambda item: item[0])
-        self.record["history"] = self.record["history"][:epoch]
-        self.record["checkpoints"] = {n: [e] for n, e in (("best", best), ("last", last)) if e}
-        return self.root / f"{name}.keras", entry
+        for place, entry in enumerate(self._checkpoints["states"]):
+            path = self.root / entry["file"]
+            if path.is_file() and sha256(path) == entry["sha256"]:
+                with np.load(path, allow_pickle=False) as archive:
+                    arrays = dict(archive)
+                self._checkpoints["states"] = self._checkpoints["states"][place:]
+                self.record["history"] = self.record["history"][: entry["epoch"]]
+                on_disk = self.best_on_disk()
+                self._checkpoints["best"] = [on_disk] if on_disk else []
+                self._remove_unnamed_states()
+                return arrays, entry
+        if self._checkpoints["states"]:
+            raise ResumeError(
+                f"{printable(self.root / self._checkpoints['states'][0]['file'])} — damaged or missing — expected the SHA-256 "
+                f"in {RUN_FILE} — start a new run with another --out"
+            )
+        self.record.update(_nothing_yet())
+        self._remove_unnamed_states()
+        return None
+
+    def remove_old_states(self) -> None:
+        """Let go of all states but the newest: the run is finished."""
+        self._checkpoints["states"] = self._checkpoints["states"][:1]
+        self.save()
+        self._remove_unnamed_states()
+
+    def _remove_unnamed_states(self) -> None:
+        named = {entry["file"] for entry in self._checkpoints["states"]}
+        for path in self.root.glob(_STATES):
+            if path.name not in named:
+                path.unlink()
 
 
 @contextmanager
@@ -144,6 +176,10 @@ def open_run(root: Path, *, resume: bool) -> Iterator[RunFolder]:
                 shutil.rmtree(root)
 
 
+def _nothing_yet() -> dict[str, Any]:
+    return {"history": [], "checkpoints": {"best": [], "states": []}, "elapsed_s": 0.0}
+
+
 def _is_scaffolding(path: Path) -> bool:
     """Tell whether a file is one that a process leaves behind that is killed before there is a run."""
     return path.name in (_LOCK, _PROBE) or path.match(_TEMPORARY)
@@ -151,7 +187,7 @@ def _is_scaffolding(path: Path) -> bool:
 
 def _read_record(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        return {"format_version": FORMAT_VERSION, "history": [], "checkpoints": {}, "elapsed_s": 0.0}
+        return {"format_version": FORMAT_VERSION, **_nothing_yet()}
     try:
         record = json.loads(path.read_bytes())
     except ValueError as cause:

@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Measure a model package on images with masks, through the same runtime that the device uses: mean IoU, IoU and Dice of
-each class, pixel accuracy and boundary F, from one confusion matrix at the images' own sizes. What the mask ids mean
-comes from the package.
+each class, pixel accuracy and boundary F, from one confusion matrix at the images' own sizes. What the masks
+mean comes from the package alone: dataset.yaml is for training, which puts names, colours and ignore_id in there. Masks
+in colours are read with the colours of the classes; name those that count nowhere with --ignore-color.
 """
 _EPILOG = """\
 example:
@@ -38,6 +39,14 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     parser.add_argument("--variant", metavar="NAME", help="fp32, int8, …; default: the fastest in the package")
     parser.add_argument("--threads", metavar="N", type=int, default=0, help="default: all usable cores")
+    parser.add_argument(
+        "--ignore-color",
+        metavar="R,G,B",
+        type=_color,
+        action="append",
+        default=[],
+        help="a colour of colour-coded masks that counts nowhere; again for more",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=run)
 
@@ -45,7 +54,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
     from edge_runtime.evaluate import dataset_pairs, evaluate
-    from edge_runtime.labels import dataset_encoding
+    from edge_runtime.mask_encoding import dataset_key
     from edge_runtime.segmenter import Segmenter
     from edge_runtime.session import SessionOptions
 
@@ -55,9 +64,8 @@ def run(args: argparse.Namespace) -> int:
     evaluation = evaluate(
         lambda image_bgr: segmenter(image_bgr).mask,
         pairs,
-        encoding=dataset_encoding(pairs, len(contract.classes), ignore_id=contract.ignore_id),
+        key=dataset_key(pairs, contract.classes, ignore_id=contract.ignore_id, ignore_colors=tuple(args.ignore_color)),
         classes=[c.name for c in contract.classes],
-        ignore_id=contract.ignore_id,
         on_image=(lambda done: _progress(done, len(pairs))) if sys.stderr.isatty() else None,
     )
     if args.json:
@@ -66,6 +74,14 @@ def run(args: argparse.Namespace) -> int:
         text = _table(evaluation, segmenter.variant)
     sys.stdout.write(text + "\n")
     return 0
+
+
+def _color(text: str) -> tuple[int, int, int]:
+    """Read "R,G,B"."""
+    numbers = [int(part) if part.strip().isdecimal() else -1 for part in text.split(",")]
+    if len(numbers) != 3 or not all(0 <= number <= 255 for number in numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} — expected red, green, blue from 0 to 255, as 128,64,0")
+    return numbers[0], numbers[1], numbers[2]
 
 
 def _table(evaluation: Evaluation, variant: str) -> str:

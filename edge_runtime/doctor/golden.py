@@ -44,12 +44,12 @@ def golden_agreement(segmenter: Segmenter, package: Package) -> float | None:
         ModelError: A golden frame and its mask do not fit together.
     """
     from edge_runtime.image import read_image
-    from edge_runtime.labels import read_raw_mask
+    from edge_runtime.stored_masks import read_mask
 
     equal, total = 0, 0
     for frame in package.manifest.golden:
         path = package.root / frame.masks[segmenter.variant]
-        expected, _ = read_raw_mask(path)
+        expected = read_mask(path).values
         found = segmenter(read_image(package.root / frame.image)).mask
         if found.shape != expected.shape:
             raise ModelError(

@@ -44,6 +44,15 @@ def initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Va
     return value
 
 
+def rectifier_of(node: ir.Node) -> ir.Node | None:
+    """Return the ReLU that alone reads what a node gives: a ``Relu``, or a ``Clip`` that begins at zero."""
+    after = only_consumer(node.outputs[0])
+    if after is None or after.op_type == "Relu":
+        return after
+    lowest = constant(after.inputs[1]) if after.op_type == "Clip" and len(after.inputs) > 1 else None
+    return after if lowest is not None and not lowest.any() else None
+
+
 def take_place(value: ir.Value, replacement: ir.Value) -> None:
     """Let a value take the place of another one in float: its name, its shape, all its uses and outputs of the graph."""
     name, value.name = value.name, f"{value.name}_replaced"

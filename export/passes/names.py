@@ -17,7 +17,7 @@ class NameByLayer(ir.passes.InPlacePass):
     """Name convolutions and the ReLUs behind them as their layers in Keras; the rest by their place.
 
     A convolution is known by its weights, whose name holds the layer's even where tf2onnx has folded a normalisation into
-    them.
+    them; a depthwise one, whose weights it has rearranged, by its output.
     """
 
     def __init__(self, layers: Iterable[str]) -> None:
@@ -43,7 +43,7 @@ class NameByLayer(ir.passes.InPlacePass):
 
     def _layers_of(self, graph: ir.Graph) -> dict[ir.Node, str]:
         paths = {
-            node: (node.inputs[1].name or "").split("/")
+            node: f"{node.inputs[1].name}/{node.outputs[0].name}".split("/")
             for node in graph
             if node.op_type == "Conv" and node.inputs[1] is not None
         }

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from export.passes.graph import Builder, constant, is_plain_convolution, only_consumer, static_shape
+from export.passes.graph import Builder, constant, is_plain_convolution, rectifier_of, static_shape
 
 GROUP = 4
 NARROW = 16
@@ -39,10 +39,7 @@ class GroupPixels(ir.passes.InPlacePass):
         top, left, bottom, _ = conv.attributes.get_ints("pads") or (0, 0, 0, 0)
         if kernel is None or GROUP % stride_x or width_out * stride_x != width:
             return ir.passes.PassResult(model, modified=False)
-        last = conv
-        relu = only_consumer(conv.outputs[0])
-        if relu is not None and relu.op_type == "Relu":
-            last = relu
+        last = rectifier_of(conv) or conv
         if last.outputs[0].is_graph_output():
             return ir.passes.PassResult(model, modified=False)
         grouped, before, after = _grouped(kernel, stride_x, left)
@@ -62,7 +59,7 @@ class GroupPixels(ir.passes.InPlacePass):
             pads=(top, before, bottom, after),
         )
         if last is not conv:
-            value = build.node("Relu", [value], "grouped_relu")
+            value = build.node(last.op_type, [value, *last.inputs[1:]], "grouped_relu")
         value = build.node("Transpose", [value], "nhwc", perm=(0, 2, 3, 1))
         value = build.reshape(value, (count, height_out, width_out, channels_out), "whole")
         value = build.node("Transpose", [value], "nchw", perm=(0, 3, 1, 2))
@@ -98,12 +95,11 @@ class GroupNarrow(ir.passes.InPlacePass):
 
 def _is_narrow(conv: ir.Node) -> bool:
     shape = static_shape(conv.inputs[0]) if is_plain_convolution(conv, 1) else None
-    relu = only_consumer(conv.outputs[0])
     return (
         shape is not None
         and shape[1] <= NARROW
         and shape[3] % GROUP == 0
-        and (relu is None or relu.op_type != "Relu")  # it would be cut off from its convolution
+        and rectifier_of(conv) is None  # it would be cut off from its convolution
         and not conv.outputs[0].is_graph_output()
         and all(constant(value) is not None for value in conv.inputs[2:])
     )

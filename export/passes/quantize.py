@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.passes.graph import LAYER, constant, initializer, only_consumer
+from export.passes.graph import LAYER, constant, initializer, only_consumer, rectifier_of
 
 Range = tuple[float, float]
 """Lowest and highest number of a value."""
@@ -66,7 +66,19 @@ def _is_pixels(value: ir.Value) -> bool:
 
 def _is_computed(value: ir.Value) -> bool:
     node = value.producer()
-    return node is not None and node.op_type in ("Add", "Conv", "Relu")
+    return node is not None and node.op_type in ("Add", "Clip", "Conv", "Relu")
+
+
+def _is_move(node: ir.Node) -> bool:
+    """Whether a node's output may have the scale of its inputs: it only moves numbers, or interpolates between neighbours.
+
+    Not so the logits: in 8 bits, what lies between two of them would often be a tie. onnxruntime cuts off what it interpolates,
+    so that it is half a step too low.
+    """
+    if node.op_type != "Resize":
+        return node.op_type in _MOVES
+    after = only_consumer(node.outputs[0])
+    return node.attributes.get_string("mode") == "linear" and after is not None and after.op_type == "Concat"
 
 
 def _moved(node: ir.Node) -> list[ir.Value]:
@@ -77,8 +89,8 @@ def _moved(node: ir.Node) -> list[ir.Value]:
 
 def _result(node: ir.Node) -> ir.Value:
     """Return what a convolution or an addition gives, after the ReLU that belongs to it."""
-    after = only_consumer(node.outputs[0])
-    return after.outputs[0] if after is not None and after.op_type == "Relu" else node.outputs[0]
+    after = rectifier_of(node)
+    return node.outputs[0] if after is None else after.outputs[0]
 
 
 def _sharing(graph: ir.Graph) -> dict[ir.Value, ir.Value]:
@@ -96,7 +108,7 @@ def _sharing(graph: ir.Graph) -> dict[ir.Value, ir.Value]:
             leaders[_result(node)] = _result(node)
         elif _is_pixels(value):
             leaders[value] = value
-        elif node.op_type in _MOVES and all(source in leaders for source in _moved(node)):
+        elif _is_move(node) and all(source in leaders for source in _moved(node)):
             first, *others = [find(source) for source in _moved(node)]
             if len({_is_pixels(leader) for leader in (first, *others)}) > 1:
                 continue  # the scale of the image is given
@@ -143,11 +155,11 @@ class _Rewrite:
             value = node.outputs[0]
             if _is_pixels(value):
                 self._twins[value] = node.inputs[0]  # type: ignore[assignment]
-            elif node.op_type in _MOVES and value in self._scales:
+            elif _is_move(node) and value in self._scales:
                 self._move(node)
             elif node.op_type in ("Add", "Conv"):
                 self._compute(node)
-            elif node.op_type != "Relu" or node.inputs[0] in self._twins:
+            else:
                 self._read(node)
         for place, value in enumerate(self._graph.outputs):
             if value in self._twins:
@@ -168,14 +180,21 @@ class _Rewrite:
             self._quantise_weights(node)
         self._read(node)
         result = _result(node)
-        # Without negative numbers in the scale, quantising is the ReLU.
-        value = node.outputs[0] if self._scales[result][1] == 0 else result
+        # Without numbers in the scale that the ReLU takes away, quantising is the ReLU.
+        value = node.outputs[0] if self._scale_rectifies(result) else result
         if kept:
             value = self._guarded(node, result)
         quantise = ir.node("QuantizeLinear", [value, *self._scale_and_zero(result)])
         quantise.metadata_props.update(node.metadata_props)
         self._graph.insert_after(value.producer(), quantise)  # type: ignore[arg-type]
         self._pair(result, quantise.outputs[0])
+
+    def _scale_rectifies(self, result: ir.Value) -> bool:
+        """Whether the scale of a result holds no number that the ReLU in front of it would change."""
+        scale, zero = self._scales[result]
+        rectifier = result.producer()
+        highest = constant(rectifier.inputs[2]) if rectifier is not None and rectifier.op_type == "Clip" else None
+        return zero == 0 and (highest is None or 255 * scale <= float(highest) * (1 + 1e-6))
 
     def _guarded(self, conv: ir.Node, result: ir.Value) -> ir.Value:
         """Return the result of a convolution that stays in float, behind an operator that keeps it there.
@@ -185,9 +204,10 @@ class _Rewrite:
         a slope of 0 and nothing for a slope of 1, and which it fuses all the same.
         Reference: onnxruntime, ``core/optimizer/qdq_transformer/weight_bias_quantization.cc``.
         """
-        guard = ir.node("LeakyRelu", [conv.outputs[0]], {"alpha": 1.0 if result is conv.outputs[0] else 0.0})
+        behind = conv if result.producer().op_type == "Relu" else result.producer()  # type: ignore[union-attr]
+        guard = ir.node("LeakyRelu", [behind.outputs[0]], {"alpha": 1.0 if behind.outputs[0] is result else 0.0})  # type: ignore[union-attr]
         guard.outputs[0].shape, guard.outputs[0].dtype = result.shape, ir.DataType.FLOAT
-        self._graph.insert_after(conv, guard)
+        self._graph.insert_after(behind, guard)  # type: ignore[arg-type]
         return guard.outputs[0]
 
     def _read(self, node: ir.Node) -> None:

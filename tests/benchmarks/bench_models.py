@@ -26,10 +26,10 @@ from export.convert import convolution_layers, gflops, trace
 from export.optimise import integer_layout, optimise, quantize
 from export.quantize import measure_ranges
 from export.run_folder import read_run
-from training.config import PRESETS
+from training.config import PRESETS, UNetPlan
 from training.dataset import make_classes
+from training.network.unet import build_unet
 from training.synth.scene import render_scene
-from training.unet import build_unet
 
 Images = NDArray[np.uint8]
 # Height, width, channels and classes of each preset's model.
@@ -52,7 +52,8 @@ def main() -> None:
     else:
         contract, preset = make_contract(args.preset), args.preset
         frames = draw_frames(contract)
-        model = random_model(contract, preset, network_input(frames, contract))
+        plan = PRESETS[preset].plan
+        model = random_model(contract, plan, network_input(frames, contract))
     write_models(model, contract, frames, args.folder)
     write_facts(args.folder, preset=preset, contract=contract, weights=f"of {args.run}" if args.run else "random")
 
@@ -87,16 +88,15 @@ def network_input(frames: Images, c: Contract) -> NDArray[np.float32]:
     return frames[..., ::-1].astype(np.float32) if c.channels == 3 else frames.astype(np.float32)
 
 
-def random_model(c: Contract, preset: str, batch: NDArray[np.float32]) -> keras.Model:
+def random_model(c: Contract, plan: UNetPlan, batch: NDArray[np.float32]) -> keras.Model:
     """Build a network with random weights whose activations are like a trained one's, and whose classes all occur."""
     keras.utils.set_random_seed(0)
-    plan = PRESETS[preset].plan  # type: ignore[index]
     model = build_unet(
         plan, height_px=c.height_px, width_px=c.width_px, channels=c.channels, logit_channels=c.logit_channels
     )
     he_normal = keras.initializers.HeNormal()
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Conv2D):
+        if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
             layer.kernel.assign(he_normal.clone()(layer.kernel.shape))
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0  # one pass, and the statistics are those of this batch

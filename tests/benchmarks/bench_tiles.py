@@ -27,7 +27,7 @@ from export.convert import convolution_layers, trace
 from export.optimise import optimise
 from export.run_folder import read_run
 from training.config import PRESETS
-from training.unet import build_unet
+from training.network.unet import build_unet
 
 OPSET = 17
 SIZES = (512, 768)

@@ -1,17 +1,21 @@
 import json
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
-from colors import color_scene, color_truth
+from colors import COLOR_CLASSES, color_scene, color_truth
 
+from edge_runtime import cli
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.evaluate import dataset_pairs, evaluate
-from edge_runtime.labels import dataset_encoding
+from edge_runtime.labels import LabelKey
+from edge_runtime.mask_encoding import dataset_key
 from edge_runtime.pairs import Pair
 from edge_runtime.segmenter import Segmenter
 
+NINE_IGNORED = LabelKey.of("index", COLOR_CLASSES, ignore_id=9)
 NAMES = ("background", "red", "blue")
 
 
@@ -33,7 +37,7 @@ def always(mask):
 
 
 def score(segment, pairs, **changes):
-    return evaluate(segment, pairs, **{"encoding": "index", "classes": NAMES, "ignore_id": None, **changes})
+    return evaluate(segment, pairs, **{"key": LabelKey.of("index", COLOR_CLASSES), "classes": NAMES, **changes})
 
 
 def test_a_two_by_two_case_by_hand(tmp_path):
@@ -80,20 +84,20 @@ def test_binary_masks_with_all_black_ones_are_read_as_binary(tmp_path):
         write_pair(tmp_path, "a", blank(), np.zeros((4, 4), np.uint8)),
         write_pair(tmp_path, "b", blank(), np.full((4, 4), 255, np.uint8)),
     ]
-    encoding = dataset_encoding(pairs, 2)
-    result = score(always(np.ones((4, 4))), pairs, encoding=encoding, classes=NAMES[:2])
+    key = dataset_key(pairs, COLOR_CLASSES[:2])
+    result = score(always(np.ones((4, 4))), pairs, key=key, classes=NAMES[:2])
     assert result.per_class_iou == {"background": 0.0, "red": 0.5}
 
 
 def test_ignored_pixels_do_not_count(tmp_path):
     pair = write_pair(tmp_path, "a", blank(1, 4), np.array([[0, 0, 9, 9]], np.uint8))
-    assert score(always([[0, 0, 1, 2]]), [pair], ignore_id=9).pixel_accuracy == 1.0
+    assert score(always([[0, 0, 1, 2]]), [pair], key=NINE_IGNORED).pixel_accuracy == 1.0
 
 
 def test_an_evaluation_of_nothing_is_refused(tmp_path):
     pair = write_pair(tmp_path, "a", blank(), np.full((4, 4), 9, np.uint8))
     with pytest.raises(InputError, match="all pixels of 1 masks are ignored — expected at least one labelled pixel"):
-        score(always(np.zeros((4, 4))), [pair], ignore_id=9)
+        score(always(np.zeros((4, 4))), [pair], key=NINE_IGNORED)
     with pytest.raises(InputError, match="evaluation — no images"):
         score(always(np.zeros((4, 4))), [])
 
@@ -173,3 +177,46 @@ class TestDatasetPairs:
         assert "no mask for image" in lines[1]
         assert "lone00.png" in lines[1]
         assert lines[-1].strip() == "and 5 more"
+
+
+def test_jpeg_masks_are_read_only_if_the_key_says_so(tmp_path):
+    truth = np.zeros((32, 32), np.uint8)
+    truth[:, 16:] = 1
+    pair = write_pair(tmp_path, "a", blank(32, 32), truth)
+    pair.mask.write_bytes(cv2.imencode(".jpg", truth * 255)[1].tobytes())
+    key = LabelKey.of("binary", COLOR_CLASSES[:2])
+    with pytest.raises(InputError, match="a JPEG mask"):
+        score(always(truth), [pair], key=key, classes=NAMES[:2])
+    assert score(always(truth), [pair], key=replace(key, lossy=True), classes=NAMES[:2]).mean_iou > 0.99
+
+
+class TestColorCodedMasks:
+    """What ``edge-unet eval`` makes of masks in colours: those of the package's classes, whatever dataset.yaml says."""
+
+    @pytest.fixture
+    def data(self, tmp_path):
+        scene = color_scene()
+        rgb = np.array([c.color for c in COLOR_CLASSES], np.uint8)[color_truth(scene)]
+        write_pair(tmp_path / "data" / "val", "a", scene, rgb[..., ::-1])
+        (tmp_path / "data" / "dataset.yaml").write_text("classes: [of, another]\n")
+        return tmp_path / "data"
+
+    def test_are_read_with_the_colours_of_the_package(self, color_package, data, capsys):
+        assert cli.main(["eval", str(color_package), str(data), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["mean_iou"] > 0.9
+
+    def test_with_an_unknown_colour_are_refused_unless_it_is_to_be_ignored(self, color_package, data, capsys):
+        path = data / "val" / "masks" / "a.png"
+        mask = cv2.imread(str(path))
+        mask[:10] = (7, 8, 9)
+        cv2.imwrite(str(path), mask)
+        assert cli.main(["eval", str(color_package), str(data)]) == 3
+        assert "unknown colour (9, 8, 7) (640 px)" in capsys.readouterr().err
+        assert cli.main(["eval", str(color_package), str(data), "--ignore-color", "9,8,7", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["mean_iou"] > 0.9
+
+    @pytest.mark.parametrize("text", ["1,2", "1,2,300", "red"])
+    def test_need_a_colour_to_ignore(self, capsys, text):
+        with pytest.raises(SystemExit):
+            cli.main(["eval", "package", "data", "--ignore-color", text])
+        assert f"argument --ignore-color: '{text}' — expected red, green, blue" in capsys.readouterr().err

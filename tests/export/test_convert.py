@@ -23,7 +23,7 @@ from export.convert import convolution_layers, gflops, trace
 from export.errors import ConvertError
 from export.optimise import optimise
 from training.config import UNetPlan
-from training.fit import archive_of
+from training.trainer import archive_of
 
 CASES = [
     # preset, channels, logit channels

@@ -22,10 +22,10 @@ from edge_runtime.cli import main
 from edge_runtime.doctor import golden_test
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.image import encode_png, read_image
-from edge_runtime.labels import read_raw_mask
 from edge_runtime.package import MANIFEST, Manifest, Package
 from edge_runtime.segmenter import Segmenter
 from edge_runtime.storage import sha256, write_bytes
+from edge_runtime.stored_masks import read_mask
 from export.config import PASSES, ExportConfig, Int8Budget
 from export.package import export_package
 
@@ -103,7 +103,7 @@ class TestPackage:
         assert (golden.ok, golden.pixel_agreement, golden.frames) == (True, 1.0, 3)
 
     def test_the_golden_masks_hold_more_than_one_class(self, exported):
-        masks = [read_raw_mask(exported[0] / frame.masks["fp32"])[0] for frame in exported[1].golden]
+        masks = [read_mask(exported[0] / frame.masks["fp32"]).values for frame in exported[1].golden]
         assert any(mask.min() != mask.max() for mask in masks)
 
     def test_the_bare_model_runs_too(self, exported):
@@ -185,8 +185,8 @@ class TestInt8:
             segmenter = Segmenter.load(out, variant=variant)
             for frame in manifest.golden:
                 found = segmenter(read_image(out / frame.image)).mask
-                np.testing.assert_array_equal(found, read_raw_mask(out / frame.masks[variant])[0])
-                equal[variant] += [np.array_equal(found, read_raw_mask(out / m)[0]) for m in frame.masks.values()]
+                np.testing.assert_array_equal(found, read_mask(out / frame.masks[variant]).values)
+                equal[variant] += [np.array_equal(found, read_mask(out / m).values) for m in frame.masks.values()]
         assert not all(equal["fp32"])
         assert not all(equal["int8"])
 

@@ -65,8 +65,8 @@ def evaluation(wrong: int = 0) -> Evaluation:
         class_names=("a", "b"),
         matrix=matrix,
         boundary=BoundaryCounts(),
-        mean_image_iou=1.0,
         image_accuracies=(1.0,),
+        image_ious=(1.0,),
     )
 
 
@@ -199,13 +199,13 @@ def proto(run, model) -> onnx.ModelProto:
 
 @pytest.fixture(scope="module")
 def validation(run) -> ValidationSet:
-    return ValidationSet.read(run.validation, run.encoding, run.contract)
+    return ValidationSet.read(run.validation, run.key, run.contract)
 
 
 def measured(run: RunFolder, model, proto: onnx.ModelProto) -> Parity:
     segmenter = Segmenter(Session(proto.SerializeToString(), "model.onnx"), "fp32")
-    validation = ValidationSet.read(run.validation, run.encoding, run.contract)
-    return measure_parity(KerasReference(model, run.contract), segmenter, validation, run.validation, run.encoding)
+    validation = ValidationSet.read(run.validation, run.key, run.contract)
+    return measure_parity(KerasReference(model, run.contract), segmenter, validation, run.validation, run.key)
 
 
 def convolutions(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -216,7 +216,7 @@ def test_a_good_conversion_passes_with_room_to_spare(run, model, proto, validati
     calls = []
     segmenter = Segmenter(Session(proto.SerializeToString(), "model.onnx"), "fp32")
     reference = KerasReference(model, run.contract)
-    found = measure_parity(reference, segmenter, validation, run.validation, run.encoding, lambda *n: calls.append(n))
+    found = measure_parity(reference, segmenter, validation, run.validation, run.key, lambda *n: calls.append(n))
     found.require(ParityBudget(max_abs_diff=1e-5))
     assert [d.inputs for d in (found.real, found.random, found.extreme)] == [len(run.validation), 4, 4]
     assert found.keras.images == found.onnx.images == len(run.validation)

@@ -10,9 +10,10 @@ import pytest
 from runs import PAIRS, narrow_plan, random_unet, write_color_data, write_run
 
 from edge_runtime.errors import InputError, ModelError
+from edge_runtime.labels import LabelKey
 from export.errors import ConvertError
 from export.run_folder import read_run
-from training.fit import archive_of
+from training.trainer import archive_of
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +38,7 @@ def edit_record(run: Path, change) -> None:
 def test_a_whole_run_folder_is_read(run, original):
     folder = read_run(run)
     assert folder.checkpoint == run / "best.keras"
-    assert folder.encoding == "index"
+    assert folder.key.encoding == "index"
     assert [c.name for c in folder.contract.classes] == ["background", "red", "blue"]
     assert (folder.contract.height_px, folder.contract.width_px, folder.contract.channels) == (64, 96, 3)
     assert len(folder.validation) == PAIRS["val"]
@@ -103,6 +104,19 @@ def test_classes_that_are_missing_in_the_contract_are_named(run):
     edit_record(run, lambda r: r["contract"].pop("classes"))
     with pytest.raises(ModelError, match=r"run\.json: contract: key 'classes' is missing"):
         read_run(run)
+
+
+def test_what_mask_values_mean_is_taken_as_training_recorded_it(run):
+    classes = read_run(run).contract.classes
+    key = LabelKey.of("color", classes, ignore_colors=[(9, 9, 9)])
+    edit_record(run, lambda r: r["data"].update(mask_encoding="color", labels=key.to_dict()))
+    assert read_run(run).key == key
+
+
+def test_runs_that_did_not_record_it_are_read_by_their_contract(run):
+    edit_record(run, lambda r: r["data"].pop("labels", None))
+    folder = read_run(run)
+    assert folder.key == LabelKey.of("index", folder.contract.classes)
 
 
 def test_an_unknown_mask_encoding_is_named(run):

@@ -8,13 +8,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from colors import color_contract, color_scene, color_truth
+from colors import COLOR_CLASSES, color_contract, color_scene, color_truth
 from hypothesis import given
 from hypothesis import strategies as st
 
 import export.validation
 from edge_runtime.errors import InputError
-from edge_runtime.labels import IGNORE
+from edge_runtime.labels import IGNORE, LabelKey
 from edge_runtime.pairs import Pair
 from export.validation import ValidationSet, spread
 
@@ -27,16 +27,20 @@ def write_pair(root: Path, number: int, height_px: int = 48, width_px: int = 64)
     return pair
 
 
+def index_key(ignore_id: int | None = None) -> LabelKey:
+    return LabelKey.of("index", COLOR_CLASSES, ignore_id=ignore_id)
+
+
 def numbered(count: int) -> ValidationSet:
     """Images of one pixel that hold their number."""
     pixels = tuple(np.full((1, 1, 1), n, np.uint8) for n in range(count))
-    return ValidationSet(images=pixels, truths=tuple(p[..., 0] for p in pixels), classes=256)
+    return ValidationSet(images=pixels, truths=tuple(p[..., 0] for p in pixels), classes=255)
 
 
 class TestRead:
     def test_images_are_the_model_s_input_and_truths_keep_their_size(self, tmp_path):
         pairs = [write_pair(tmp_path, 0), write_pair(tmp_path, 1, 60, 40)]
-        found = ValidationSet.read(pairs, "index", color_contract(24, 32))
+        found = ValidationSet.read(pairs, index_key(), color_contract(24, 32))
         assert [(i.shape, i.dtype) for i in found.images] == [((24, 32, 3), np.uint8)] * 2
         assert [t.shape for t in found.truths] == [(48, 64), (60, 40)]
         assert found.classes == 3
@@ -47,14 +51,14 @@ class TestRead:
         contract = replace(color_contract(binary=True), channels=1)
         pair = write_pair(tmp_path, 0)
         cv2.imwrite(str(pair.mask), (color_truth(color_scene()) == 1).astype(np.uint8))
-        assert ValidationSet.read([pair], "index", contract).images[0].shape == (24, 32, 1)
+        assert ValidationSet.read([pair], index_key(), contract).images[0].shape == (24, 32, 1)
 
     def test_what_is_to_be_ignored_stays_ignored(self, tmp_path):
         pair = write_pair(tmp_path, 0)
         mask = color_truth(color_scene())
         mask[:5] = 9
         cv2.imwrite(str(pair.mask), mask)
-        (truth,) = ValidationSet.read([pair], "index", replace(color_contract(), ignore_id=9)).truths
+        (truth,) = ValidationSet.read([pair], index_key(ignore_id=9), color_contract()).truths
         assert (truth[:5] == IGNORE).all()
         assert (truth[5:] != IGNORE).all()
 
@@ -63,7 +67,7 @@ class TestRead:
         size = 24 * 32 * 3 + 48 * 64
         monkeypatch.setattr(export.validation, "MAX_BYTES", int(images * size))
         pairs = [write_pair(tmp_path, n) for n in range(10)]
-        found = ValidationSet.read(pairs, "index", color_contract())
+        found = ValidationSet.read(pairs, index_key(), color_contract())
         assert len(found.images) == len(found.truths) == read
         np.testing.assert_array_equal(found.truths[0], color_truth(color_scene()))
         if read > 1:
@@ -73,11 +77,11 @@ class TestRead:
         pair = write_pair(tmp_path, 0)
         pair.image.write_bytes(b"no picture")
         with pytest.raises(InputError, match=r"0\.png — .*not an image"):
-            ValidationSet.read([pair], "index", color_contract())
+            ValidationSet.read([pair], index_key(), color_contract())
 
     def test_a_split_of_nothing_is_refused(self):
         with pytest.raises(InputError, match=r"validation split — no images in it — export compares on them"):
-            ValidationSet.read([], "index", color_contract())
+            ValidationSet.read([], index_key(), color_contract())
 
 
 class TestMatrix:
@@ -100,7 +104,7 @@ class TestThinned:
     def test_images_and_truths_are_thinned_together(self, number, left):
         found = numbered(10).thinned(number)
         assert [int(i.item()) for i in found.images] == [int(t.item()) for t in found.truths] == left
-        assert found.classes == 256
+        assert found.classes == 255
 
 
 class TestSpread:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,9 +25,12 @@ from training.check import check_dataset
 from training.config import PRESETS, TrainConfig, UNetPlan
 
 # The private halves of `fit`, so that what stands in run.json is written down only there.
-from training.fit import EpochRecord, _compile, _contract, _record_setup, archive_of
+from training.fit import _contract, _record_setup
+from training.history import EpochRecord
+from training.network.unet import build_unet
+from training.progress import ProgressBar
 from training.run_folder import open_run
-from training.unet import build_unet
+from training.trainer import archive_of
 
 PAIRS = {"train": 2, "val": 6}
 
@@ -43,7 +46,7 @@ def random_unet(
 ) -> keras.Model:
     """Build a U-Net in which no weight, and no statistic of a normalisation, has a value that could be left out."""
     model = build_unet(plan, height_px=size[0], width_px=size[1], channels=channels, logit_channels=logit_channels)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(1)
     for weight in model.weights:
         shape = tuple(weight.shape)
         if weight.name == "kernel":
@@ -153,11 +156,10 @@ def write_run(root: Path, data: Path, preset: Literal["seed", "classic", "edge"]
     report.require_ok()
     with open_run(root, resume=False) as run:
         contract = _contract(config, report, root.name)
-        _record_setup(run, config, report, contract, dict(report.dataset.splits))
+        _record_setup(run, config, report, contract, report.dataset, force=False, progress=ProgressBar(2))
         model = random_unet(
             narrow_plan(preset), (config.height_px, config.width_px), contract.channels, contract.logit_channels
         )
-        _compile(model, config)
         archive = archive_of(model, root)
         for epoch in (1, 2):
             record = EpochRecord(
@@ -168,9 +170,13 @@ def write_run(root: Path, data: Path, preset: Literal["seed", "classic", "edge"]
                 val_pixel_accuracy=0.5,
                 learning_rate=1e-3,
                 seconds=1.0,
+                step_s=0.8,
+                wait_s=0.0,
+                validate_s=0.1,
+                images_per_s=10.0,
             )
-            run.record["history"].append(asdict(record))
-            run.write_checkpoint(archive, epoch, record.val_mean_iou, best=True)
+            run.record["history"].append(record.to_dict())
+            run.write_best(archive, epoch=epoch, val_mean_iou=record.val_mean_iou)
         run.record["status"] = "finished"
         run.save()
     return root

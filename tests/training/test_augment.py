@@ -1,3 +1,4 @@
+import cv2
 import numpy as np
 import pytest
 from datasets import COLORS_BGR
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.labels import IGNORE
-from training.augment import augment
+from training.augment import augment, mix, random_affine
 
 
 def blocks(seed, height_px=48, width_px=64, channels=3):
@@ -16,7 +17,7 @@ def blocks(seed, height_px=48, width_px=64, channels=3):
 
 
 def variant(image, mask, seed):
-    return augment(image, mask, np.random.default_rng(seed))
+    return augment(image, mask, *mask.shape, np.random.default_rng(seed))
 
 
 def test_the_same_random_state_gives_the_same_variant():
@@ -56,33 +57,59 @@ def test_image_and_mask_move_together(seed):
     image, mask = blocks(seed)
     assert agreement(image, mask) == 1
     # Bilinear pixels on the borders between blocks may tell either side.
-    assert agreement(*variant(image, mask, seed)) > 0.9
+    height_px, width_px = 96, 80
+    matrix = random_affine(mask.shape, height_px, width_px, np.random.default_rng(seed))
+    moved = cv2.warpAffine(image, matrix, (width_px, height_px), borderMode=cv2.BORDER_REFLECT_101)
+    assert agreement(moved, augment(image, mask, height_px, width_px, np.random.default_rng(seed))[1]) > 0.9
 
 
 def test_what_lies_outside_the_picture_counts_nowhere_and_is_mirrored_in_the_image():
     mask = np.ones((64, 64), np.uint8)
     image = np.full((64, 64, 3), 127, np.uint8)
-    variants = [variant(image, mask, seed) for seed in range(40)]
+    variants = [variant(image, mask, seed) for seed in range(60)]
     outside = [(m == IGNORE).mean() for _, m in variants]
     assert min(outside) == 0
-    assert 0.1 < max(outside) < 0.5
+    assert 0.2 < max(outside) < 0.75
     for new_image, _ in variants:
-        assert np.ptp(new_image) == 0, "the border is mirrored, never black"
+        assert new_image.min() > 0, "the border is mirrored, never black"
 
 
-def test_a_zoom_into_the_picture_never_leaves_it():
-    mask = np.zeros((64, 64), np.uint8)
+def test_the_middle_of_the_picture_is_as_likely_left_as_right():
+    """A shift between the pixels of OpenCV's warp and of its resize would move masks against what the device sees."""
     image = np.zeros((64, 64, 3), np.uint8)
-    within = sum(not (variant(image, mask, seed)[1] == IGNORE).any() for seed in range(200))
-    # The zoom is above 1, by logarithm, in log 1.6 / (log 1.6 + log 1.25) = 68 % of the cases, flipped or not.
-    assert 115 < within < 155
+    image[:, 32:] = 200
+    matrices = [random_affine((64, 64), 32, 48, np.random.default_rng(seed)) for seed in range(400)]
+    middles = np.array([m @ [31.5, 31.5, 1] for m in matrices])
+    assert np.abs(middles.mean(0) - [23.5, 15.5]).max() < 2
+    assert np.allclose(np.median(middles, 0), [23.5, 15.5], atol=2)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_flips_zooms_and_tones_all_occur(channels):
     ramp = np.broadcast_to(np.arange(0, 256, 4, dtype=np.uint8)[np.newaxis, :, np.newaxis], (64, 64, channels))
-    variants = [variant(np.ascontiguousarray(ramp), np.zeros((64, 64), np.uint8), seed)[0] for seed in range(40)]
-    rising = [v[32, -1, 0] > v[32, 0, 0] for v in variants]
-    assert 8 < sum(rising) < 32
+    variants = [variant(np.ascontiguousarray(ramp), np.zeros((64, 64), np.uint8), seed)[0] for seed in range(60)]
+    rising = [v[32, 40, 0] > v[32, 24, 0] for v in variants]
+    assert 15 < sum(rising) < 45
     means = [v.mean() for v in variants]
     assert min(means) < 110 < 145 < max(means)
+
+
+def test_mixed_pictures_have_a_rectangle_of_the_next_one_with_its_labels():
+    masks = np.stack([np.full((40, 60), i, np.uint8) for i in range(4)])
+    images = np.repeat(masks[..., np.newaxis] * 50, 3, axis=-1)
+    mixed_images, mixed_masks = mix(images, masks, 1.0, np.random.default_rng(0))
+    assert np.array_equal(mixed_images, np.repeat(mixed_masks[..., np.newaxis] * 50, 3, axis=-1))
+    for i, mask in enumerate(mixed_masks):
+        assert set(np.unique(mask)) == {i, (i + 1) % 4}
+        rows, columns = np.nonzero(mask != i)
+        area = (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+        assert area == (mask != i).sum()
+        assert 0.08 < area / mask.size < 0.53
+    assert np.array_equal(masks[0], np.zeros((40, 60), np.uint8)), "the batch that is handed in stays as it is"
+
+
+def test_without_a_share_nothing_is_mixed():
+    images, masks = np.zeros((2, 8, 8, 3), np.uint8), np.arange(128, dtype=np.uint8).reshape(2, 8, 8)
+    mixed_images, mixed_masks = mix(images, masks, 0.0, np.random.default_rng(0))
+    assert np.array_equal(mixed_images, images)
+    assert np.array_equal(mixed_masks, masks)

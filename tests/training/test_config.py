@@ -9,12 +9,19 @@ from training.config import PRESETS, TrainConfig, preset_named
 
 
 def test_the_presets_are_the_documented_ones():
-    assert list(PRESETS) == ["seed", "classic", "edge"]
-    assert [p.plan.stride for p in PRESETS.values()] == [2, 16, 32]
+    assert list(PRESETS) == ["seed", "classic", "edge-nano", "edge", "edge-large"]
+    assert [p.plan.stride for p in PRESETS.values()] == [2, 16, 32, 32, 32]
     seed = PRESETS["seed"]
     assert (seed.plan.widths, seed.plan.batch_norm, seed.plan.stem_stride) == ((64, 128), False, 1)
     assert (seed.input_size, seed.epochs, seed.batch_size, seed.validation_fraction) == ((256, 256), 10, 8, 0.1)
-    assert (seed.optimizer, seed.learning_rate, seed.schedule, seed.loss) == ("adam", 1e-3, "constant", "cross_entropy")
+    assert (seed.recipe.optimizer, seed.learning_rate, seed.recipe.schedule, seed.loss) == (
+        "adam",
+        1e-3,
+        "constant",
+        "cross_entropy",
+    )
+    assert (seed.recipe.weight_decay, seed.recipe.average_over, seed.precision) == (0, 0, "float32")
+    assert seed.fixed_size
     assert not seed.augment
     assert PRESETS["classic"].plan.widths == (64, 128, 256, 512, 1024)
 
@@ -35,7 +42,9 @@ def test_what_the_user_says_comes_first_and_none_is_not_said():
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():
-    with pytest.raises(UsageError, match=r"^--preset big — no such preset — choose one of seed, classic, edge$"):
+    with pytest.raises(
+        UsageError, match=r"^--preset big — no such preset — choose one of seed, classic, edge-nano, edge, edge-large$"
+    ):
         preset_named("big")
     with pytest.raises(UsageError, match="--preset big"):
         TrainConfig.from_preset("big")

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import keras
 import numpy as np
@@ -21,6 +22,7 @@ from edge_runtime import cli
 from edge_runtime.contract import Contract
 from training.check import check_dataset
 from training.config import TrainConfig
+from training.errors import TrainingStopped
 from training.fit import fit
 from training.run_folder import open_run
 
@@ -51,15 +53,24 @@ def weights(path):
 
 
 def whole_epochs(run):
-    """Return the epoch of each checkpoint on disk, after asserting that run.json knows every byte of it."""
+    """Return the epochs of the best model and of the newest state, after asserting that run.json knows their bytes."""
+    checkpoints = record_of(run)["checkpoints"]
     epochs = {}
-    for name, entries in record_of(run)["checkpoints"].items():
-        path = run / f"{name}.keras"
-        if path.exists():
-            known = {entry["sha256"]: entry["epoch"] for entry in entries}
-            assert digest(path) in known, f"{path.name} is half of something"
-            epochs[name] = known[digest(path)]
+    if (run / "best.keras").exists():
+        known = {entry["sha256"]: entry["epoch"] for entry in checkpoints["best"]}
+        assert digest(run / "best.keras") in known, "best.keras is half of something"
+        epochs["best"] = known[digest(run / "best.keras")]
+    for entry in checkpoints["states"]:
+        assert digest(run / entry["file"]) == entry["sha256"], f"{entry['file']} is half of something"
+    if checkpoints["states"]:
+        epochs["last"] = checkpoints["states"][0]["epoch"]
     return epochs
+
+
+def state(run):
+    """Return the arrays of the newest state."""
+    with np.load(run / record_of(run)["checkpoints"]["states"][0]["file"]) as archive:
+        return dict(archive)
 
 
 @pytest.fixture(scope="module")
@@ -86,14 +97,15 @@ class TestFinishedRun:
         lines = child.stdout.splitlines()
         assert re.fullmatch(r"best mean IoU 0\.\d{4}, pixel accuracy 0\.\d{4} on 4 validation images", lines[0])
         assert lines[1:] == [
-            f"{run}: run.json, best.keras, last.keras, history.csv, pictures/, tensorboard/",
+            f"{run}: report.html, best.keras, run.json, history.csv, pictures/, tensorboard/",
             f"next: edge-unet export {run} --out models/run",
         ]
 
     def test_holds_what_it_says_and_nothing_else(self, finished):
         run, _ = finished
         assert sorted(path.name for path in run.iterdir()) == [
-            *("best.keras", "history.csv", "last.keras", "pictures", "run.json", "run.lock", "tensorboard")
+            *("best.keras", "history.csv", "pictures", "report.html", "run.json", "run.lock"),
+            *("state-00003-000000.npz", "tensorboard"),
         ]
         assert sorted(path.name for path in (run / "pictures").iterdir()) == [f"val{i}.png" for i in range(4)]
         assert [path.name.partition(".")[0] for path in (run / "tensorboard").iterdir()] == ["events"]
@@ -104,7 +116,6 @@ class TestFinishedRun:
         best = max(history, key=lambda row: row["val_mean_iou"])
         assert whole_epochs(run) == {"best": best["epoch"], "last": 3}
         assert checkpoints["best"][0]["sha256"] == digest(run / "best.keras")
-        assert checkpoints["last"][0]["sha256"] == digest(run / "last.keras")
         assert checkpoints["best"][0]["val_mean_iou"] == best["val_mean_iou"]
 
     def test_has_one_history_in_two_forms(self, finished):
@@ -112,7 +123,9 @@ class TestFinishedRun:
         history = record_of(run)["history"]
         with (run / "history.csv").open(newline="") as file:
             rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+        classes = [row.pop("val_class_iou") for row in history]
         assert rows == history
+        assert [len(ious) for ious in classes] == [3, 3, 3]
         assert [row["epoch"] for row in history] == [1, 2, 3]
         assert all(np.isfinite(list(row.values())).all() for row in history)
         assert all(0 <= row[key] <= 1 for row in history for key in ("accuracy", "val_mean_iou", "val_pixel_accuracy"))
@@ -140,9 +153,9 @@ class TestFinishedRun:
     def test_resumed_stays_as_it_is(self, finished, data, tmp_path, capsys):
         run = shutil.copytree(finished[0], tmp_path / "run")
         assert train(data, "--out", run, *EDGE, "--resume") == 0
-        assert "resuming after epoch 3 from last.keras" in capsys.readouterr().err
+        assert "resuming after epoch 3 from state-00003-000000.npz" in capsys.readouterr().err
         before, after = record_of(finished[0]), record_of(run)
-        for name in ("best.keras", "last.keras", "history.csv"):
+        for name in ("best.keras", "state-00003-000000.npz", "history.csv"):
             assert digest(run / name) == digest(finished[0] / name), name
         assert after["history"] == before["history"]
         assert after["metrics"]["mean_iou"] == pytest.approx(before["metrics"]["mean_iou"])
@@ -155,8 +168,14 @@ class Interrupting:
     def __init__(self, epoch):
         self._epoch = epoch
 
-    def step(self, epoch, share, loss):
+    def phase(self, name, total):
+        return nullcontext(lambda: None)
+
+    def step(self, epoch, share, loss, images):
         assert 0 < share <= 1
+
+    def resume(self, history):
+        pass
 
     def epoch(self, record, *, best):
         if record.epoch == self._epoch:
@@ -189,8 +208,10 @@ class TestResumedRun:
         for there, here in zip(record_of(undisturbed)["history"], record_of(resumed)["history"], strict=True):
             for key in ("loss", "accuracy", "val_mean_iou", "val_pixel_accuracy", "learning_rate"):
                 assert here[key] == pytest.approx(there[key], rel=1e-3, abs=1e-4), (here["epoch"], key)
-        for there, here in zip(weights(undisturbed / "last.keras"), weights(resumed / "last.keras"), strict=True):
-            assert np.allclose(here, there, rtol=1e-3, atol=1e-4)
+        before, after = state(undisturbed), state(resumed)
+        assert after.keys() == before.keys()
+        for name, there in before.items():
+            assert np.allclose(after[name], there, rtol=1e-3, atol=1e-4), name
 
     @pytest.mark.parametrize(
         ("options", "change"),
@@ -205,8 +226,16 @@ class TestResumedRun:
         assert train(data, "--out", resumed, *EDGE, *options, "--resume") == 2
         err = capsys.readouterr().err
         assert err.startswith(f"edge-unet: --resume {resumed} — changed: {change}")
-        assert err.endswith(" — start a new run with another --out\n")
+        assert err.endswith(" — start a new run with another --out, or pass --force-resume\n")
         assert record_of(resumed) == before
+
+    def test_goes_on_with_another_configuration_if_that_is_forced(self, resumed, data, tmp_path, capsys):
+        run = shutil.copytree(resumed, tmp_path / "run")
+        options = ("--learning-rate", "0.001", "--epochs", "4", "--force-resume")
+        assert train(data, "--out", run, *EDGE, *options) == 0
+        assert "changed since this run began: learning_rate: 0.002 → 0.001" in capsys.readouterr().err
+        assert [row["epoch"] for row in record_of(run)["history"]] == [1, 2, 3, 4]
+        assert record_of(run)["config"]["learning_rate"] == 0.001
 
     def test_refuses_other_data(self, resumed, data, tmp_path, capsys):
         other = shutil.copytree(data, tmp_path / "data")
@@ -231,7 +260,8 @@ class TestDivergence:
         err = capsys.readouterr().err.splitlines()[-1]
         assert err.startswith("edge-unet: training: epoch 2, step 1 — loss is nan — expected a finite number — ")
         assert "lower --learning-rate (now 1e+30), or look at the images of this batch: " in err
-        assert sorted(err.rpartition(": ")[2].split(", ")) == [f"train{i}.png" for i in range(8)]
+        images = data / "train" / "images"
+        assert sorted(err.rpartition(": ")[2].split(", ")) == [str(images / f"train{i}.png") for i in range(8)]
         assert whole_epochs(run) == {"best": 1, "last": 1}
         assert all(np.isfinite(array).all() for array in weights(run / "best.keras"))
         assert record_of(run)["status"] == "running"
@@ -242,7 +272,7 @@ class TestDivergence:
         err = capsys.readouterr().err.splitlines()[-1]
         assert re.match(r"edge-unet: training: epoch 1 — weight \S+ is not finite — lower --learning-rate; ", err)
         assert whole_epochs(run) == {}
-        assert not list(run.glob("*.keras"))
+        assert not list(run.glob("*.keras")) + list(run.glob("*.npz"))
 
 
 @pytest.fixture(scope="module")
@@ -280,23 +310,46 @@ def test_a_full_disk_keeps_the_checkpoint_of_before(short, data, tmp_path):
     assert child.returncode == 6, child.stderr
     last_line = child.stderr.splitlines()[-1]
     assert re.match(
-        rf"edge-unet: cannot write {run}/\S+\.keras — file too large — raise the file size limit", last_line
+        rf"edge-unet: cannot write {run}/\S+\.(keras|npz) — file too large — raise the file size limit", last_line
     )
-    for name in ("best.keras", "last.keras"):
-        assert digest(run / name) == digest(short / name)
-    assert all(np.isfinite(array).all() for array in weights(run / "last.keras"))
+    assert digest(run / "best.keras") == digest(short / "best.keras")
+    assert whole_epochs(run) == {"best": 1, "last": 1}
+    assert all(np.isfinite(array).all() for array in state(run).values())
     assert not list(run.glob(".*"))
 
 
-class Victim:
-    """A training process without end, to be killed."""
+UNDER_A_MEMORY_LIMIT = """
+import resource, sys
+from pathlib import Path
+import training.fit  # TensorFlow's own memory is not counted
+from edge_runtime.cli import main
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 1500 * 2**20,) * 2)
+sys.exit(main(sys.argv[1:]))
+"""
 
-    def __init__(self, data, run, log):
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="limits of Linux")  # noqa: PTH112
+def test_too_little_memory_names_the_batch_size(data, tmp_path):
+    arguments = ["train", data, "--out", tmp_path / "run", "--input-size", "512x512", "--batch-size", 64, "--epochs", 1]
+    child = subprocess.run(
+        [sys.executable, "-c", UNDER_A_MEMORY_LIMIT, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert child.returncode == 2, child.stderr
+    last_line = child.stderr.splitlines()[-1]
+    assert last_line.startswith("edge-unet: --batch-size 64 --input-size 512x512 — out of memory in a training step — ")
+
+
+class Victim:
+    """A training process, to be stopped or killed."""
+
+    def __init__(self, data, run, log, *options):
         self._run = run
         self._log = log
-        arguments = ["train", data, "--out", run, *SEED, "--epochs", "100000", "--resume"]
         with log.open("wb") as file:
-            self._process = subprocess.Popen(command(*arguments), stdout=file, stderr=file)
+            arguments = command("train", data, "--out", run, *SEED, *options, "--resume")
+            self._process = subprocess.Popen(arguments, stdout=file, stderr=file)
 
     def announced(self):
         """Return the epochs that it has told its user are done."""
@@ -315,9 +368,10 @@ class Victim:
             return
         pytest.fail(f"ended by itself: {self._log.read_text()}")
 
-    def kill(self):
-        self._process.send_signal(signal.SIGKILL)
-        assert self._process.wait() == -signal.SIGKILL
+    def send(self, number):
+        """Send a signal; returns the exit code and what it said."""
+        self._process.send_signal(number)
+        return self._process.wait(timeout=120), self._log.read_text()
 
     def _poll(self, condition):
         deadline_s = time.monotonic() + 120
@@ -326,7 +380,37 @@ class Victim:
             assert time.monotonic() < deadline_s, self._log.read_text()
 
 
-def survive(kills, data, tmp_path):
+@NEEDS_POSIX
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(data, tmp_path, number, code):
+    run = tmp_path / "run"
+    run.mkdir()
+    victim = Victim(data, run, tmp_path / "log", "--batch-size", 1, "--epochs", 100_000)
+    victim.wait_for_an_epoch()
+    ended, text = victim.send(number)
+    assert ended == code, text
+    assert "stopping after this step; once more to stop at once" in text
+    last = text.splitlines()[-1]
+    assert re.fullmatch(
+        r"stopped in epoch \d+, after step \d of 8 — saved — go on with the same command and --resume", last
+    )
+    newest = record_of(run)["checkpoints"]["states"][0]
+    assert (newest["epoch"] + 1, newest["step"]) == tuple(map(int, re.findall(r"(?:epoch|step) (\d+)", last)))
+    epochs = newest["epoch"] + 2
+    assert train(data, "--out", run, *SEED, "--batch-size", 1, "--epochs", epochs, "--resume") == 0
+    assert [row["epoch"] for row in record_of(run)["history"]] == list(range(1, epochs + 1))
+
+
+def test_a_stop_while_images_are_read_ends_at_once(data, tmp_path):
+    config = TrainConfig.from_preset("edge", input_size=(32, 32), epochs=3, batch_size=4)
+    with open_run(tmp_path / "run", resume=False) as run, pytest.raises(TrainingStopped, match="reading train images"):
+        fit(config, check_dataset(data), run, Interrupting(9), should_stop=lambda: True)
+
+
+ENOUGH_EPOCHS = 400
+
+
+def survive(kills, data, tmp_path, *, epochs):
     """Kill a run again and again, each time in the run that resumes the one before; at last let it finish."""
     seed = secrets.randbits(32)
     print(f"seed {seed}")
@@ -334,7 +418,7 @@ def survive(kills, data, tmp_path):
     run, saved = tmp_path / "run", 0
     run.mkdir()
     for number, kind in enumerate(kills):
-        victim = Victim(data, run, tmp_path / f"log{number}")
+        victim = Victim(data, run, tmp_path / f"log{number}", "--epochs", epochs)
         if kind == "start":
             victim.wait(rng.uniform(0, 6))
         else:
@@ -343,30 +427,37 @@ def survive(kills, data, tmp_path):
             victim.wait(rng.uniform(0, 1))
         elif kind != "start":
             victim.wait_for_a_file(kind)
-        victim.kill()
+        assert victim.send(signal.SIGKILL)[0] == -signal.SIGKILL
         announced = victim.announced()
         if announced:
             assert announced == list(range(saved + 1, announced[-1] + 1)), "an epoch was done twice or left out"
         if (run / "run.json").exists():
-            before, saved = saved, max(whole_epochs(run).values(), default=0)
+            before, saved = saved, whole_epochs(run).get("last", 0)
             assert saved in (max([before, *announced]), max([before, *announced]) + 1), "an announced epoch is lost"
         print(f"kill {number}, {kind}: epoch {saved}, left {sorted(p.name for p in run.glob('.*'))}")
-    assert train(data, "--out", run, *SEED, "--epochs", saved + 1, "--resume") == 0
+    epochs = max(epochs if epochs == ENOUGH_EPOCHS else 0, saved + 1)
+    assert train(data, "--out", run, *SEED, "--epochs", epochs, "--resume") == 0
     record = record_of(run)
-    assert [row["epoch"] for row in record["history"]] == list(range(1, saved + 2))
-    assert len((run / "history.csv").read_text().splitlines()) == saved + 2
+    assert [row["epoch"] for row in record["history"]] == list(range(1, epochs + 1))
+    assert len((run / "history.csv").read_text().splitlines()) == epochs + 1
     best = max(record["history"], key=lambda row: row["val_mean_iou"])
-    assert whole_epochs(run) == {"best": best["epoch"], "last": saved + 1}
+    assert whole_epochs(run) == {"best": best["epoch"], "last": epochs}
     assert not list(run.glob(".*"))
+    return record
 
 
 @NEEDS_POSIX
 def test_kill_9_loses_no_more_than_the_running_epoch(data, tmp_path):
-    survive(("delay", ".last.*.tmp.keras", ".run.*.tmp.json"), data, tmp_path)
+    survive(("delay", ".state-*.tmp.npz", ".run.*.tmp.json"), data, tmp_path, epochs=100_000)
 
 
 @pytest.mark.slow
 @NEEDS_POSIX
-def test_ten_times_kill_9_lose_no_more_than_the_running_epoch(data, tmp_path):
-    inside_a_save = (".last.*.tmp.keras", ".best.*.tmp.keras", ".run.*.tmp.json", ".checkpoint.*.tmp.keras")
-    survive(("start", "delay", *inside_a_save, "start", "delay", "delay", "start"), data, tmp_path)
+def test_fifty_times_kill_9_lose_no_checkpoint_and_end_where_an_undisturbed_run_ends(data, tmp_path):
+    inside_a_save = (".state-*.tmp.npz", ".best.*.tmp.keras", ".run.*.tmp.json", ".state-*.tmp.npz", ".run.*.tmp.json")
+    kills = ["start", *(kind for inside in inside_a_save * 5 for kind in ("delay", inside))][:50]
+    record = survive(kills, data, tmp_path, epochs=ENOUGH_EPOCHS)
+    assert train(data, "--out", tmp_path / "calm", *SEED, "--epochs", ENOUGH_EPOCHS) == 0
+    calm, disturbed = record_of(tmp_path / "calm")["metrics"], record["metrics"]
+    print(f"mean IoU {disturbed['mean_iou']:.4f} after {len(kills)} kills, undisturbed {calm['mean_iou']:.4f}")
+    assert disturbed["mean_iou"] == pytest.approx(calm["mean_iou"], abs=0.005)

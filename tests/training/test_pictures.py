@@ -1,12 +1,12 @@
 import cv2
 import numpy as np
 import pytest
-from datasets import palette_png, png, squares
+from datasets import png, squares
 
 from training.check import check_dataset
-from training.dataset import make_classes
+from training.dataset import make_classes, read_class_ids
 from training.errors import DataError
-from training.pictures import captioned, contact_sheet, legend, painted, write_pictures
+from training.pictures import captioned, choose_pairs, contact_sheet, legend, painted, write_pictures
 
 CLASSES = make_classes(["background", "red", "blue"], [[0, 0, 0], [255, 0, 0], [0, 0, 255]])
 CAPTION_PX = captioned(np.zeros((1, 64, 3), np.uint8), "").shape[0] - 1
@@ -16,44 +16,76 @@ def has_color(image_bgr, color_bgr):
     return bool((image_bgr == np.array(color_bgr, np.uint8)).all(axis=-1).any())
 
 
+def hatched(image_bgr):
+    """Whether there are black and white stripes."""
+    return has_color(image_bgr, (255, 255, 255)) and has_color(image_bgr, (0, 0, 0))
+
+
 class TestContactSheet:
-    def test_is_a_grid_of_captioned_pictures_under_a_legend(self, empty_dataset):
+    def test_has_each_image_beside_its_mask_under_a_legend(self, empty_dataset):
         report = check_dataset(empty_dataset.fill(5).root)
-        sheet = contact_sheet(report, tile_width_px=96)
-        legend_px = legend(report.info.classes, 3 * 96).shape[0]
-        assert sheet.shape == (legend_px + 2 * (96 + CAPTION_PX), 3 * 96, 3)
+        sheet = contact_sheet(report)
+        side = round((240 * 180) ** 0.5)
+        top = legend(report.info.classes, sheet.shape[1]).shape[0] + CAPTION_PX
+        tile = (side + CAPTION_PX, 2 * (side - 4) + 8)
+        assert sheet.shape == (top + 2 * tile[0], 3 * tile[1], 3)
         assert sheet.dtype == np.uint8
-        last_tile = sheet[-96:, -96:]
-        assert (last_tile == 255).all(), "five pictures leave the sixth place blank"
-        assert not (sheet[-96:, :96] == 255).all()
+        assert (sheet[-side:, -tile[1] :] == 255).all(), "five pictures leave the sixth place blank"
+        image, mask = sheet[-side:, : side - 4], sheet[-side:, side - 4 : 2 * (side - 4)]
+        for c in report.info.classes[1:]:
+            assert has_color(mask, c.color[::-1]), "its outline"
+            assert not has_color(image, c.color[::-1])
 
-    def test_draws_the_masks_over_the_images(self, dataset):
-        dataset.yaml("classes: [background, red, blue]\ncolors: [[0, 0, 0], [0, 255, 0], [255, 0, 255]]\n")
-        sheet = contact_sheet(check_dataset(dataset.root), tile_width_px=32)
-        image_bgr, ids = squares(2)
-        assert np.array_equal(sheet[-32:, :32], painted(image_bgr, ids, check_dataset(dataset.root).info.classes))
-
-    def test_takes_the_height_of_a_picture_from_the_first_image(self, empty_dataset):
-        image_bgr, ids = squares(0, 32, 64)
-        empty_dataset.image("a.png", png(image_bgr))
-        empty_dataset.mask("a.png", palette_png(ids))
+    def test_shows_every_class_however_rare_and_every_split(self, empty_dataset):
+        empty_dataset.fill(40, "train").fill(3, "val", first_seed=100).fill(3, "test", first_seed=200)
+        empty_dataset.yaml("classes: [background, red, blue, rare, rarer]\n")
+        for stem, class_id in (("train7", 3), ("train31", 4)):
+            _, ids = squares(0)
+            ids[:3, :3] = class_id
+            empty_dataset.mask(f"{stem}.png", png(ids), "train")
         report = check_dataset(empty_dataset.root)
-        sheet = contact_sheet(report, tile_width_px=200)
-        assert sheet.shape == (legend(report.info.classes, 200).shape[0] + 100 + CAPTION_PX, 200, 3)
+        for count in (6, 24):
+            chosen = choose_pairs(report, count)
+            assert len(chosen) == count
+            assert {"train7", "train31"} <= {pair.stem for _, pair in chosen}
+            assert {split for split, _ in chosen} == {"train", "val", "test"}
+        assert choose_pairs(report, 1)[0][1].stem == "train7"
+        assert len(choose_pairs(report, 999)) == 46
 
-    def test_has_no_more_pictures_than_it_was_told(self, empty_dataset):
-        report = check_dataset(empty_dataset.fill(7).root)
-        sheet = contact_sheet(report, rows=2, columns=2, tile_width_px=64)
-        assert sheet.shape[1] == 2 * 64
-        assert sheet.shape[0] == legend(report.info.classes, 128).shape[0] + 2 * (64 + CAPTION_PX)
+    def test_spreads_over_a_split(self, empty_dataset):
+        chosen = choose_pairs(check_dataset(empty_dataset.fill(60).root), 6)
+        numbers = sorted(int(pair.stem) for _, pair in chosen)
+        assert numbers[0] < 15
+        assert numbers[-1] > 40
 
-    def test_leaves_out_what_cannot_be_read(self, dataset):
+    @pytest.mark.parametrize("shapes", [[(32, 400)], [(400, 20)], [(32, 32), (17, 900), (700, 30), (300, 300)]])
+    def test_holds_images_of_any_size(self, empty_dataset, shapes):
+        for i, shape in enumerate(shapes):
+            image_bgr, ids = squares(i, *shape)
+            empty_dataset.image(f"{i}.png", png(image_bgr))
+            empty_dataset.mask(f"{i}.png", png(ids))
+        sheet = contact_sheet(check_dataset(empty_dataset.root))
+        assert sheet.shape[0] < 2000
+        assert sheet.shape[1] < 2000
+
+    def test_hatches_what_counts_nowhere(self, empty_dataset):
+        image_bgr, ids = squares(0, 64, 64)
+        empty_dataset.image("a.png", png(image_bgr))
+        empty_dataset.mask("a.png", png(ids))
+        empty_dataset.yaml("classes: [background, red, blue]\nignore_id: 255\n")
+        half = contact_sheet(check_dataset(empty_dataset.root)).shape[1] // 2
+        assert not hatched(contact_sheet(check_dataset(empty_dataset.root))[60:, half:-10])
+        ids[:20] = 255
+        empty_dataset.mask("a.png", png(ids))
+        assert hatched(contact_sheet(check_dataset(empty_dataset.root))[60:, half:-10])
+
+    def test_leaves_out_what_cannot_be_used(self, dataset):
         dataset.image("a.png", b"")
         dataset.mask("a.png", png(squares(0)[1]))
         dataset.mask("0.png", b"")
         report = check_dataset(dataset.root)
         assert not report.ok
-        assert contact_sheet(report, tile_width_px=64).shape[1] == 2 * 64
+        assert {pair.stem for _, pair in choose_pairs(report, 9)} == {"1", "2"}
 
     def test_of_nothing_readable_is_refused(self, empty_dataset):
         empty_dataset.image("a.png", b"")
@@ -70,6 +102,11 @@ class TestLegend:
         for c in CLASSES:
             assert has_color(strip, c.color[::-1]), c.name
 
+    def test_says_what_it_is_told_of_each_class(self):
+        said = legend(CLASSES, 640, ["a", "b", "c"])
+        assert not np.array_equal(said, legend(CLASSES, 640))
+        assert np.array_equal(said, legend(make_classes(["a", "b", "c"], [c.color for c in CLASSES]), 640))
+
     def test_breaks_into_lines_where_it_is_narrow(self):
         assert legend(CLASSES, 60).shape[0] > legend(CLASSES, 640).shape[0]
 
@@ -81,6 +118,13 @@ def test_a_caption_stands_above_the_image_and_survives_any_name():
     assert (found[:-10] < 128).any(), "something is written"
 
 
+@pytest.mark.parametrize("length", [1, 30, 400])
+def test_a_caption_stays_within_the_picture(length):
+    found = captioned(np.zeros((4, 120, 3), np.uint8), "W" * length, gap_px=8)
+    assert found.shape[1] == 128
+    assert (found[:, -10:][:-4] == 255).all()
+
+
 def test_painting_changes_the_pixels_of_classes_only():
     image_bgr, ids = squares(3)
     found = painted(image_bgr, ids, CLASSES)
@@ -89,11 +133,17 @@ def test_painting_changes_the_pixels_of_classes_only():
     assert np.array_equal(found, painted(image_bgr, ids, CLASSES))
 
 
-def test_pictures_show_image_truth_and_prediction_of_six_pairs_at_most(empty_dataset, tmp_path):
+def test_pictures_show_image_truth_prediction_and_errors_of_six_pairs_at_most(empty_dataset, tmp_path):
     report = check_dataset(empty_dataset.fill(9).root)
-    write_pictures(tmp_path / "pictures", report.dataset.splits["train"], lambda image: image[..., 2] // 128, report)
+    write_pictures(
+        tmp_path / "pictures",
+        report.dataset.splits["train"],
+        lambda pair: read_class_ids(pair, report.key),
+        lambda image: image[..., 2] // 128,
+        report.info.classes,
+    )
     paths = sorted((tmp_path / "pictures").iterdir())
     assert [path.name for path in paths] == ["0.png", "2.png", "3.png", "5.png", "6.png", "8.png"]
     picture = cv2.imread(str(paths[0]))
-    assert picture.shape == (32 + CAPTION_PX, 3 * 32, 3)
+    assert picture.shape == (32 + CAPTION_PX, 4 * 32, 3)
     assert np.array_equal(picture[-32:, :32], squares(0)[0])

@@ -1,224 +1,230 @@
-"""Each state that a crash can leave in a run folder, made by hand, and what the next start does with it."""
+"""Each state that a crash can leave in a run folder, and what the next start does with it."""
 
-import hashlib
 import json
 import os
 import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from edge_runtime.errors import StorageError, UsageError
 from training.errors import ResumeError
 from training.run_folder import FORMAT_VERSION, RunFolder, open_run
 
-ARCHIVES = {epoch: f"archive of epoch {epoch}".encode() * 100 for epoch in range(1, 6)}
+NOTHING = {"format_version": FORMAT_VERSION, "history": [], "checkpoints": {"best": [], "states": []}, "elapsed_s": 0.0}
 
 
-def entry(epoch, mean_iou=0.5):
-    return {"epoch": epoch, "sha256": hashlib.sha256(ARCHIVES[epoch]).hexdigest(), "val_mean_iou": mean_iou}
+def model(epoch):
+    return f"model of epoch {epoch}".encode() * 100
 
 
-def history(epochs):
-    return [{"epoch": epoch} for epoch in range(1, epochs + 1)]
+def arrays(epoch):
+    return {"weights": np.full((3, 4), epoch, np.float32), "steps": np.asarray(epoch * 10)}
 
 
-def folder(root, *, best=None, last=None, record_best=(), record_last=(), epochs=0):
-    """Write a run folder: the epochs whose archive is in each file, and those that ``run.json`` names for it."""
-    root.mkdir()
-    checkpoints = {"best": record_best, "last": record_last}
-    record = {
-        "format_version": FORMAT_VERSION,
-        "history": history(epochs),
-        "checkpoints": {name: [entry(e) for e in named] for name, named in checkpoints.items() if named},
-        "elapsed_s": 9.0,
-    }
-    (root / "run.json").write_text(json.dumps(record))
-    for name, content in (("best", best), ("last", last)):
-        if content is not None:
-            (root / f"{name}.keras").write_bytes(ARCHIVES.get(content, b"damaged"))
+def write_epoch(run, epoch, *, best, step=0):
+    """Write what the trainer writes at the end of an epoch, in its order."""
+    if best:
+        run.write_best(model(epoch), epoch=epoch, val_mean_iou=epoch / 10)
+    run.record["history"] = [{"epoch": e} for e in range(1, epoch + 1)]
+    run.write_state(arrays(epoch), epoch=epoch, step=step, elapsed_s=float(epoch), loss=0.5)
+
+
+def write_run(root, *, epochs=3, best=(1, 3)):
+    with open_run(root, resume=False) as run:
+        for epoch in range(1, epochs + 1):
+            write_epoch(run, epoch, best=epoch in best)
     return root
 
 
 def resume(root):
-    """Return the file and epoch that a resumed run starts from, and its record."""
+    """Return the epoch of the state and of the best model that a resumed run starts from, and its record."""
     with open_run(root, resume=True) as run:
-        point = run.resume_point()
-        return (point and (point[0].name, point[1]["epoch"])), run.record
+        found = run.read_state()
+        if found is not None:
+            state, entry = found
+            assert state.keys() == arrays(1).keys()
+            assert all((state[name] == value).all() for name, value in arrays(entry["epoch"]).items())
+        best = run.best_on_disk()
+        if best is not None:
+            assert run.best.read_bytes() == model(best["epoch"])
+        return found and found[1]["epoch"], best and best["epoch"], run.record
 
 
-DAMAGED = 0
+def states(root):
+    return sorted(path.name for path in root.glob("state-*.npz"))
 
 
-class TestResumePoint:
-    def test_after_a_whole_epoch(self, tmp_path):
-        root = folder(tmp_path / "run", best=2, last=3, record_best=[2], record_last=[3, 2], epochs=3)
-        point, record = resume(root)
-        assert point == ("last.keras", 3)
-        assert record["history"] == history(3)
-        assert record["checkpoints"] == {"best": [entry(2)], "last": [entry(3)]}
+class TestStates:
+    def test_the_last_two_are_kept_and_named(self, tmp_path):
+        root = write_run(tmp_path / "run")
+        assert states(root) == ["state-00002-000000.npz", "state-00003-000000.npz"]
+        record = json.loads((root / "run.json").read_text())
+        assert [entry["epoch"] for entry in record["checkpoints"]["states"]] == [3, 2]
+        assert record["checkpoints"]["states"][0] | {"sha256": ""} == {
+            "file": "state-00003-000000.npz",
+            "sha256": "",
+            "epoch": 3,
+            "step": 0,
+            "elapsed_s": 3.0,
+            "loss": 0.5,
+        }
 
-    @pytest.mark.parametrize(
-        ("best", "last", "expected"),
-        [
-            (2, 3, ("last.keras", 3)),  # announced, nothing replaced yet
-            (4, 3, ("best.keras", 4)),  # best replaced, last not
-            (4, 4, ("last.keras", 4)),  # both replaced
-        ],
-    )
-    def test_in_the_checkpoint_of_the_best_epoch(self, tmp_path, best, last, expected):
-        root = folder(tmp_path / "run", best=best, last=last, record_best=[4, 2], record_last=[4, 3], epochs=4)
-        point, record = resume(root)
-        assert point[1] == expected[1]
-        assert (root / point[0]).read_bytes() == ARCHIVES[expected[1]]
-        assert record["history"] == history(expected[1])
-        assert record["checkpoints"] == {"best": [entry(best)], "last": [entry(last)]}
+    def test_the_newest_is_resumed_from(self, tmp_path):
+        epoch, best, record = resume(write_run(tmp_path / "run"))
+        assert (epoch, best, len(record["history"])) == (3, 3, 3)
 
-    @pytest.mark.parametrize(("last", "epoch"), [(3, 3), (4, 4)])
-    def test_in_the_checkpoint_of_another_epoch(self, tmp_path, last, epoch):
-        root = folder(tmp_path / "run", best=2, last=last, record_best=[2], record_last=[4, 3], epochs=4)
-        point, record = resume(root)
-        assert point == ("last.keras", epoch)
-        assert record["history"] == history(epoch)
-        assert record["checkpoints"]["best"] == [entry(2)]
+    def test_one_within_an_epoch_is_resumed_from(self, tmp_path):
+        root = write_run(tmp_path / "run")
+        with open_run(root, resume=True) as run:
+            run.read_state()
+            run.write_state(arrays(3), epoch=3, step=7)
+        with open_run(root, resume=True) as run:
+            assert run.read_state()[1]["step"] == 7
 
-    def test_in_the_first_checkpoint_before_any_file(self, tmp_path):
-        point, record = resume(folder(tmp_path / "run", record_best=[1], record_last=[1], epochs=1))
-        assert point is None
-        assert (record["history"], record["checkpoints"], record["elapsed_s"]) == ([], {}, 0.0)
+    @pytest.mark.parametrize("damage", ["cut", "flipped", "missing"])
+    def test_with_a_damaged_newest_is_the_one_before_and_its_history(self, tmp_path, damage):
+        root = write_run(tmp_path / "run")
+        path = root / states(root)[-1]
+        data = path.read_bytes()
+        path.unlink()
+        if damage != "missing":
+            path.write_bytes(data[:-1] if damage == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
+        epoch, _, record = resume(root)
+        assert (epoch, record["history"]) == (2, [{"epoch": 1}, {"epoch": 2}])
+        assert states(root) == ["state-00002-000000.npz"]
 
-    def test_in_the_first_checkpoint_after_the_first_file(self, tmp_path):
-        point, record = resume(folder(tmp_path / "run", best=1, record_best=[1], record_last=[1], epochs=1))
-        assert point == ("best.keras", 1)
-        assert record["history"] == history(1)
-
-    def test_with_a_damaged_last_is_the_best(self, tmp_path):
-        root = folder(tmp_path / "run", best=2, last=DAMAGED, record_best=[2], record_last=[4, 3], epochs=4)
-        point, record = resume(root)
-        assert point == ("best.keras", 2)
-        assert record["history"] == history(2)
-        assert record["checkpoints"] == {"best": [entry(2)]}
-
-    @pytest.mark.parametrize("best", [DAMAGED, None])
-    def test_with_a_lost_best_is_the_last_which_becomes_the_best(self, tmp_path, best):
-        root = folder(tmp_path / "run", best=best, last=3, record_best=[2], record_last=[3], epochs=3)
-        point, record = resume(root)
-        assert point[1] == 3
-        assert (root / "best.keras").read_bytes() == ARCHIVES[3]
-        assert record["checkpoints"] == {"best": [entry(3)], "last": [entry(3)]}
-
-    def test_with_both_damaged_is_refused(self, tmp_path):
-        root = folder(tmp_path / "run", best=DAMAGED, last=DAMAGED, record_best=[2], record_last=[3], epochs=3)
+    def test_with_both_damaged_is_refused_and_nothing_is_lost(self, tmp_path):
+        root = write_run(tmp_path / "run")
+        for name in states(root):
+            (root / name).write_bytes(b"damaged")
         with pytest.raises(ResumeError) as refused:
             resume(root)
         assert str(refused.value) == (
-            f"{root}/last.keras — damaged or not of this run — expected the SHA-256 in run.json — "
+            f"{root}/state-00003-000000.npz — damaged or missing — expected the SHA-256 in run.json — "
             "start a new run with another --out"
         )
-        assert (root / "last.keras").read_bytes() == b"damaged"
+        assert len(states(root)) == 2
+        assert (root / "best.keras").read_bytes() == model(3)
 
-    def test_of_a_run_that_never_had_a_checkpoint_is_the_start(self, tmp_path):
-        assert resume(folder(tmp_path / "run"))[0] is None
-
-
-class TestWriteCheckpoint:
-    def test_best_and_last_are_recorded_with_what_they_replace(self, tmp_path):
+    def test_of_a_run_that_never_had_one_is_the_start(self, tmp_path):
         with open_run(tmp_path / "run", resume=False) as run:
-            assert run.best_mean_iou() == -1
-            run.write_checkpoint(ARCHIVES[1], 1, 0.5, best=True)
-            assert run.record["checkpoints"] == {"best": [entry(1)], "last": [entry(1)]}
-            run.write_checkpoint(ARCHIVES[2], 2, 0.4, best=False)
-            assert run.best_mean_iou() == 0.5
-        record = json.loads((tmp_path / "run" / "run.json").read_text())
-        assert record["checkpoints"] == {"best": [entry(1)], "last": [entry(2, 0.4), entry(1)]}
-        assert (tmp_path / "run" / "best.keras").read_bytes() == ARCHIVES[1]
-        assert (tmp_path / "run" / "last.keras").read_bytes() == ARCHIVES[2]
+            run.save()
+            (run.root / "state-00001-000000.npz").write_bytes(b"written, but not named yet")
+        epoch, best, record = resume(tmp_path / "run")
+        assert (epoch, best, record) == (None, None, NOTHING)
+        assert states(tmp_path / "run") == []
 
-    @pytest.mark.parametrize("writes", range(6))
-    def test_cut_off_after_any_number_of_writes_loses_at_most_that_epoch(self, tmp_path, writes):
-        """Epochs 1 (best), 2 and 3 (best) replace 2, 1 and 2 files, each announced before in run.json."""
-        root = tmp_path / "run"
-        finished = 0
-        with open_run(root, resume=False) as run:
-            cut = CutOff(run, writes)
-            try:
-                for epoch, best in ((1, True), (2, False), (3, True)):
-                    run.record["history"] = history(epoch)
-                    cut.run.write_checkpoint(ARCHIVES[epoch], epoch, epoch / 10, best=best)
-                    finished = epoch
-            except KeyboardInterrupt:
-                pass
-        point, record = resume(root)
-        resumed = point[1] if point else 0
-        assert finished <= resumed <= finished + 1
-        assert record["history"] == history(resumed)
-        if point:
-            assert (root / point[0]).read_bytes() == ARCHIVES[resumed]
-            assert (root / "best.keras").read_bytes() == ARCHIVES[record["checkpoints"]["best"][0]["epoch"]]
+    def test_a_finished_run_keeps_one(self, tmp_path):
+        root = write_run(tmp_path / "run")
+        with open_run(root, resume=True) as run:
+            run.remove_old_states()
+        assert states(root) == ["state-00003-000000.npz"]
+        assert resume(root)[0] == 3
+
+
+class TestBest:
+    def test_is_recorded_with_what_it_replaces(self, tmp_path):
+        root = write_run(tmp_path / "run")
+        record = json.loads((root / "run.json").read_text())
+        assert [(entry["epoch"], entry["val_mean_iou"]) for entry in record["checkpoints"]["best"]] == [
+            (3, 0.3),
+            (1, 0.1),
+        ]
+
+    @pytest.mark.parametrize("content", [b"damaged", None])
+    def test_that_is_lost_is_said_to_be(self, tmp_path, content):
+        root = write_run(tmp_path / "run")
+        (root / "best.keras").unlink()
+        if content is not None:
+            (root / "best.keras").write_bytes(content)
+        epoch, best, record = resume(root)
+        assert (epoch, best, record["checkpoints"]["best"]) == (3, None, [])
+
+
+class CutOff(RunFolder):
+    """A run folder whose process dies after so many files."""
+
+    def __init__(self, run, files, monkeypatch):
+        super().__init__(run.root, run.record)
+        from training import run_folder
+
+        left = iter(range(files))
+
+        def dying(write):
+            def written(*arguments):
+                if next(left, None) is None:
+                    raise KeyboardInterrupt
+                write(*arguments)
+
+            return written
+
+        for name in ("write_bytes", "write_json"):
+            monkeypatch.setattr(run_folder, name, dying(getattr(run_folder, name)))
+
+
+@pytest.mark.parametrize("files", range(13))
+def test_cut_off_after_any_number_of_files_loses_at_most_the_running_epoch(tmp_path, monkeypatch, files):
+    """An epoch writes run.json and best.keras if it is the best, and then its state and run.json again."""
+    root = tmp_path / "run"
+    finished = 0
+    with monkeypatch.context() as patched, open_run(root, resume=False) as run:
+        run.save()
+        cut = CutOff(run, files, patched)
+        try:
+            for epoch in (1, 2, 3):
+                write_epoch(cut, epoch, best=epoch != 2)
+                finished = epoch
+        except KeyboardInterrupt:
+            pass
+    epoch, best, record = resume(root)
+    assert finished <= (epoch or 0) <= finished + 1
+    assert len(record["history"]) == (epoch or 0)
+    if epoch:
+        assert best in (epoch, epoch + 1) or (epoch, best) == (2, 1)
 
 
 DISK_FULL = """
 import resource, sys
+import numpy as np
 from pathlib import Path
 from edge_runtime.errors import StorageError
 from training.run_folder import open_run
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 with open_run(Path(sys.argv[1]), resume=False) as run:
     run.record["history"] = [{"epoch": 1}]
-    run.write_checkpoint(b"small", 1, 0.5, best=True)
-    run.record["history"].append({"epoch": 2})
-    try:
-        run.write_checkpoint(b"large" * 10_000, 2, 0.6, best=True)
-    except StorageError as error:
-        print(error.exit_code, error)
+    run.write_best(b"model of epoch 1" * 100, epoch=1, val_mean_iou=0.1)
+    run.write_state({"weights": np.full((3, 4), 1, np.float32), "steps": np.asarray(10)}, epoch=1, step=0)
+    for write in (
+        lambda: run.write_best(b"large" * 10_000, epoch=2, val_mean_iou=0.6),
+        lambda: run.write_state({"weights": np.zeros((300, 400))}, epoch=2, step=0),
+    ):
+        try:
+            write()
+        except StorageError as error:
+            print(error.exit_code, error)
 """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
-def test_a_full_disk_in_a_checkpoint_keeps_the_one_of_before(tmp_path):
+def test_a_full_disk_keeps_what_was_there(tmp_path):
     root = tmp_path / "run"
     child = subprocess.run([sys.executable, "-c", DISK_FULL, root], capture_output=True, text=True, check=False)
-    remedy = "raise the file size limit or choose another folder"
-    assert child.stdout == f"6 cannot write {root}/best.keras — file too large — {remedy}\n", child.stderr
-    assert (root / "best.keras").read_bytes() == (root / "last.keras").read_bytes() == b"small"
-    point, record = resume(root)
-    assert point == ("last.keras", 1)
-    assert record["history"] == history(1)
-
-
-class CutOff:
-    """A run folder whose process dies after so many writes of a checkpoint file."""
-
-    def __init__(self, run, writes):
-        outer = self
-        self.left = writes
-
-        class Dying(RunFolder):
-            def checkpoint(self, name):
-                path = super().checkpoint(name)
-                # Called for the digest of the old file too; only the call that follows save() is a write.
-                if outer.saved:
-                    if outer.left == 0:
-                        raise KeyboardInterrupt
-                    outer.left -= 1
-                return path
-
-            def save(self):
-                super().save()
-                outer.saved = True
-
-            def write_checkpoint(self, *args, **options):
-                outer.saved = False
-                super().write_checkpoint(*args, **options)
-
-        self.run = Dying(run.root, run.record)
+    remedy = "file too large — raise the file size limit or choose another folder"
+    assert child.stdout.splitlines() == [
+        f"6 cannot write {root}/best.keras — {remedy}",
+        f"6 cannot write {root}/state-00002-000000.npz — {remedy}",
+    ], child.stderr
+    epoch, best, record = resume(root)
+    assert (epoch, best, len(record["history"])) == (1, 1, 1)
 
 
 class TestOpenRun:
     def test_makes_the_folder_and_its_parents(self, tmp_path):
         with open_run(tmp_path / "a" / "run", resume=False) as run:
-            assert run.record == {"format_version": 1, "history": [], "checkpoints": {}, "elapsed_s": 0.0}
+            assert run.record == NOTHING
 
     @pytest.mark.parametrize("name", ["run.json", "holiday.jpg"])
     def test_refuses_a_folder_that_is_not_empty_without_resume(self, tmp_path, name):
@@ -241,17 +247,19 @@ class TestOpenRun:
         for name in ("run.lock", ".probe", ".run.0123abcd.tmp.json"):
             (tmp_path / name).touch()
         with open_run(tmp_path, resume=resume) as run:
-            assert run.resume_point() is None
+            assert run.read_state() is None
         assert [p.name for p in tmp_path.iterdir()] == ["run.lock"]
 
     def test_removes_what_a_crash_left(self, tmp_path):
-        root = folder(tmp_path / "run", best=1, last=1, record_best=[1], record_last=[1], epochs=1)
-        (root / ".last.0123abcd.tmp.keras").write_bytes(b"half")
+        root = write_run(tmp_path / "run", epochs=1)
+        (root / ".best.0123abcd.tmp.keras").write_bytes(b"half")
         (root / ".pictures.0123abcd.tmp").mkdir()
         (root / ".mine").touch()
         with open_run(root, resume=True):
             pass
-        assert sorted(p.name for p in root.iterdir()) == [".mine", "best.keras", "last.keras", "run.json", "run.lock"]
+        assert sorted(p.name for p in root.iterdir()) == [
+            *(".mine", "best.keras", "run.json", "run.lock", "state-00001-000000.npz")
+        ]
 
     def test_a_file_in_the_place_of_the_folder(self, tmp_path):
         (tmp_path / "run").touch()
@@ -278,8 +286,8 @@ class TestOpenRun:
         ("text", "message"),
         [
             ("{", "not valid JSON"),
-            ("[]", "format_version is None — this edge-unet reads 1"),
-            ('{"format_version": 2}', "format_version is 2 — this edge-unet reads 1"),
+            ("[]", "format_version is None — this edge-unet reads 2"),
+            ('{"format_version": 1}', "format_version is 1 — this edge-unet reads 2"),
         ],
     )
     def test_a_record_that_is_not_ours(self, tmp_path, text, message):

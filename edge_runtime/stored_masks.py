@@ -1,0 +1,217 @@
+"""Mask files to stored values, exactly: grey levels, palette indices or colours, before they mean anything.
+
+OpenCV gives the colours of a palette PNG, not its indices. Relabelling the file as greyscale (colour type 0, without
+its palette) before decoding makes the same decoder return the indices, with no other library.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import InputError
+from edge_runtime.image import ImageHeader, decode, read_header
+from edge_runtime.storage import printable, read_bytes
+
+MaskForm = Literal["grey", "palette", "color"]
+StoredValues: TypeAlias = NDArray[np.unsignedinteger[Any]]
+RGB: TypeAlias = tuple[int, int, int]
+MAX_VALUES = 512
+"""Masks that were not damaged have at most 256 values, those of all classes and what is ignored."""
+UNSHOWN = 1 << 24
+"""Stands for the colour of a 16-bit id, which has none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredMask:
+    """What a mask file holds, before it means anything.
+
+    Attributes:
+        values: (H, W) uint8 or uint16 grey levels, uint8 palette indices, or uint32 colours packed as 0xRRGGBB.
+        form: Which of these. Colour files of nothing but greys are "grey", and so is a palette of greys in order.
+        lossy: Compression has changed the values (JPEG, lossy WebP).
+        palette: Packed colours by index, of a palette PNG.
+    """
+
+    values: StoredValues
+    form: MaskForm
+    lossy: bool = False
+    palette: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskContents:
+    """What occurs in one mask: all that has to be kept of it to tell what a dataset's masks mean.
+
+    Of a damaged or lossy mask with thousands of colours, the most frequent stand for all.
+
+    Attributes:
+        form: See ``StoredMask``.
+        lossy: Likewise.
+        counts: Pixels by stored value, in order of the values.
+        colors: Packed colour by palette index, for the indices that occur; empty for other forms.
+    """
+
+    form: MaskForm
+    lossy: bool
+    counts: dict[int, int]
+    colors: dict[int, int]
+
+    def color_of(self, value: int) -> int:
+        """Return the packed colour that a stored value shows as."""
+        if self.form == "grey":
+            return value * 0x010101 if value < 256 else UNSHOWN
+        return self.colors[value] if self.form == "palette" else value
+
+
+def read_mask(path: Path, *, allow_lossy: bool = False) -> StoredMask:
+    """Read a mask file's stored values; see ``decode_mask``."""
+    return decode_mask(read_bytes(path, InputError), printable(path), allow_lossy=allow_lossy)
+
+
+def decode_mask(data: bytes, where: str, *, allow_lossy: bool = False) -> StoredMask:
+    """Decode a mask file's stored values.
+
+    Args:
+        data: The bytes of the file.
+        where: Its name, for messages.
+        allow_lossy: Read JPEG and lossy WebP too, whose values are only near what was saved.
+
+    Raises:
+        InputError: Damaged, lossy, 16-bit colour, or with transparent pixels.
+    """
+    header = read_header(data, where)
+    lossy = _is_lossy(data, header)
+    if lossy and not allow_lossy:
+        raise InputError(
+            f"{where} — a {header.kind} mask: compression changes ids at the borders — expected PNG — save masks as PNG"
+        )
+    if header.palette:
+        palette = _palette(data)
+        scale = 255 // (2 ** (header.bit_depth or 8) - 1)  # the decoder stretches 1, 2 and 4 bits to 8
+        indices = decode(_as_grey(data), where, mode="raw") // np.uint8(scale)
+        if palette == tuple(i * 0x010101 for i in range(len(palette))):
+            return StoredMask(values=indices, form="grey")
+        return StoredMask(values=indices, form="palette", palette=palette)
+    mask = decode(data, where, mode="raw")
+    if mask.ndim == 2 and mask.dtype in (np.uint8, np.uint16):
+        scale = 255 // (2**header.bit_depth - 1) if header.bit_depth in (2, 4) else 1
+        return StoredMask(values=mask if scale == 1 else mask // np.uint8(scale), form="grey", lossy=lossy)
+    if mask.ndim != 3 or mask.shape[2] not in (3, 4) or mask.dtype != np.uint8:
+        raise InputError(
+            f"{where} — {mask.dtype} of shape {mask.shape} — expected 8-bit ids or colours, or 16-bit ids in one "
+            "channel — save it as an 8-bit PNG"
+        )
+    if mask.shape[2] == 4 and (mask[:, :, 3] != 255).any():
+        raise InputError(f"{where} — has transparent pixels — expected an opaque mask — flatten it")
+    if (mask[:, :, 0] == mask[:, :, 1]).all() and (mask[:, :, 1] == mask[:, :, 2]).all():
+        return StoredMask(values=np.ascontiguousarray(mask[:, :, 0]), form="grey", lossy=lossy)
+    return StoredMask(values=_packed(mask), form="color", lossy=lossy)
+
+
+def histogram(mask: StoredMask) -> dict[int, int]:
+    """Count the pixels of a mask by stored value, in order of the values."""
+    values, lengths = runs(mask.values)
+    if values.dtype == np.uint8:
+        counts = np.bincount(values, weights=lengths, minlength=256).astype(np.int64)
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    found, place = np.unique(values, return_inverse=True)
+    counts = np.bincount(place, weights=lengths).astype(np.int64)
+    return dict(zip(found.tolist(), counts.tolist(), strict=True))
+
+
+def contents_of(mask: StoredMask) -> MaskContents:
+    """Return what occurs in a mask, of more than ``MAX_VALUES`` values the most frequent."""
+    counts = histogram(mask)
+    if len(counts) > MAX_VALUES:
+        most = sorted(counts, key=lambda value: -counts[value])[:MAX_VALUES]
+        counts = {value: counts[value] for value in sorted(most)}
+    return _contents(mask, counts)
+
+
+def all_contents_of(mask: StoredMask) -> MaskContents:
+    """Return what occurs in a mask, every value of it."""
+    return _contents(mask, histogram(mask))
+
+
+def _contents(mask: StoredMask, counts: dict[int, int]) -> MaskContents:
+    palette = mask.palette or ()
+    # An index beyond the palette is an error in the file; decoders show it as black.
+    colors = {i: palette[i] if i < len(palette) else 0 for i in counts} if mask.form == "palette" else {}
+    return MaskContents(form=mask.form, lossy=mask.lossy, counts=counts, colors=colors)
+
+
+def runs(values: StoredValues) -> tuple[StoredValues, NDArray[np.int64]]:
+    """Return the value and the length of each run of equal pixels, row after row: masks have few of them.
+
+    Args:
+        values: Any shape, not empty.
+    """
+    flat = values.reshape(-1)
+    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
+    return flat[starts], np.diff(starts, append=flat.size)
+
+
+def pack_color(color: RGB) -> int:
+    """Return a colour as 0xRRGGBB."""
+    return color[0] << 16 | color[1] << 8 | color[2]
+
+
+def unpack_color(packed: int) -> RGB:
+    """Return 0xRRGGBB as red, green, blue."""
+    return packed >> 16, packed >> 8 & 255, packed & 255
+
+
+def _packed(bgr: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Return (H, W) uint32 0xRRGGBB of (H, W, 3 or 4) uint8 BGR: four bytes in a row are a little-endian number."""
+    four = bgr if bgr.shape[2] == 4 else cv2.cvtColor(bgr, cv2.COLOR_BGR2BGRA)
+    return (np.ascontiguousarray(four).view("<u4")[:, :, 0] & 0xFFFFFF).astype(np.uint32)
+
+
+def _is_lossy(data: bytes, header: ImageHeader) -> bool:
+    """Whether the file's compression changes values; a WebP's chunk "VP8 " does, "VP8L" does not (RFC 9649)."""
+    if header.kind != "WebP":
+        return header.kind == "JPEG"
+    position = 12
+    while position + 8 <= len(data):
+        kind, length = data[position : position + 4], struct.unpack_from("<I", data, position + 4)[0]
+        if kind in (b"VP8 ", b"VP8L"):
+            return kind == b"VP8 "
+        position += 8 + length + length % 2
+    return True
+
+
+def _palette(data: bytes) -> tuple[int, ...]:
+    """Return the packed colours of a palette PNG."""
+    body = next((chunk[8:-4] for kind, chunk in _chunks(data) if kind == b"PLTE"), b"")
+    return tuple(body[i] << 16 | body[i + 1] << 8 | body[i + 2] for i in range(0, len(body) - 2, 3))
+
+
+def _as_grey(data: bytes) -> bytes:
+    """Return a palette PNG relabelled as greyscale: colour type 0 and no palette, with new checksums."""
+    parts = [data[:8]]
+    for kind, whole in _chunks(data):
+        chunk = whole
+        if kind == b"IHDR":
+            body = kind + chunk[8:17] + b"\x00" + chunk[18:-4]
+            chunk = chunk[:4] + body + struct.pack(">I", zlib.crc32(body))
+        if kind not in (b"PLTE", b"tRNS"):
+            parts.append(chunk)
+    return b"".join(parts)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kind and all the bytes of each chunk of a PNG."""
+    position = 8
+    while position + 12 <= len(data):
+        length = struct.unpack_from(">I", data, position)[0]
+        yield data[position + 4 : position + 8], data[position : position + 12 + length]
+        position += 12 + length

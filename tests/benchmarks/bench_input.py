@@ -1,0 +1,170 @@
+"""Whether training waits for its data: the step alone, the step fed by the input pipeline, and a plain Keras ``fit``.
+
+    python bench_input.py [--size 224x224] [--batch 8] [--steps 24] [--rounds 5] [--precision auto]
+
+Takes ``$EDGE_UNET_DATA/camvid/train`` if it is there, else generated pictures of 480x360. The ways take turns in one
+process; the table has medians over the rounds and their ratio to the step on one batch held in memory, of whose rate
+"fed, augmented" must reach 95 %. ``model.fit`` trains the same network on the same pictures as plain Keras would: no
+augmentation, float32 arrays, Keras' loss. Core-milliseconds are the process' time on all cores: they hold on a machine
+that has other work, where images a second do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+
+from edge_runtime.contract import Contract
+from edge_runtime.labels import IGNORE
+from edge_runtime.pairs import Pair, find_pairs
+from edge_runtime.stored_masks import read_mask
+from training.batches import Batch, Batches
+from training.cache import PixelCache, cache_size, open_cache
+from training.commands.train import input_size
+from training.config import TrainConfig
+from training.dataset import make_classes
+from training.fit import make_batches, make_learner
+from training.learner import Learner
+from training.network.unet import build_unet
+
+CLASSES = 11
+ENOUGH = 0.95
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=input_size, default=(224, 224))
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"))
+    args = parser.parse_args()
+    config = TrainConfig.from_preset("edge", input_size=args.size, batch_size=args.batch, precision=args.precision)
+    with tempfile.TemporaryDirectory() as folder:
+        train, exact = read(find(Path(folder)), config, Path(folder))
+        learner, plain = build(config)
+        batches = make_batches(config, train)
+        held = batches.batch(0, 0)
+        arrays = exact.images.astype(np.float32), exact.masks
+        count = args.steps * args.batch
+        ways: dict[str, Callable[[int], None]] = {
+            "step on one held batch": lambda _: run(learner, [held] * args.steps),
+            "fed, augmented": lambda round_: run(learner, fed(batches, round_, args.steps)),
+            "plain model.fit": lambda _: fit(plain, arrays, count, args.batch),
+        }
+        times = measure(ways, args.rounds, count)
+    return report(times)
+
+
+def find(folder: Path) -> tuple[Pair, ...]:
+    """Return CamVid's training pairs, or pictures made for the purpose."""
+    camvid = Path(os.environ.get("EDGE_UNET_DATA", "")) / "camvid/train"
+    if "EDGE_UNET_DATA" in os.environ and camvid.is_dir():
+        return find_pairs(camvid).pairs
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (folder / name).mkdir()
+    for i in range(96):
+        ids = np.kron(rng.integers(0, CLASSES, (12, 16), np.uint8), np.ones((30, 30), np.uint8))
+        image = cv2.applyColorMap(ids * np.uint8(23), cv2.COLORMAP_JET)
+        cv2.imwrite(str(folder / f"images/{i}.png"), cv2.add(image, rng.integers(0, 40, image.shape, np.uint8)))
+        cv2.imwrite(str(folder / f"masks/{i}.png"), ids)
+    return find_pairs(folder).pairs
+
+
+def read(pairs: tuple[Pair, ...], config: TrainConfig, folder: Path) -> tuple[PixelCache, PixelCache]:
+    """Decode once to zoom into, and once at the model's size."""
+    sizes = [cv2.imread(str(pair.image)).shape[:2] for pair in pairs]
+    size = config.height_px, config.width_px
+    height_px, width_px = cache_size(((s[0], s[1]) for s in sizes), height_px=size[0], width_px=size[1])
+    large = open_cache(pairs, read_ids, height_px=height_px, width_px=width_px, channels=3, folder=folder / "large")
+    exact = open_cache(pairs, read_ids, height_px=size[0], width_px=size[1], channels=3, folder=folder / "exact")
+    return large, exact
+
+
+def read_ids(pair: Pair) -> NDArray[np.uint8]:
+    ids = read_mask(pair.mask).values
+    return np.where(ids < CLASSES, ids, IGNORE).astype(np.uint8)
+
+
+def build(config: TrainConfig) -> tuple[Learner, keras.Model]:
+    """Return our learner, and the same network as plain Keras trains it."""
+    contract = Contract(
+        name="bench",
+        height_px=config.height_px,
+        width_px=config.width_px,
+        channels=3,
+        binary=False,
+        classes=make_classes([f"class_{i}" for i in range(CLASSES)]),
+    )
+    plain = build_unet(
+        config.plan, height_px=config.height_px, width_px=config.width_px, channels=3, logit_channels=CLASSES
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=IGNORE)
+    plain.compile(keras.optimizers.AdamW(1e-3), loss=loss, metrics=["accuracy"], jit_compile=False)
+    return make_learner(config, contract, np.full(CLASSES, 1000)), plain
+
+
+def fed(batches: Batches, epoch: int, steps: int) -> Iterator[Batch]:
+    """Yield so many batches, over as many epochs as that takes."""
+    left = steps
+    while left:
+        for batch in batches.epoch(epoch):
+            yield batch
+            left -= 1
+            if not left:
+                return
+        epoch += 1000
+
+
+def run(learner: Learner, batches: Iterable[Batch]) -> None:
+    for batch in batches:
+        learner.step(batch.images, batch.masks, 1e-3)
+
+
+def fit(model: keras.Model, arrays: tuple[NDArray[np.float32], NDArray[np.uint8]], count: int, batch: int) -> None:
+    chosen = np.arange(count) % len(arrays[0])
+    model.fit(arrays[0][chosen], arrays[1][chosen], batch_size=batch, epochs=1, verbose=0)
+
+
+def measure(ways: dict[str, Callable[[int], None]], rounds: int, count: int) -> dict[str, list[tuple[float, float]]]:
+    """Return (images a second, core-milliseconds an image) of each way and round; the first round is not counted."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for round_ in range(rounds + 1):
+        for name, way in ways.items():
+            start_s, start_core_s = time.perf_counter(), time.process_time()
+            way(round_)
+            seconds, core_s = time.perf_counter() - start_s, time.process_time() - start_core_s
+            if round_:
+                times[name].append((count / seconds, 1e3 * core_s / count))
+    return times
+
+
+def report(times: dict[str, list[tuple[float, float]]]) -> int:
+    alone = statistics.median(rate for rate, _ in times["step on one held batch"])
+    print(f"{'':<24}{'images/s':>10}{'of the step':>13}{'core-ms/image':>15}")
+    for name, found in times.items():
+        rate = statistics.median(rate for rate, _ in found)
+        core_ms = statistics.median(core_ms for _, core_ms in found)
+        print(f"{name:<24}{rate:>10.1f}{rate / alone:>13.1%}{core_ms:>15.1f}")
+    share = statistics.median(rate for rate, _ in times["fed, augmented"]) / alone
+    print("enough" if share >= ENOUGH else f"too slow: {share:.1%} of the step, expected {ENOUGH:.0%}")
+    return 0 if share >= ENOUGH else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

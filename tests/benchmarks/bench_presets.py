@@ -1,0 +1,319 @@
+"""Search for presets: for each candidate its size, its latency beside a peer's, and what accuracy it trains to.
+
+Latency is of the exported file in onnxruntime, with random weights: in float and in 8-bit integers, spinning off. Each file
+is timed in a process of its own; they take turns in rounds, and the median is over all of them. Milliseconds are of this
+machine and this hour, so read the ratios to the peer, which takes its turns with the candidates. Where the machine is busy,
+the ratio of the quickest tenth says more than that of the medians: both are in the table.
+
+Every result is a line of ``results.jsonl`` in the output folder, and what stands there is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench_candidates import CANDIDATES
+
+PEER = "peer"
+FLOAT, INT8 = "fp32", "int8"
+SIZE, CLASSES = 224, 11
+WARM_UP_S, TIMED_S = 0.2, 0.5
+Record = dict[str, Any]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument("--only", action="append", choices=CANDIDATES, help="a candidate; may be repeated")
+    parser.add_argument("--peer", type=Path, help="a .tflite file to time beside the candidates, in LiteRT")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--train", type=Path, metavar="DATA", help="a dataset folder to train each candidate on")
+    parser.add_argument("--minutes", type=float, default=10, help="training of one candidate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--options", default="", help="of `edge-unet train`: \"--group-by '^(.+)_' --val-groups 0006R0\""
+    )
+    parser.add_argument("--out", type=Path, default=Path("build/presets"))
+    parser.add_argument("--write", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--time", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.write:
+        write_models(args.write, args.out)
+    elif args.time:
+        print(json.dumps(times_ms(args.time, args.threads)))
+    else:
+        search(args)
+    return 0
+
+
+def search(args: argparse.Namespace) -> None:
+    """Do what is not done yet, and write the tables."""
+    args.out.mkdir(parents=True, exist_ok=True)
+    results = args.out / "results.jsonl"
+    names = args.only or list(CANDIDATES)
+    done = read_results(results)
+    missing = [name for name in names if "latency" not in done.get(name, {})]
+    if missing:
+        unwritten = [name for name in missing if not file_of(args.out, name, "facts").exists()]
+        if unwritten:
+            child("--write", *unwritten, "--out", args.out)
+        for record in measure(missing, args):
+            append(results, record)
+    if args.train:
+        for name in names:
+            if "training" not in read_results(results)[name]:
+                how = {"data": args.train.name, "minutes": args.minutes, "seed": args.seed, "options": args.options}
+                training = {**how, **train_candidate(name, args)}
+                append(results, {"name": name, "training": training})
+    found = read_results(results)
+    records = sorted((found[name] for name in names), key=lambda record: record["latency"][INT8][1])
+    table = markdown(records)
+    (args.out / "results.md").write_text(table, encoding="utf-8")
+    (args.out / "results.csv").write_text(csv_text(records), encoding="utf-8")
+    if any("training" in record for record in records):
+        write_plot(records, args.out / "pareto.png")
+    print(table)
+
+
+def train_candidate(name: str, args: argparse.Namespace) -> Record:
+    """Train a candidate by the real command, and return its metrics on the validation split."""
+    run = args.out / f"run-{name.replace(' ', '-')}"
+    options = ["--input-size", f"{SIZE}x{SIZE}", "--max-minutes", str(args.minutes), "--seed", str(args.seed)]
+    resume = ["--resume"] if run.exists() else []
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import bench_presets as b; b.train(sys.argv[1:])"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        name,
+        args.train,
+        "--out",
+        run,
+        *options,
+        *shlex.split(args.options),
+        *resume,
+    ]
+    subprocess.run(list(map(str, command)), check=True, stdout=sys.stderr)
+    metrics = json.loads((run / "run.json").read_bytes())["metrics"]
+    return {"mean_iou": metrics["mean_iou"], "pixel_accuracy": metrics["pixel_accuracy"]}
+
+
+def train(arguments: list[str]) -> None:
+    """Run ``edge-unet train`` with a candidate as a preset beside the others."""
+    from dataclasses import replace
+
+    from edge_runtime import cli
+    from training.config import PRESETS
+
+    name, *rest = arguments
+    PRESETS[name] = replace(PRESETS["edge"], plan=CANDIDATES[name])  # type: ignore[index]
+    sys.exit(cli.main(["train", *rest, "--preset", name]))
+
+
+def write_models(names: Iterable[str], folder: Path) -> None:
+    """Export each candidate with random weights, in float and in 8-bit integers."""
+    import bench_models
+    import keras
+
+    from edge_runtime.contract import Contract
+    from export.convert import convolution_layers, gflops, trace
+    from export.optimise import integer_layout, optimise, quantize
+    from export.quantize import measure_ranges
+    from training.dataset import make_classes
+
+    for name in names:
+        keras.backend.clear_session()
+        classes = make_classes([f"class_{i}" for i in range(CLASSES)])
+        contract = Contract(name="candidate", height_px=SIZE, width_px=SIZE, channels=3, binary=False, classes=classes)
+        frames = bench_models.draw_frames(contract)[:4]
+        model = bench_models.random_model(contract, CANDIDATES[name], bench_models.network_input(frames, contract))
+        raw, layers = trace(model, bench_models.OPSET), convolution_layers(model)
+        layout = integer_layout(raw, layers)[-1].model
+        files = {
+            FLOAT: optimise(raw, contract, layers)[-1].model,
+            INT8: quantize(layout, contract, measure_ranges(layout, list(frames))),
+        }
+        for kind, graph in files.items():
+            file_of(folder, name, kind).write_bytes(graph.SerializeToString())
+        facts = {"parameters": model.count_params(), "gflops": gflops(raw)}
+        file_of(folder, name, "facts").write_text(json.dumps(facts))
+        print(f"written: {name}", file=sys.stderr)
+
+
+def measure(names: list[str], args: argparse.Namespace) -> list[Record]:
+    """Time all files in turns, and return a record of each candidate."""
+    files = {(name, kind): file_of(args.out, name, kind) for name in names for kind in (FLOAT, INT8)}
+    if args.peer:
+        files[PEER, FLOAT] = args.peer
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in files}
+    for number in range(1, args.rounds + 1):
+        start = time.monotonic()
+        # In another order each time, so that nobody is always timed beside the same neighbour.
+        for key in random.Random(number).sample(list(files), len(files)):
+            times[key] += child("--time", files[key], "--threads", args.threads)
+        print(f"round {number} of {args.rounds} took {time.monotonic() - start:.0f} s", file=sys.stderr)
+    how = {"threads": args.threads, "rounds": args.rounds, "load": os.getloadavg()[0]}
+    if args.peer:
+        how[PEER] = _median_and_tenth(times[PEER, FLOAT])
+    return [
+        {
+            "name": name,
+            "plan": asdict(CANDIDATES[name]),
+            **json.loads(file_of(args.out, name, "facts").read_text()),
+            "latency": {**how, **{kind: _median_and_tenth(times[name, kind]) for kind in (FLOAT, INT8)}},
+        }
+        for name in names
+    ]
+
+
+def _median_and_tenth(times: list[float]) -> list[float]:
+    """Return the median, and the time that the quickest tenth keeps within."""
+    return [float(np.percentile(times, share)) for share in (50, 10)]
+
+
+def times_ms(path: Path, threads: int) -> list[float]:
+    """Return the times of single frames of a file in milliseconds, after a warm-up."""
+    run = _litert(path, threads) if path.suffix == ".tflite" else _onnxruntime(path, threads)
+    begin = time.perf_counter()
+    while time.perf_counter() < begin + WARM_UP_S:
+        run()
+    times: list[float] = []
+    while sum(times) < TIMED_S * 1e3:
+        start = time.perf_counter()
+        run()
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def _onnxruntime(path: Path, threads: int) -> Callable[[], object]:
+    from edge_runtime.session import Session, SessionOptions
+
+    session = Session(path.read_bytes(), path.name, options=SessionOptions(threads=threads, spinning=False))
+    image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    return lambda: session.mask(image)
+
+
+def _litert(path: Path, threads: int) -> Callable[[], object]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    source, target = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    image = np.random.default_rng(0).random(source["shape"], np.float32)
+
+    def run() -> object:
+        interpreter.set_tensor(source["index"], image)
+        interpreter.invoke()
+        return interpreter.get_tensor(target["index"])
+
+    return run
+
+
+def markdown(records: list[Record]) -> str:
+    """Return the table for people, the quickest in 8-bit integers first."""
+    lines = [
+        "| candidate | parameters | GFLOPs | fp32 ms | INT8 ms | INT8 / peer | quickest tenth | mean IoU |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for record in records:
+        row = _row(record)
+        numbers = [f"{row['parameters']:,}", *(_short(row[key]) for key in list(row)[2:])]
+        lines.append(f"| {row['candidate']} | {' | '.join(numbers)} |")
+    return "\n".join(lines) + "\n"
+
+
+def csv_text(records: list[Record]) -> str:
+    """Return the same table for programs."""
+    rows = [_row(record) for record in records]
+    return "".join(",".join(map(str, line)) + "\n" for line in [list(rows[0]), *(row.values() for row in rows)])
+
+
+def _row(record: Record) -> Record:
+    latency = record["latency"]
+    by_peer = ["", ""]
+    if PEER in latency:
+        by_peer = [own / peer for own, peer in zip(latency[INT8], latency[PEER], strict=True)]
+    return {
+        "candidate": record["name"],
+        "parameters": record["parameters"],
+        "gflops": record["gflops"],
+        "fp32_ms": latency[FLOAT][0],
+        "int8_ms": latency[INT8][0],
+        "int8_by_peer": by_peer[0],
+        "int8_by_peer_quick": by_peer[1],
+        "mean_iou": record.get("training", {}).get("mean_iou", ""),
+    }
+
+
+def _short(number: float | str) -> str:
+    return number if isinstance(number, str) else f"{number:.3g}"
+
+
+def write_plot(records: list[Record], path: Path) -> None:
+    """Draw mean IoU over latency, and the line of those that no other beats in both."""
+    from matplotlib.figure import Figure
+
+    points = sorted(
+        (row["int8_ms"], row["mean_iou"], row["candidate"]) for row in map(_row, records) if row["mean_iou"]
+    )
+    front = [p for p in points if all(p[1] > other[1] for other in points if other[0] < p[0])]
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(*zip(*((x, y) for x, y, _ in front), strict=True), color="#0b7a75", linewidth=1)
+    axes.scatter(
+        [p[0] for p in points], [p[1] for p in points], color=["#0b7a75" if p in front else "#c3c8cd" for p in points]
+    )
+    for x, y, name in points:
+        axes.annotate(name, (x, y), textcoords="offset points", xytext=(5, 4), fontsize=8)
+    axes.set_xlabel("latency in 8-bit integers, ms a frame")
+    axes.set_ylabel("mean IoU on the validation split")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=150)
+
+
+def read_results(path: Path) -> dict[str, Record]:
+    """Return what is known of each candidate, later lines added to earlier ones; a line cut off is passed over."""
+    found: dict[str, Record] = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        found.setdefault(record["name"], {}).update(record)
+    return found
+
+
+def append(path: Path, record: Record) -> None:
+    with path.open("a") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def file_of(folder: Path, name: str, kind: str) -> Path:
+    return folder / f"{name.replace(' ', '-')}-{kind}.{'json' if kind == 'facts' else 'onnx'}"
+
+
+def child(*arguments: object) -> Any:
+    """Run this script in a process of its own and return the JSON of its last line, None if it prints nothing."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=quiet)
+    lines = done.stdout.splitlines()
+    return json.loads(lines[-1]) if lines else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""Every kind of network through the whole chain: what ships gives what Keras gives, in float and nearly in INT8."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from runs import contract_of, noise, random_unet, reloaded
+
+from edge_runtime.postprocess import probabilities_of
+from edge_runtime.session import Session
+from export.convert import convolution_layers, trace
+from export.layers import layer_differences
+from export.optimise import integer_layout, optimise, quantize
+from export.quantize import measure_ranges
+from training.config import UNetPlan
+
+SMALL = UNetPlan(widths=(8, 8), batch_norm=True, stem_stride=2, slim_decoder=True)
+PLANS = {
+    "separable": replace(SMALL, block="separable"),
+    "inverted": replace(SMALL, block="inverted", convolutions=1),
+    "inverted without a strided stem": replace(SMALL, block="inverted", stem_stride=1, slim_decoder=False),
+    "reparameterised at a quarter": replace(SMALL, block="reparameterised", stem_stride=4, convolutions=1),
+    "bilinear with context": replace(SMALL, upsampling="bilinear", context=True, convolutions=1),
+}
+ENCODED = UNetPlan(widths=(8, 8), batch_norm=True, stem_stride=4, slim_decoder=True, encoder="mobilenetv2")
+
+
+def operators(proto: onnx.ModelProto) -> list[str]:
+    return [node.op_type for node in proto.graph.node]
+
+
+def shipped(plan, logit_channels=3, size=(32, 64)):
+    """Return a network of a plan, its graphs in float and in INT8, and checks them against each other."""
+    model = reloaded(random_unet(plan, size, logit_channels=logit_channels))
+    contract, raw, layers = contract_of(model), trace(model, 17), convolution_layers(model)
+    images = noise(model)
+    stages = optimise(raw, contract, layers)
+    whole = stages[-2].model
+    differences = layer_differences(model, whole, images)
+    assert max(d.relative_diff for d in differences) <= 1e-5
+    layout = integer_layout(raw, layers)[-1].model
+    integer = quantize(layout, contract, measure_ranges(layout, images))
+    in_float, in_int8 = (Session(p.SerializeToString(), "m", contract) for p in (stages[-1].model, integer))
+    for image in images:
+        expected = np.asarray(model(image[np.newaxis, ..., ::-1].astype(np.float32)))[0]
+        logits = in_float.logits(image)
+        np.testing.assert_allclose(probabilities_of(logits, binary=contract.binary), expected, rtol=0, atol=1e-5)
+        assert np.abs(in_int8.logits(image) - logits).max() <= 0.1 * np.abs(logits).max()
+    return model, [d.layer for d in differences], stages[-1].model, integer
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if "without" in name else []) for name in PLANS]
+)
+def test_every_kind_of_block_is_shipped_as_it_was_trained(name):
+    model, compared, in_float, integer = shipped(PLANS[name])
+    assert compared == convolution_layers(model)
+    assert not set(operators(in_float)) & {"Mul", "BatchNormalization", "Tile"}
+    kinds = {node.op_type: node for node in integer.graph.node if node.op_type in ("Relu", "Mul", "Clip")}
+    assert not kinds
+    # All convolutions but the one over the context's mean compute with integers.
+    sources = {out: node.op_type for node in integer.graph.node for out in node.output}
+    whole = [
+        n.name for n in integer.graph.node if n.op_type == "Conv" and sources.get(n.input[1]) != "DequantizeLinear"
+    ]
+    assert whole == (["context"] if PLANS[name].context else [])
+
+
+@pytest.mark.slow
+def test_a_mobilenetv2_computes_with_integers_throughout():
+    model, compared, in_float, integer = shipped(ENCODED, size=(64, 32))
+    assert compared == convolution_layers(model)
+    assert "Pad" not in operators(in_float)
+    assert "Clip" not in operators(integer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mobilenetv3small", "mobilenetv3large", "efficientnetb0"])
+def test_every_encoder_is_shipped_as_it_was_trained(name):
+    shipped(replace(ENCODED, encoder=name), size=(64, 32))

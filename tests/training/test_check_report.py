@@ -1,0 +1,254 @@
+"""What the check says of a whole dataset: groups, balance, odd masks, and how it is printed."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from datasets import jpeg, png, squares
+from faults import scene, scenes
+
+from training.check import check_dataset, progress_bar, render, warnings_in_short
+from training.errors import DataError
+
+NAMED = "classes: [background, red, blue]\n"
+
+
+def warnings(dataset):
+    report = check_dataset(dataset.root)
+    assert report.ok, report.problems
+    return [(p.code, p.file.rpartition("/")[2], p.message) for p in report.problems]
+
+
+def only_warning(dataset):
+    (warning,) = warnings(dataset)
+    return warning
+
+
+class TestSequences:
+    def frames(self, dataset, video, numbers, split, first_seed):
+        for offset, number in enumerate(numbers):
+            dataset.pair(f"{video}_{number:05}", first_seed + offset, split)
+
+    def test_in_two_splits_are_named(self, empty_dataset):
+        self.frames(empty_dataset, "street", (10, 40, 70), "train", 0)
+        self.frames(empty_dataset, "park", (10, 40, 70), "train", 10)
+        self.frames(empty_dataset, "street", (100, 130), "val", 20)
+        empty_dataset.yaml(NAMED + "groups: '^([a-z]+)_'\n")
+        code, name, message = only_warning(empty_dataset)
+        assert (code, name) == ("group_leak", "street")
+        assert message.startswith("group 'street' — in train and val — expected in one split")
+        report = check_dataset(empty_dataset.root)
+        assert set(report.groups.values()) == {"street", "park"}
+        assert report.to_dict()["groups"] == 2
+
+    def test_that_are_not_known_are_suspected_from_the_names(self, empty_dataset):
+        for video in range(2):
+            self.frames(empty_dataset, f"v{video}", range(100, 108), "", 10 * video)
+        code, _, message = only_warning(empty_dataset)
+        assert code == "video_frames"
+        assert "a split by seed puts neighbouring frames on both sides: metrics will flatter — set groups: '" in message
+        empty_dataset.yaml(NAMED + "groups: '" + message.split("groups: '")[1].split("' in")[0] + "'\n")
+        assert warnings(empty_dataset) == []
+
+    def test_that_are_not_known_are_suspected_across_given_splits(self, empty_dataset):
+        for video in range(2):
+            self.frames(empty_dataset, f"v{video}", range(100, 108), "train", 10 * video)
+        self.frames(empty_dataset, "v1", range(108, 116), "val", 50)
+        code, _, message = only_warning(empty_dataset)
+        assert code == "video_frames"
+        assert "1 of them ('v1') are in more than one split" in message
+
+    def test_of_a_good_split_are_no_problem(self, empty_dataset):
+        for video in range(3):
+            self.frames(empty_dataset, f"v{video}", range(100, 108), "val" if video == 2 else "train", 10 * video)
+        assert warnings(empty_dataset) == []
+
+    def test_that_are_incomplete_are_an_error(self, dataset):
+        (dataset.root / "groups.csv").write_text("file,group\n0.png,a\n")
+        report = check_dataset(dataset.root)
+        assert [(p.severity, p.code) for p in report.problems] == [("error", "groups")]
+        assert report.groups is None
+
+
+class TestLabels:
+    @pytest.mark.parametrize("quality", [30, 90])
+    def test_one_compressed_mask_does_not_make_a_black_and_white_dataset_soft(self, empty_dataset, quality):
+        for i in range(6):
+            image_bgr, ids = squares(i)
+            empty_dataset.image(f"{i}.png", png(image_bgr))
+            white = np.where(ids, 255, 0).astype(np.uint8)
+            data = cv2.imencode(".jpg", white, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+            empty_dataset.mask(f"{i}.png", png(white if i else cv2.imdecode(data, cv2.IMREAD_GRAYSCALE)))
+        code, name, message = only_warning(empty_dataset)
+        assert (code, name) == ("smeared_mask", "0.png")
+        assert "px between 0 and 255, where most masks have none" in message
+        assert check_dataset(empty_dataset.root).pixels[1] == pytest.approx(
+            sum((squares(i)[1] > 0).sum() for i in range(6)), rel=0.02
+        )
+
+    def test_soft_masks_throughout_are_no_problem(self, empty_dataset):
+        for i in range(4):
+            image_bgr, ids = squares(i)
+            empty_dataset.image(f"{i}.png", png(image_bgr))
+            white = np.where(ids, 255, 0).astype(np.uint8)
+            empty_dataset.mask(f"{i}.png", png(np.asarray(cv2.GaussianBlur(white, (0, 0), 1), np.uint8)))
+        assert (warnings(empty_dataset), check_dataset(empty_dataset.root).encoding) == ([], "soft")
+
+    def test_colours_a_little_off_are_told_from_unknown_ones(self, empty_dataset):
+        colors = np.array([(0, 0, 0), (0, 0, 200), (200, 0, 0)], np.uint8)
+        for i in range(5):
+            image_bgr, ids = squares(i)
+            empty_dataset.image(f"{i}.png", png(image_bgr))
+            picture = colors[ids]
+            if i == 3:
+                picture = np.maximum(picture, 5)
+            if i == 4:
+                picture[:2] = (0, 255, 0)
+            empty_dataset.mask(f"{i}.png", png(picture))
+        empty_dataset.yaml(NAMED + "colors: [[0, 0, 0], [200, 0, 0], [0, 0, 200]]\n")
+        report = check_dataset(empty_dataset.root)
+        assert [(p.code, p.file.rpartition("/")[2]) for p in report.problems] == [
+            ("smeared_mask", "3.png"),
+            ("unknown_id", "4.png"),
+        ]
+        assert "(0, 255, 0) (64 px)" in report.problems[1].message
+
+    def test_jpeg_masks_are_used_on_demand(self, empty_dataset):
+        for i in range(3):
+            image_bgr, ids = squares(i)
+            empty_dataset.image(f"{i}.png", png(image_bgr))
+            empty_dataset.mask(f"{i}.jpg", jpeg(np.where(ids, 255, 0).astype(np.uint8)))
+        assert {p.code for p in check_dataset(empty_dataset.root).problems if p.severity == "error"} == {"lossy_mask"}
+        report = check_dataset(empty_dataset.root, allow_lossy_mask=True)
+        assert report.ok
+        assert report.key.lossy
+        assert {p.code for p in report.problems} == {"lossy_mask"}
+        truth = sum((squares(i)[1] > 0).sum() for i in range(3))
+        assert report.pixels[1] == pytest.approx(truth, rel=0.03)
+
+    def test_one_jpeg_mask_adds_no_classes_to_a_colour_coded_dataset(self, empty_dataset):
+        colors = np.array([(0, 0, 0), (0, 0, 200), (200, 0, 0)], np.uint8)
+        for i in range(5):
+            image_bgr, ids = squares(i)
+            empty_dataset.image(f"{i}.png", png(image_bgr))
+            empty_dataset.mask(f"{i}.jpg" if i == 2 else f"{i}.png", (jpeg if i == 2 else png)(colors[ids]))
+        report = check_dataset(empty_dataset.root)
+        assert [(p.code, p.file.rpartition("/")[2]) for p in report.problems] == [("lossy_mask", "2.jpg")]
+        assert (report.encoding, len(report.info.classes)) == ("color", 3)
+
+    def test_a_mask_of_nothing_that_counts(self, dataset):
+        dataset.image("a.png", png(squares(9)[0]))
+        dataset.mask("a.png", png(np.full((32, 32), 9, np.uint8)))
+        dataset.yaml(NAMED + "ignore_id: 9\n")
+        code, name, message = only_warning(dataset)
+        assert (code, name) == ("empty_mask", "a.png")
+        assert "masks/a.png — no pixel that counts in the whole mask" in message
+
+    def test_masks_of_background_alone_are_counted(self, dataset):
+        for name in "ab":
+            dataset.image(f"{name}.png", png(squares(ord(name))[0]))
+            dataset.mask(f"{name}.png", png(np.zeros((32, 32), np.uint8)))
+        code, name, message = only_warning(dataset)
+        assert (code, name) == ("background_only", "a.png")
+        assert message.startswith("2 of 5 masks — only 'background' (first: ")
+        paths = check_dataset(dataset.root).to_dict()["background_only"]
+        assert [path.rpartition("/")[2] for path in paths] == ["a.png", "b.png"]
+
+
+def test_a_class_that_accuracy_would_not_miss(empty_dataset):
+    for i in range(3):
+        image_bgr, ids = scene(i)
+        ids[:] = 0
+        ids[:4, :9] = 1
+        ids[60, 2] = 2
+        empty_dataset.image(f"{i}.png", png(image_bgr))
+        empty_dataset.mask(f"{i}.png", png(ids))
+    empty_dataset.yaml(NAMED)
+    code, name, message = only_warning(empty_dataset)
+    assert (code, name) == ("rare_class", "blue")
+    assert message.startswith("class 'blue' — 0.01% of the pixels, 6875 times fewer than 'background'")
+
+
+def test_the_same_file_twice_in_a_split_with_another_mask(dataset):
+    dataset.image("9.png", png(squares(1)[0]))
+    dataset.mask("9.png", png(squares(7)[1]))
+    code, name, message = only_warning(dataset)
+    assert (code, name) == ("duplicate", "9.png")
+    assert "the same image twice in train, with different masks" in message
+
+
+def test_copies_within_the_only_split_are_a_warning_for_they_may_come_apart(tmp_path):
+    dataset = scenes(tmp_path / "a", train=3, val=0)
+    image_bgr, ids = scene(1)
+    dataset.image("zz.jpg", jpeg(image_bgr), "train")
+    dataset.mask("zz.png", png(ids), "train")
+    assert only_warning(dataset)[:2] == ("near_duplicate", "zz.jpg")
+
+
+def test_names_that_never_match_are_shown(empty_dataset):
+    empty_dataset.image("a.jpg", jpeg(squares(0)[0]))
+    empty_dataset.mask("a_mask.png", png(squares(0)[1]))
+    with pytest.raises(
+        DataError, match=r"of the same name \(1 images and 1 masks, as a\.jpg and a_mask\.png\) — expected"
+    ):
+        check_dataset(empty_dataset.root)
+
+
+class TestText:
+    @pytest.fixture
+    def report(self, empty_dataset):
+        empty_dataset.fill(30, "train").fill(1, "val", first_seed=50).yaml(NAMED)
+        for i in range(25):
+            empty_dataset.image(f"train{i}.png", jpeg(squares(i)[0]), "train")
+        empty_dataset.mask("train29.png", b"", "train")
+        empty_dataset.image("Thumbs.db", b"x", "train")
+        empty_dataset.image("._a.png", b"x", "val")
+        return check_dataset(empty_dataset.root)
+
+    def test_has_a_table_of_classes_by_split(self, report):
+        lines = render(report).splitlines()
+        assert lines[0].endswith("data: 31 pairs (train 30, val 1), masks: index")
+        assert lines[1] == "images: JPEG 25, PNG 6; 32x32"
+        assert lines[2] == "passed over: 2 hidden or other files"
+        assert lines[3].split() == ["id", "class", "images", "train", "val"]
+        red = lines[5].split()
+        shares = [report.split_pixels()[s][1] / report.split_pixels()[s].sum() for s in ("train", "val")]
+        assert red == ["1", "red", "30", *(f"{share:.2%}" for share in shares)]
+
+    def test_has_twenty_problems_of_a_kind_and_counts_the_rest(self, report):
+        lines = render(report).splitlines()
+        assert lines[7].startswith("error [empty_file] ")
+        assert [line.partition("]")[0] for line in lines[8:28]] == ["warning [wrong_extension"] * 20
+        assert lines[28] == "warning [wrong_extension] … and 5 more: --json lists all"
+        assert lines[29:] == ["1 errors, 25 warnings"]
+        assert len(report.to_dict()["problems"]) == 26
+        assert report.to_dict()["problem_counts"] == {"empty_file": 1, "wrong_extension": 25}
+
+    def test_of_warnings_in_short_has_one_line_a_kind(self, report):
+        (line,) = warnings_in_short(report)
+        assert line.startswith("warning: ")
+        assert line.endswith("(and 24 more: `edge-unet data check` lists all)")
+
+    def test_as_json_has_no_nan_and_all_keys(self, report):
+        value = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+        assert (value["ok"], value["images"], value["ignored_files"]) == (False, 31, 2)
+        assert value["image_sizes"] == {"min": [32, 32], "median": [32, 32], "max": [32, 32]}
+        assert value["image_forms"] == {"JPEG": 25, "PNG": 6}
+        assert value["classes"][1]["split_share"].keys() == {"train", "val"}
+
+
+def test_sizes_and_forms_of_a_mixed_dataset(empty_dataset):
+    for i, (shape, encode) in enumerate([((32, 48), png), ((20, 20), jpeg), ((90, 50), jpeg)]):
+        image_bgr, ids = squares(i, *shape)
+        empty_dataset.image(f"{i}{'.png' if encode is png else '.jpg'}", encode(image_bgr))
+        empty_dataset.mask(f"{i}.png", png(ids))
+    report = check_dataset(empty_dataset.root)
+    assert report.size_range() == ((20, 20), (32, 48), (90, 50))
+    assert "images: JPEG 2, PNG 1; 20x20 to 50x90, median 48x32" in render(report)
+
+
+def test_the_bar_is_silent_where_there_is_no_terminal(dataset, capsys):
+    with progress_bar() as on_pair:
+        check_dataset(dataset.root, on_pair)
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,1 @@
+"""The workstation's commands; each module is cheap to import."""

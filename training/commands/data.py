@@ -1,0 +1,82 @@
+"""``edge-unet data``: check, look at, make or import a dataset."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from edge_runtime.cli import Commands, require_modules
+from edge_runtime.errors import InputError, UsageError
+from edge_runtime.storage import printable
+from training.commands.options import NEEDED, add_tolerance, check_with_progress, tolerance
+from training.importers import cli as importing
+
+
+def register(commands: Commands) -> None:
+    """Add the commands to the command line."""
+    data = commands.add_parser("data", help="check, look at, make or import a dataset").add_subparsers(
+        title="commands", metavar="COMMAND", required=True
+    )
+    check = data.add_parser(
+        "check",
+        help="list everything that is wrong with a dataset, in one pass",
+        description="Read every file once and list everything that is wrong: pairs, sizes, encodings, damage, duplicates, "
+        "leaks between splits. Ends with exit code 3 if anything is an error.",
+        epilog="example:\n  edge-unet data check my-data --json | python -m json.tool",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    check.add_argument("data", type=Path, metavar="DIR")
+    check.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    add_tolerance(check.add_argument_group("let pass"))
+    check.set_defaults(handler=_check)
+    preview = data.add_parser("preview", help="draw a contact sheet of images with their masks")
+    preview.add_argument("data", type=Path, metavar="DIR")
+    preview.add_argument("--out", type=Path, required=True, metavar="FILE.png")
+    preview.set_defaults(handler=_preview)
+    synth = data.add_parser("synth", help="write the built-in dataset of small parts on a workbench, with a video")
+    synth.add_argument("out", type=Path, metavar="DIR")
+    synth.add_argument("--seed", type=int, default=0)
+    synth.set_defaults(handler=_synth)
+    importing.register(data)
+
+
+def _check(args: argparse.Namespace) -> int:
+    require_modules("data check", NEEDED)
+    from training.check import render
+
+    report = check_with_progress(args.data, tolerance(args))
+    text = json.dumps(report.to_dict(), ensure_ascii=False) if args.json else render(report)
+    sys.stdout.write(text + "\n")
+    return 0 if report.ok else InputError.exit_code
+
+
+def _preview(args: argparse.Namespace) -> int:
+    require_modules("data preview", NEEDED)
+    from edge_runtime.image import encode_png
+    from edge_runtime.storage import write_bytes
+    from training.pictures import contact_sheet
+
+    if args.out.suffix.lower() != ".png":
+        raise UsageError(f"--out {printable(args.out)} — expected a name that ends in .png")
+    report = check_with_progress(args.data, {})
+    write_bytes(args.out, encode_png(contact_sheet(report), printable(args.out)))
+    print(printable(args.out))
+    return 0
+
+
+def _synth(args: argparse.Namespace) -> int:
+    require_modules("data synth", NEEDED)
+    if args.seed < 0:
+        raise UsageError(f"--seed {args.seed} — expected 0 or more")
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from training.synth import TOTAL_IMAGES, write_synthetic_dataset
+
+    with Progress(console=Console(stderr=True)) as progress:
+        task = progress.add_task("drawing", total=TOTAL_IMAGES)
+        write_synthetic_dataset(args.out, seed=args.seed, on_image=lambda: progress.advance(task))
+    print(f"{printable(args.out)}: dataset; {printable(args.out / 'video')}: a video with masks")
+    return 0

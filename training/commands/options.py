@@ -1,0 +1,37 @@
+"""What several of the workstation's commands have in common: the check of a dataset, with a bar and what to let pass."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from training.check import DatasetReport
+
+NEEDED = ("keras", "rich", "tensorboard", "tensorflow", "yaml")
+_TOLERATED = {
+    "skip_bad": "leave out pairs with a damaged or unreadable file",
+    "allow_unpaired": "leave out images without a mask and masks without an image",
+    "allow_lossy_mask": "read JPEG masks: every pixel is taken for the nearest known value",
+}
+
+
+def add_tolerance(group: argparse._ArgumentGroup) -> None:
+    """Add the options that turn an error of the data into a warning."""
+    for name, text in _TOLERATED.items():
+        group.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
+
+
+def tolerance(args: argparse.Namespace) -> dict[str, bool]:
+    """Return what the options of ``add_tolerance`` say."""
+    return {name: getattr(args, name) for name in _TOLERATED}
+
+
+def check_with_progress(data: Path, tolerated: Mapping[str, bool]) -> DatasetReport:
+    """Check a dataset, with a bar on stderr where that is a terminal."""
+    from training.check import check_dataset, progress_bar
+
+    with progress_bar() as on_pair:
+        return check_dataset(data, on_pair, **tolerated)

@@ -1,0 +1,224 @@
+"""``edge-unet train``: from a folder of images and masks to a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn, get_args
+
+from edge_runtime.cli import Commands, Terminated, quiet_native_logs, require_modules
+from edge_runtime.storage import printable
+from training.commands.options import NEEDED, add_tolerance, check_with_progress, tolerance
+from training.config import PRESETS, TrainConfig, preset_named
+from training.errors import TrainingStopped
+from training.network.plan import EncoderName
+
+if TYPE_CHECKING:
+    from training.check import DatasetReport
+    from training.run_folder import RunFolder
+
+_EPILOG = """\
+examples:
+  edge-unet train my-data --out runs/first
+  edge-unet train my-data --out runs/street --input-size 224x224 --max-minutes 60
+  edge-unet train my-data --out runs/street --group-by '^(.+)_'      frames of one video stay together
+  edge-unet train my-data --out runs/first --resume
+
+DATA holds images/ and masks/, or train/images, train/masks (val, test); images and masks pair by name.
+Masks are PNGs of class ids (0, 1, 2 …), of 0 and 255, of colours, or palette PNGs; dataset.yaml may name the classes.
+Other forms: `edge-unet data import --help`. Ctrl-C keeps what was done; --resume goes on from there.
+"""
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the command line."""
+    train = commands.add_parser(
+        "train",
+        help="fit a U-Net on a folder of images and masks",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    train.add_argument("data", type=Path, metavar="DATA")
+    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder to write")
+    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint in RUN")
+    train.add_argument("--force-resume", action="store_true", help="… although configuration or data have changed")
+    train.add_argument("--seed", type=int, metavar="S", help="of weights, split, order and augmentation (default: 0)")
+    _add_network(train.add_argument_group("network"))
+    _add_length(train.add_argument_group("length"))
+    _add_recipe(train.add_argument_group("recipe"))
+    _add_split(train.add_argument_group("validation"))
+    add_tolerance(train.add_argument_group("data"))
+    train.set_defaults(handler=run)
+
+
+def _add_network(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--preset", default="edge", metavar="|".join(PRESETS), help="network and recipe (default: edge)")
+    group.add_argument(
+        "--input-size", type=input_size, metavar="HxW", help="of the model (default: planned from the data)"
+    )
+    group.add_argument(
+        "--encoder", choices=get_args(EncoderName), help="take the way down from a network of keras.applications"
+    )
+    group.add_argument(
+        "--encoder-weights", metavar="imagenet|FILE", help="its weights: Keras' own, downloaded, or a .weights.h5 file"
+    )
+
+
+def _add_length(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--epochs", type=int, metavar="N", help="at most so many")
+    group.add_argument("--max-minutes", type=float, metavar="M", help="fit the schedule into this time")
+    group.add_argument(
+        "--patience", type=int, metavar="N", help="stop after N epochs without a better mean IoU; 0: never"
+    )
+
+
+def _add_recipe(group: argparse._ArgumentGroup) -> None:
+    yes_or_no = argparse.BooleanOptionalAction
+    group.add_argument("--batch-size", type=int, metavar="B", help="images a step (default: planned from the data)")
+    group.add_argument(
+        "--accumulate", type=int, metavar="K", help="change the weights every K steps, by their mean gradient"
+    )
+    group.add_argument("--learning-rate", type=float, metavar="R")
+    group.add_argument(
+        "--loss",
+        metavar="SUM",
+        help="of cross_entropy, dice, focal, tversky, lovasz, boundary: cross_entropy+0.5*lovasz",
+    )
+    group.add_argument("--class-weights", action=yes_or_no, help="weigh rare classes higher")
+    group.add_argument("--label-smoothing", type=float, metavar="S")
+    group.add_argument("--augment", action=yes_or_no, help="random geometry and light")
+    group.add_argument("--mix", type=float, metavar="SHARE", help="of the images that get a part of another one")
+    group.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        help="of the arithmetic (default: bfloat16 where the device gains by it)",
+    )
+
+
+def _add_split(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--val-fraction", type=float, metavar="F", dest="validation_fraction", help="held out where there is no val/"
+    )
+    group.add_argument("--group-by", metavar="PATTERN", help="images whose names match alike stay in one split")
+    group.add_argument("--val-groups", metavar="G[,G…]", help="validate on these groups of the training images")
+
+
+def input_size(text: str) -> tuple[int, int]:
+    """Read "HxW" as (height, width)."""
+    height, separator, width = text.lower().partition("x")
+    if not (separator and height.isdecimal() and width.isdecimal()):
+        raise argparse.ArgumentTypeError(f"'{text}' — expected HEIGHTxWIDTH, as in 224x320")
+    return int(height), int(width)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check the data, plan, train and say where to look."""
+    require_modules("train", NEEDED)
+    from training.check import warnings_in_short
+    from training.run_folder import open_run
+
+    configuration(args)  # refuses what cannot work before anything is read
+    with open_run(args.out, resume=args.resume or args.force_resume) as folder:
+        report = check_with_progress(args.data, tolerance(args))
+        report.require_ok()
+        for line in warnings_in_short(report):
+            print(line, file=sys.stderr)
+        return _train(args, report, folder)
+
+
+def configuration(args: argparse.Namespace, **planned: object) -> TrainConfig:
+    """Return the configuration that the options ask for, and what was planned where they say nothing."""
+    names = (
+        *("input_size", "epochs", "max_minutes", "batch_size", "accumulate", "learning_rate", "loss", "class_weights"),
+        *(
+            "label_smoothing",
+            "augment",
+            "mix",
+            "precision",
+            "encoder",
+            "encoder_weights",
+            "validation_fraction",
+            "group_by",
+        ),
+        *("patience", "seed"),
+    )
+    changes = {name: getattr(args, name) for name in names}
+    changes |= {name: value for name, value in planned.items() if changes[name] is None}
+    groups = tuple(args.val_groups.split(",")) if args.val_groups else None
+    return TrainConfig.from_preset(args.preset, val_groups=groups, **changes)
+
+
+def _train(args: argparse.Namespace, report: DatasetReport, folder: RunFolder) -> int:
+    with quiet_native_logs():
+        import tensorflow
+
+        from training.fit import fit, planned
+        from training.progress import ProgressBar
+
+        tensorflow.config.list_physical_devices()  # looks for GPUs, and complains where there is none
+
+    plan = planned(preset_named(args.preset), configuration(args).plan, report, args.input_size, args.batch_size)
+    config = configuration(args, input_size=(plan.height_px, plan.width_px), batch_size=plan.batch_size)
+    command, stop = shlex.join(["edge-unet", *sys.argv[1:]]), _StopSignal()
+    with stop.watching(), ProgressBar(config.epochs) as progress:
+        for line in plan.lines:
+            progress.note(line)
+        try:
+            result = fit(
+                config, report, folder, progress, command=command, should_stop=stop, force_resume=args.force_resume
+            )
+        except TrainingStopped as stopped:
+            progress.note(f"{stopped} — saved — go on with the same command and --resume")
+            stop.raise_as_signal()
+    name = printable(args.out)
+    print(
+        f"best mean IoU {result.mean_iou:.4f}, pixel accuracy {result.pixel_accuracy:.4f} on {result.images} validation images"
+    )
+    print(f"{name}: report.html, best.keras, run.json, history.csv, pictures/, tensorboard/")
+    print(f"next: edge-unet export {name} --out models/{args.out.name}")
+    return 0
+
+
+class _StopSignal:
+    """Notes the first SIGINT, SIGTERM or SIGHUP, so that the step is finished and saved; the second ends at once."""
+
+    def __init__(self) -> None:
+        self._number: int | None = None
+
+    def __call__(self) -> bool:
+        return self._number is not None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Take the signals over for a while; as the command line does, not as a library."""
+        numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+        before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
+
+        def note(number: int, _frame: FrameType | None) -> None:
+            if self._number is None:
+                self._number = number
+                print("stopping after this step; once more to stop at once", file=sys.stderr)
+            else:
+                self._raise(number)
+
+        for number in before:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def raise_as_signal(self) -> NoReturn:
+        """End as the signal that was noted would have ended the command."""
+        self._raise(self._number or signal.SIGINT)
+
+    @staticmethod
+    def _raise(number: int) -> NoReturn:
+        raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)

@@ -1,0 +1,91 @@
+"""The command ``edge-unet data import``. Nothing heavy is loaded before it runs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from edge_runtime.cli import Commands, require_modules
+from edge_runtime.storage import printable
+from training.importers import IMPORTERS, ImportProblemsError, import_dataset
+
+LISTED = 20
+"""Lines of a long list that are printed."""
+_EPILOG = """\
+example:
+  edge-unet data import {kind} downloads/{kind} my-data
+  edge-unet data check my-data
+
+SRC:
+{layout}
+{rules}
+Images are copied byte for byte. Where EXIF turns one, its mask is turned to fit, if it was made for the stored pixels.
+DST must not exist or be empty; it appears when all of it is written, or not at all.
+"""
+
+
+def register(data: Commands) -> None:
+    """Add ``import`` to the commands of ``edge-unet data``."""
+    raw = argparse.RawDescriptionHelpFormatter
+    lines = [f"{kind}:\n{_indented(entry.layout)}" for kind, entry in IMPORTERS.items()]
+    examples = "\n".join(f"  edge-unet data import {kind} downloads/{kind} my-data" for kind in IMPORTERS)
+    parser = data.add_parser(
+        "import",
+        help="make a dataset of COCO, LabelMe, VOC, CVAT or another format",
+        description="Make a dataset folder of one in another format.",
+        epilog=f"examples:\n{examples}\n\nwhat the folders look like:\n{''.join(lines)}",
+        formatter_class=raw,
+    )
+    formats = parser.add_subparsers(title="formats", metavar="FORMAT", required=True)
+    for kind, entry in IMPORTERS.items():
+        one = formats.add_parser(
+            kind,
+            help=entry.title,
+            description=f"Make a dataset folder of {entry.title}.",
+            epilog=_EPILOG.format(kind=kind, layout=_indented(entry.layout), rules=entry.rules),
+            formatter_class=raw,
+        )
+        one.add_argument("src", type=Path, metavar="SRC", help="the folder to read")
+        one.add_argument("dst", type=Path, metavar="DST", help="the dataset folder to write")
+        one.set_defaults(handler=_import, kind=kind)
+
+
+def _import(args: argparse.Namespace) -> int:
+    require_modules("data import", ("rich", "yaml"))
+    from rich.console import Console
+    from rich.progress import Progress
+
+    try:
+        with Progress(console=Console(stderr=True)) as progress:
+            task = progress.add_task("importing", total=None)
+            summary = import_dataset(
+                args.kind,
+                args.src,
+                args.dst,
+                on_image=lambda done, total: progress.update(task, completed=done, total=total),
+            )
+    except ImportProblemsError as error:
+        if len(error.problems) > 1:
+            _list("problem", error.problems)
+        raise
+    images = ", ".join(f"{split} {count}" for split, count in summary.images.items())
+    print(f"{printable(args.dst)}: {sum(summary.images.values())} images ({images})")
+    print(f"classes: {', '.join(printable(c.name) for c in summary.classes)}")
+    for note in summary.notes:
+        print(f"note: {printable(note)}")
+    _list("left out", summary.left_out)
+    print(f"next: edge-unet data check {printable(args.dst)}")
+    return 0
+
+
+def _list(what: str, lines: Sequence[str]) -> None:
+    for line in lines[:LISTED]:
+        print(f"{what}: {printable(line)}", file=sys.stderr)
+    if len(lines) > LISTED:
+        print(f"{what}: … and {len(lines) - LISTED} more ({len(lines)} in all)", file=sys.stderr)
+
+
+def _indented(text: str) -> str:
+    return "".join(f"  {line}\n" for line in text.splitlines())

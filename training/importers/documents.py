@@ -1,0 +1,126 @@
+"""Annotation files of any origin to plain values: JSON, XML and lists, read with suspicion."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.storage import printable, read_bytes
+from training.errors import DataError
+
+T = TypeVar("T")
+_LARGEST = 1e9
+"""Of a coordinate or size; what is beyond is a mistake, and would overflow later."""
+
+
+def read_text(path: Path) -> str:
+    """Read a text file as UTF-8, with or without a byte order mark.
+
+    Raises:
+        DataError: It cannot be read, or is not UTF-8.
+    """
+    try:
+        return read_bytes(path, DataError).decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise DataError(f"{printable(path)} — not UTF-8 (byte {cause.start}) — save it as UTF-8") from cause
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return the lines of a text file without empty ones and comments."""
+    lines = (line.strip() for line in read_text(path).splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON file that holds one object.
+
+    Raises:
+        DataError: It cannot be read, is not JSON, is nested beyond reason, or holds something else.
+    """
+    try:
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as cause:
+        raise DataError(f"{printable(path)} — not valid JSON ({cause}) — export it again or remove it") from cause
+    if not isinstance(value, dict):
+        raise DataError(f"{printable(path)} — holds a {type(value).__name__} — expected a JSON object")
+    return value
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """Read an XML file and return its root.
+
+    Raises:
+        DataError: It cannot be read, is not XML, or has a document type: no annotation tool writes one, and entities
+            that expand a thousandfold need one.
+    """
+    parser = ElementTree.XMLParser(target=_NoDoctype(printable(path)))
+    try:
+        parser.feed(read_bytes(path, DataError))
+        root: ElementTree.Element = parser.close()
+    except (ElementTree.ParseError, LookupError, ValueError) as cause:
+        raise DataError(f"{printable(path)} — not valid XML ({cause}) — export it again") from cause
+    return root
+
+
+def field(entry: Any, key: str, kind: type[T], where: str) -> T:
+    """Return a value of a JSON object, of the type it has to have.
+
+    Raises:
+        DataError: It is missing or of another type.
+    """
+    value = entry.get(key) if isinstance(entry, dict) else None
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise DataError(f"{where} — {key} is {_short(value)} — expected {kind.__name__}")
+    return value
+
+
+def number(value: Any, where: str, what: str) -> float:
+    """Return a number, from a JSON number or the text of an XML attribute.
+
+    Raises:
+        DataError: It is missing, not a number, or beyond all pictures.
+    """
+    try:
+        result = float("nan") if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        result = float("nan")
+    if not abs(result) <= _LARGEST:
+        raise DataError(f"{where} — {what} is {_short(value)} — expected a number")
+    return result
+
+
+def point_array(values: Sequence[Any], where: str) -> NDArray[np.float64]:
+    """Return (N, 2) x and y from a flat or nested list of numbers, or of their texts.
+
+    Raises:
+        DataError: Not pairs of numbers, or beyond all pictures.
+    """
+    try:
+        points = np.asarray(values, np.float64)
+    except (TypeError, ValueError, OverflowError):
+        points = np.full(1, np.nan)
+    if points.size % 2 or not (np.abs(points) <= _LARGEST).all() or (points.ndim == 2 and points.shape[1] != 2):
+        raise DataError(f"{where} — points are {_short(values)} — expected pairs of numbers")
+    return points.reshape(-1, 2)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+class _NoDoctype(ElementTree.TreeBuilder):
+    """Builds the tree, and ends at a document type, which comes before everything that could use it."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self._where = where
+
+    def doctype(self, name: str, _public_id: str | None, _system: str | None) -> None:
+        raise DataError(f"{self._where} — has a document type (<!DOCTYPE {name}>) — refused — export it without")

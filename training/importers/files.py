@@ -1,0 +1,167 @@
+"""Files that annotations name, found inside one folder and nowhere else; split names; new names."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from edge_runtime.image import IMAGE_SUFFIXES
+from edge_runtime.pairs import Split
+from edge_runtime.storage import printable
+from training.errors import DataError
+from training.importers.plan import Item
+
+_SPLIT_WORDS: dict[str, Split] = {
+    **dict.fromkeys(("train", "training", "trainval"), "train"),
+    **dict.fromkeys(("val", "valid", "validation"), "val"),
+    **dict.fromkeys(("test", "testing"), "test"),
+}
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
+_MAX_STEM_BYTES = 200  # file systems allow 255 with the suffix
+
+
+def split_of(name: str) -> Split | None:
+    """Return the split that a file or folder name says, as "train" of ``instances_train2017`` or of ``Train``."""
+    words = re.findall("[a-z]+", name.lower())
+    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), None)
+
+
+def walk(root: Path) -> Iterator[Path]:
+    """Yield the files below a folder in order, through links but never in circles, without hidden ones."""
+    seen = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        stat = os.stat(folder)  # noqa: PTH116 - walk gives text
+        if (stat.st_dev, stat.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((stat.st_dev, stat.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+class FileFinder:
+    """Finds the files that annotations name.
+
+    Annotations come from other machines: paths are absolute, have backslashes, another case or another Unicode form.
+    What is found lies inside the root as far as names go; links in the user's own folders are followed.
+
+    Args:
+        root: Nothing outside is looked at.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = _absolute(root)
+        self._folders: dict[Path, dict[str, Path | None]] = {}
+
+    def find(self, name: str, folders: Sequence[Path], where: str) -> Path | None:
+        """Return the file of this name relative to one of the folders, or else with its last part directly in one.
+
+        Args:
+            name: As an annotation has it.
+            folders: Where it may be, the likeliest first.
+            where: The annotation, for messages.
+
+        Raises:
+            DataError: The name leads out of the root.
+        """
+        parts = name_parts(name)
+        if not parts or "\0" in name:
+            return None
+        absolute = (_absolute(folder) for folder in folders)
+        bases = [folder for folder in absolute if folder.is_relative_to(self._root)]
+        if not is_absolute(name):
+            targets = [Path(os.path.normpath(base.joinpath(*parts))) for base in bases]
+            inside = [target for target in targets if target.is_relative_to(self._root)]
+            if not inside:
+                raise DataError(
+                    f"{where} — file name '{printable(name)}' — leads out of {printable(self._root)} — refused: correct it"
+                )
+            for target in inside:
+                if found := self._in_folder(target.parent, target.name):
+                    return found
+        return next((found for base in bases if (found := self._in_folder(base, parts[-1]))), None)
+
+    def name(self, path: Path) -> str:
+        """Return a found file's path relative to the root."""
+        return _absolute(path).relative_to(self._root).as_posix()
+
+    def with_stem(self, folder: Path, stem: str, suffixes: frozenset[str]) -> Path | None:
+        """Return the file of this stem in a folder, with any of the suffixes."""
+        candidates = (self._in_folder(_absolute(folder), f"{stem}{suffix}") for suffix in sorted(suffixes))
+        return next((path for path in candidates if path), None)
+
+    def _in_folder(self, folder: Path, name: str) -> Path | None:
+        names = self._folders.get(folder)
+        if names is None:
+            names = self._folders[folder] = _listing(folder)
+        return names.get(name) or names.get(_folded(name))
+
+
+def unlisted_images(root: Path, listed: Collection[Path | bytes]) -> int:
+    """Count the image files below a folder that are not among those found."""
+    return sum(path.suffix.lower() in IMAGE_SUFFIXES and _absolute(path) not in listed for path in walk(root))
+
+
+def name_parts(name: str) -> list[str]:
+    """Return the parts of a path of any system."""
+    parts = re.sub("^[A-Za-z]:", "", name).replace("\\", "/").split("/")
+    return [part for part in parts if part not in ("", ".")]
+
+
+def is_absolute(name: str) -> bool:
+    """Tell whether a path of any system starts at a root or a drive."""
+    return bool(re.match(r"[A-Za-z]:|[/\\]", name))
+
+
+def new_stems(items: Sequence[Item]) -> list[str]:
+    """Return a stem for each item, none twice in the whole dataset, in any case or Unicode form.
+
+    It is the image's own name; where two share that, the folders are put before it; where that is not enough, a number
+    behind it.
+    """
+    plain = [_safe_stem(name_parts(item.name)[-1:]) for item in items]
+    shared = Counter(_folded(stem) for stem in plain)
+    taken: set[str] = set()
+    stems = []
+    for item, stem in zip(items, plain, strict=True):
+        if shared[_folded(stem)] > 1:
+            stem = _safe_stem(name_parts(item.name))
+        unique, number = stem, 1
+        while _folded(unique) in taken:
+            number += 1
+            unique = f"{stem}-{number}"
+        taken.add(_folded(unique))
+        stems.append(unique)
+    return stems
+
+
+def _safe_stem(parts: Sequence[str]) -> str:
+    """Join parts to a file name without its suffix that every system accepts and that is not hidden."""
+    stem = _UNSAFE.sub("_", "_".join(parts).rpartition(".")[0] or "_".join(parts)).strip(" .") or "image"
+    data = os.fsencode(stem)
+    return stem if len(data) <= _MAX_STEM_BYTES else data[-_MAX_STEM_BYTES:].decode(errors="ignore").lstrip(" .")
+
+
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links
+
+
+def _listing(folder: Path) -> dict[str, Path | None]:
+    """Return the files of a folder by name and by folded name; None under a folded name that two have."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    except OSError:  # no such folder, or a name that cannot be one
+        return {}
+    found: dict[str, Path | None] = {}
+    for name in names:
+        found[_folded(name)] = None if _folded(name) in found else folder / name
+    return found | {name: folder / name for name in names}
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

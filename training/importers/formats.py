@@ -1,0 +1,114 @@
+"""The formats that can be imported: their names, and what their folders look like. Loads nothing but this text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportFormat:
+    """One format, as the command line explains it.
+
+    Attributes:
+        module: Name of the module of this package that reads it.
+        title: A few words for the list of formats.
+        layout: What SRC looks like, line by line.
+        rules: What becomes of what, where there was a choice.
+    """
+
+    module: str
+    title: str
+    layout: str
+    rules: str
+
+
+IMPORTERS: dict[str, ImportFormat] = {
+    "coco": ImportFormat(
+        module="coco",
+        title="COCO instances: JSON with polygons or run lengths",
+        layout="""\
+annotations/instances_train2017.json  with train2017/ or images/train2017/ beside it
+train/_annotations.coco.json          beside its images, as Roboflow exports (valid, test)
+anything.json                         beside images/
+""",
+        rules="""\
+Class 0 is the background; categories become 1, 2 … in the order of their ids, gaps closed.
+Where objects overlap, the smaller is on top. A crowd (iscrowd) counts nowhere, except under an object.
+An image without annotations is all background; an image that the JSON does not list is left out.
+""",
+    ),
+    "labelme": ImportFormat(
+        module="labelme",
+        title="LabelMe: one JSON an image",
+        layout="""\
+a.json  beside a.jpg, or with the image inside (imageData); folders train/, val/, test/ become splits
+labels.txt (optional)  one class a line, in the order of their ids
+""",
+        rules="""\
+Class 0 is the background (_background_); without labels.txt the others are sorted by name. __ignore__ counts nowhere.
+Polygons, rectangles, circles and masks are filled, lines are 10 pixels wide as in LabelMe's own export, points are
+left out. Where shapes overlap, the later one is on top. An image without a JSON is left out.
+""",
+    ),
+    "voc": ImportFormat(
+        module="voc",
+        title="PASCAL VOC, and CVAT's 'Segmentation mask 1.1'",
+        layout="""\
+VOCdevkit/VOC2012/ or what is in it:
+  JPEGImages/a.jpg  SegmentationClass/a.png
+  ImageSets/Segmentation/train.txt, val.txt, trainval.txt, test.txt, default.txt (optional)
+  labelmap.txt or class_names.txt (optional)  classes other than the 20 of VOC
+""",
+        rules="""\
+With labelmap.txt masks are read by colour, else by palette index or grey level. 255 and the colour 224,224,192 count
+nowhere. An image without a mask is left out.
+""",
+    ),
+    "cvat": ImportFormat(
+        module="cvat",
+        title="CVAT: 'CVAT for images 1.1'",
+        layout="""\
+annotations.xml  with images/ beside it
+""",
+        rules="""\
+Class 0 is the background; labels become 1, 2 … in the order of the XML, with their colours. Polygons, boxes, ellipses
+and masks are filled in their z_order; polylines, points, cuboids and skeletons have no area and are left out, as in
+CVAT's own masks. Subsets Train, Validation and Test become splits. An image without shapes is all background.
+""",
+    ),
+    "oxford-pet": ImportFormat(
+        module="oxford_pet",
+        title="Oxford-IIIT Pet",
+        layout="""\
+images/Abyssinian_1.jpg  annotations/trimaps/Abyssinian_1.png  annotations/trainval.txt, test.txt
+""",
+        rules="""\
+Two classes, background and pet; the border of the trimap (3) counts nowhere. trainval.txt becomes train.
+""",
+    ),
+    "camvid": ImportFormat(
+        module="camvid",
+        title="CamVid: SegNet's copy, Kaggle's copy or the original",
+        layout="""\
+train/ trainannot/ val/ valannot/ test/ testannot/            index masks, 11 is void (SegNet)
+train/ train_labels/ val/ val_labels/ test/ test_labels/      colour masks *_L.png (Kaggle)
+701_StillsRaw_full/ or images/, LabeledApproved_full/ or labels/   colour masks *_L.png (the original)
+""",
+        rules="""\
+The 11 usual classes; the original's 32 are merged into them, and void counts nowhere. groups.csv names the video of
+each frame. The original has no split: one is made by group.
+""",
+    ),
+    "cityscapes": ImportFormat(
+        module="cityscapes",
+        title="Cityscapes, fine annotations",
+        layout="""\
+leftImg8bit/train/CITY/CITY_000000_000019_leftImg8bit.png
+gtFine/train/CITY/CITY_000000_000019_gtFine_labelIds.png  (or _labelTrainIds.png)
+""",
+        rules="""\
+The 19 classes of the benchmark, all else counts nowhere; test, whose annotations are withheld, is left out.
+groups.csv names the city and sequence of each frame.
+""",
+    ),
+}

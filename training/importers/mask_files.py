@@ -1,0 +1,94 @@
+"""Mask files of other datasets to class ids: by value or by colour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.image import decode
+from edge_runtime.labels import IGNORE, UNKNOWN
+from edge_runtime.storage import printable, read_bytes
+from edge_runtime.stored_masks import decode_mask
+from training.errors import DataError
+from training.importers.plan import Color, Draw
+
+_MAX_UNKNOWN_SHARE = 0.01
+"""Of a colour mask. The original CamVid has stray pixels of no class; a wrong colour table is all strays."""
+
+
+def draw_by_value(path: Path, ids: Mapping[int, int]) -> Draw:
+    """Return what reads a mask file when its image's turn comes; see ``ids_of_values``."""
+    return lambda _size: ids_of_values(path, ids)
+
+
+def draw_by_color(path: Path, ids: Mapping[Color, int]) -> Draw:
+    """Return what reads a mask file when its image's turn comes; see ``ids_of_colors``."""
+    return lambda _size: ids_of_colors(path, ids)
+
+
+def ids_of_values(path: Path, ids: Mapping[int, int]) -> NDArray[np.uint8]:
+    """Read a mask of palette indices or grey levels.
+
+    Args:
+        path: The file.
+        ids: Class id, or 255, by stored value.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        InputError: It cannot be read, or has another value.
+    """
+    values = decode_mask(read_bytes(path, DataError), printable(path)).values
+    if values.dtype != np.uint8:
+        raise DataError(f"{printable(path)} — a colour or 16-bit mask — expected grey levels or a palette, 8 bits deep")
+    table = np.full(256, UNKNOWN, np.uint8)
+    table[list(ids)] = list(ids.values())
+    mask = table[values]
+    if (unknown := mask == UNKNOWN).any():
+        value, count = np.unique(values[unknown], return_counts=True)
+        found = ", ".join(f"{v} ({n} px)" for v, n in list(zip(value, count, strict=True))[:5])
+        raise DataError(
+            f"{printable(path)} — unknown value {found} — expected {_ranges(ids)} — add the class or correct the mask"
+        )
+    return mask
+
+
+def ids_of_colors(path: Path, ids: Mapping[Color, int]) -> NDArray[np.uint8]:
+    """Read a mask of colours; a few pixels of no class count nowhere.
+
+    Args:
+        path: The file.
+        ids: Class id, or 255, by RGB.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        InputError: It cannot be read, is a JPEG, or more than one pixel in a hundred has a colour of no class.
+    """
+    data, where = read_bytes(path, DataError), printable(path)
+    if data.startswith(b"\xff\xd8"):
+        raise DataError(f"{where} — a JPEG mask: compression changes colours — expected PNG")
+    image_bgr = decode(data, where).astype(np.uint32)
+    codes = image_bgr[..., 2] << 16 | image_bgr[..., 1] << 8 | image_bgr[..., 0]
+    known = np.array(sorted((red << 16 | green << 8 | blue, i) for (red, green, blue), i in ids.items()), np.uint32)
+    place = np.minimum(np.searchsorted(known[:, 0], codes), len(known) - 1)
+    is_known = known[place, 0] == codes
+    if (share := 1 - is_known.mean()) > _MAX_UNKNOWN_SHARE:
+        code = int(np.bincount(codes[~is_known]).argmax())
+        raise DataError(
+            f"{where} — {share:.1%} of its pixels have a colour of no class, most {code >> 16},{code >> 8 & 255},{code & 255}"
+            " — expected the colours of the classes — correct the colour table or the mask"
+        )
+    return np.where(is_known, known[place, 1], IGNORE).astype(np.uint8)
+
+
+def _ranges(ids: Mapping[int, int]) -> str:
+    """Return "0 to 20, 255" for the values there are."""
+    values = np.array(sorted(ids))
+    groups = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
+    return ", ".join(f"{group[0]} to {group[-1]}" if len(group) > 1 else f"{group[0]}" for group in groups)

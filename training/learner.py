@@ -1,0 +1,158 @@
+"""What learns: the network, its optimizer, and the running average of its weights, which is what ships."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from training.losses.make import Loss, accuracy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """What one step says of its batch, before the step changed the weights.
+
+    Attributes:
+        loss: Mean loss; not finite if training has diverged.
+        accuracy: Share of right pixels.
+    """
+
+    loss: float
+    accuracy: float
+
+
+class Learner:
+    """A network in training, one step at a time, on one device or on several.
+
+    Under a strategy of several devices each takes its share of the batch; gradients are added up by the optimizer.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        optimizer: keras.optimizers.Optimizer,
+        loss: Loss,
+        *,
+        average_over: int,
+        strategy: tf.distribute.Strategy,
+    ) -> None:
+        """Prepare to train.
+
+        Args:
+            model: Pixels to probabilities, with a layer named ``logits``; built under the strategy.
+            optimizer: Likewise.
+            loss: Of labels and logits.
+            average_over: Steps that the average of the weights looks back on; 0 for no average.
+            strategy: How many devices there are; ``tf.distribute.get_strategy()`` for one.
+        """
+        self.model = model
+        self.optimizer = optimizer
+        self._loss = loss
+        self._strategy = strategy
+        self._decay = 1 - 1 / average_over if average_over else 0.0
+        with strategy.scope():
+            self._to_logits = keras.Model(model.input, model.get_layer("logits").output)
+            optimizer.build(model.trainable_variables)
+            self._averages = [tf.Variable(w.numpy(), trainable=False) for w in model.weights] if average_over else []
+        self._steps = 0
+        self._distributed_step = tf.function(self._step, reduce_retracing=True)
+
+    def step(self, images: NDArray[np.uint8], masks: NDArray[np.uint8], learning_rate: float) -> StepResult:
+        """Take one step on a batch.
+
+        Args:
+            images: (N, H, W, C) uint8; N is a multiple of the number of devices.
+            masks: (N, H, W) uint8 class ids or ``IGNORE``.
+            learning_rate: For this step.
+        """
+        self.optimizer.learning_rate.assign(learning_rate)
+        # A young average would be mostly the random weights of the start.
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
+        loss, right = self._distributed_step(self._spread(images), self._spread(masks), tf.constant(decay, tf.float32))
+        self._steps += 1
+        return StepResult(loss=float(loss), accuracy=float(right))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the network the average of its weights for a while."""
+        if not self._averages:
+            yield
+            return
+        own = [weight.numpy() for weight in self.model.weights]
+        self._assign(self.model.weights, [average.numpy() for average in self._averages])
+        try:
+            yield
+        finally:
+            self._assign(self.model.weights, own)
+
+    def unfit_weight(self) -> str | None:
+        """Name a weight that is not finite, if there is one."""
+        return next((w.path for w in self.model.weights if not np.isfinite(w.numpy()).all()), None)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return everything that ``restore`` needs to go on as if nothing had happened."""
+        arrays = {name: np.asarray(variable.numpy()) for name, variable in self._variables().items()}
+        return {**arrays, "steps": np.asarray(self._steps)}
+
+    def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Take up what ``state`` returned, in a learner of the same network and optimizer."""
+        for name, variable in self._variables().items():
+            variable.assign(arrays[name])
+        self._steps = int(arrays["steps"])
+
+    def _variables(self) -> dict[str, Any]:
+        # The model's variables are its weights and the state of its dropout.
+        groups = {"model": self.model.variables, "optimizer": self.optimizer.variables, "average": self._averages}
+        return {f"{kind}-{i}": variable for kind, group in groups.items() for i, variable in enumerate(group)}
+
+    def _step(self, images: Any, masks: Any, decay: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        losses, rights = self._strategy.run(self._replica_step, (images, masks))
+        for average, weight in zip(self._averages, self.model.weights, strict=bool(self._averages)):
+            average.assign(decay * average + (1 - decay) * tf.cast(weight.value, average.dtype))
+        mean = tf.distribute.ReduceOp.MEAN
+        return self._strategy.reduce(mean, losses, axis=None), self._strategy.reduce(mean, rights, axis=None)
+
+    def _replica_step(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        labels = tf.cast(masks, tf.int32)
+        with tf.GradientTape() as tape:
+            logits = tf.cast(self._to_logits(tf.cast(images, tf.float32), training=True), tf.float32)
+            loss = self._loss(labels, logits)
+            share = loss / self._strategy.num_replicas_in_sync
+        weights = self.model.trainable_variables
+        self.optimizer.apply(tape.gradient(share, [weight.value for weight in weights]), weights)
+        return loss, accuracy(labels, logits)
+
+    def _spread(self, batch: NDArray[np.uint8]) -> Any:
+        """Hand each device its share of a batch."""
+        replicas = self._strategy.num_replicas_in_sync
+        if replicas == 1:
+            return tf.constant(batch)
+        shares = np.split(batch, replicas)
+        return self._strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(shares[context.replica_id_in_sync_group])
+        )
+
+    @staticmethod
+    def _assign(weights: list[Any], values: list[NDArray[Any]]) -> None:
+        for weight, value in zip(weights, values, strict=True):
+            weight.assign(value)
+
+
+def learning_rate_at(share: float, *, peak: float, schedule: str, warm_up: float = 0.03) -> float:
+    """Return the learning rate at a share of the run, 0–1: constant, or a linear warm-up and then a cosine.
+
+    Reference: Loshchilov, Hutter: SGDR, ICLR 2017. https://arxiv.org/abs/1608.03983
+    """
+    if schedule == "constant":
+        return peak
+    if share < warm_up:
+        return peak * max(0.02, share / warm_up)
+    return peak * max(0.005, 0.5 * (1 + math.cos(math.pi * (share - warm_up) / (1 - warm_up))))

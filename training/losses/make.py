@@ -1,0 +1,88 @@
+"""The function that the trainer minimises, and the share of right pixels beside it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from edge_runtime.errors import UsageError
+from edge_runtime.labels import IGNORE
+from training.losses.pixels import Pixels
+from training.losses.spec import parse_loss
+from training.losses.terms import TERMS, LossOptions
+
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+"""(labels, logits) to a scalar: (N, H, W) int32 class ids or ``IGNORE``, and (N, H, W, L) logits, L = 1 if binary."""
+
+
+def make_loss(
+    spec: str, *, classes: int, class_weights: NDArray[np.float32] | None = None, label_smoothing: float = 0.0
+) -> Loss:
+    """Build a loss from its text.
+
+    It may be called inside another ``tf.function``, in any float precision of the logits (it computes in float32). It is
+    compiled by XLA, once for each shape of the batch.
+
+    Args:
+        spec: As in ``parse_loss``: ``cross_entropy+0.5*dice``.
+        classes: C, 2 for a binary model.
+        class_weights: (C,) above 0, for cross_entropy, boundary and focal; None: all classes count alike. The region
+            losses dice, tversky and lovasz count classes alike in any case.
+        label_smoothing: 0 to below 1, for cross_entropy and boundary.
+
+    Returns:
+        A function of (labels, logits) to a float32 scalar, 0 for a batch in which nothing counts.
+
+    Raises:
+        UsageError: ``spec`` is no sum of losses, or weights or smoothing are out of range.
+    """
+    terms = parse_loss(spec)
+    if not 0 <= label_smoothing < 1:
+        raise UsageError(
+            f"label smoothing — {label_smoothing:g} — expected 0 to below 1 — a usual value is 0.05, and 0 is off"
+        )
+    weights = None if class_weights is None else np.asarray(class_weights, np.float32)
+    if weights is not None and (weights.shape != (classes,) or not (np.isfinite(weights) & (weights > 0)).all()):
+        raise UsageError(
+            f"class weights — {weights.tolist()} — expected {classes} numbers above 0 — give one for each class"
+        )
+
+    def loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        pixels = Pixels(labels, logits)
+        # The weights become a constant of each graph that the loss is traced into.
+        options = LossOptions(
+            class_weights=None if weights is None else tf.constant(weights), label_smoothing=label_smoothing
+        )
+        return tf.add_n([term.factor * TERMS[term.name](pixels, options) for term in terms])
+
+    return _compiled(loss)
+
+
+def accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """Return the share of the counted pixels whose class is right, a float32 scalar, 0 if none counts.
+
+    Args:
+        labels: (N, H, W) int32 class ids or ``IGNORE``.
+        logits: (N, H, W, L) of any float type; L = 1: class 1 above a logit of 0.
+    """
+    return _compiled_accuracy(labels, logits)
+
+
+def _accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    found = tf.cast(logits[..., 0] > 0, tf.int32) if logits.shape[-1] == 1 else tf.argmax(logits, -1, tf.int32)
+    labels = tf.cast(labels, tf.int32)
+    right = tf.reduce_sum(tf.cast(found == labels, tf.float32))  # no class has the id of IGNORE
+    return tf.math.divide_no_nan(right, tf.reduce_sum(tf.cast(labels != IGNORE, tf.float32)))
+
+
+def _compiled(function: Loss) -> Loss:
+    # XLA fuses these memory-bound sums, though on a CPU it is slower at convolutions. Apple's GPU plugin has no XLA.
+    xla = not (sys.platform == "darwin" and tf.config.list_physical_devices("GPU"))
+    return tf.function(function, jit_compile=xla)
+
+
+_compiled_accuracy = _compiled(_accuracy)

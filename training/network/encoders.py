@@ -1,0 +1,174 @@
+"""Encoders of ``keras.applications``, with weights from ImageNet or from a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from keras import applications
+from numpy.typing import NDArray
+
+from edge_runtime.errors import UsageError
+from edge_runtime.storage import printable
+from training.network.plan import ENCODER_STRIDES, EncoderName, UNetPlan
+
+Array = NDArray[np.float32]
+EncoderWeights = Literal["imagenet"] | Path
+_Colors = tuple[float, float, float]
+_IMAGENET_MEAN, _IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_HALF = (0.5, 0.5, 0.5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoder:
+    """A network of ``keras.applications`` as an encoder.
+
+    Attributes:
+        build: Its function there.
+        options: What that is called with besides.
+        maps: The layers whose maps are taken, at each of ``ENCODER_STRIDES``: the narrow ends of its blocks.
+        first: Its first convolution.
+        first_norm: The batch normalisation behind that.
+        mean: What it expects to be taken from pixels in 0–1, by colour.
+        deviation: What it then expects them to be divided by.
+    """
+
+    build: Callable[..., keras.Model]
+    options: dict[str, Any]
+    maps: tuple[str, str, str, str, str]
+    first: str
+    first_norm: str
+    mean: _Colors
+    deviation: _Colors
+
+
+ENCODERS: dict[EncoderName, Encoder] = {
+    # Sandler et al.: MobileNetV2, CVPR 2018. https://arxiv.org/abs/1801.04381
+    "mobilenetv2": Encoder(
+        build=applications.MobileNetV2,
+        options={},
+        maps=("expanded_conv_project_BN", "block_2_add", "block_5_add", "block_12_add", "block_16_project_BN"),
+        first="Conv1",
+        first_norm="bn_Conv1",
+        mean=_HALF,
+        deviation=_HALF,
+    ),
+    # Howard et al.: Searching for MobileNetV3, ICCV 2019. https://arxiv.org/abs/1905.02244
+    "mobilenetv3small": Encoder(
+        build=applications.MobileNetV3Small,
+        options={"include_preprocessing": False},
+        maps=(
+            "conv_bn",
+            "expanded_conv_project_bn",
+            "expanded_conv_2_add",
+            "expanded_conv_7_add",
+            "expanded_conv_10_add",
+        ),
+        first="conv",
+        first_norm="conv_bn",
+        mean=_HALF,
+        deviation=_HALF,
+    ),
+    "mobilenetv3large": Encoder(
+        build=applications.MobileNetV3Large,
+        options={"include_preprocessing": False},
+        maps=(
+            "expanded_conv_add",
+            "expanded_conv_2_add",
+            "expanded_conv_5_add",
+            "expanded_conv_11_add",
+            "expanded_conv_14_add",
+        ),
+        first="conv",
+        first_norm="conv_bn",
+        mean=_HALF,
+        deviation=_HALF,
+    ),
+    # Tan, Le: EfficientNet, ICML 2019. https://arxiv.org/abs/1905.11946
+    "efficientnetb0": Encoder(
+        build=applications.EfficientNetB0,
+        options={},
+        maps=("block1a_project_bn", "block2b_add", "block3b_add", "block5c_add", "block7a_project_bn"),
+        first="stem_conv",
+        first_norm="stem_bn",
+        mean=_IMAGENET_MEAN,
+        deviation=_IMAGENET_DEVIATION,
+    ),
+}
+
+
+def encoder_maps(x: keras.KerasTensor, plan: UNetPlan, name: EncoderName) -> list[keras.KerasTensor]:
+    """Return the maps of an encoder at the strides of a plan's levels, the bottleneck's last.
+
+    Args:
+        x: Pixels in 0–1, (N, H, W, C). What the encoder expects beyond that is in its first convolution, where
+            ``load_encoder`` puts it.
+        plan: How many levels there are, and where they begin.
+        name: Which encoder.
+    """
+    encoder = ENCODERS[name]
+    model = encoder.build(input_tensor=x, include_top=False, weights=None, **encoder.options)
+    first = ENCODER_STRIDES.index(plan.stem_stride)
+    return [model.get_layer(layer).output for layer in encoder.maps[first : first + len(plan.widths)]]
+
+
+def load_encoder(model: keras.Model, name: EncoderName, weights: EncoderWeights) -> None:
+    """Give the encoder of a U-Net weights that it was trained with elsewhere.
+
+    Args:
+        model: From ``build_unet`` with this encoder in its plan.
+        name: Which encoder.
+        weights: "imagenet" loads them with Keras, over the network at the first time. A file holds those of
+            ``keras.applications`` without top, ``.weights.h5`` or ``.h5``.
+
+    Raises:
+        UsageError: They cannot be had, or are of another network.
+    """
+    encoder = ENCODERS[name]
+    sources = {layer.name: layer.get_weights() for layer in _loaded(encoder, weights).layers if layer.weights}
+    first, norm = _for_pixels(sources[encoder.first], sources[encoder.first_norm], encoder, model.input_shape[-1])
+    sources |= {encoder.first: first, encoder.first_norm: norm}
+    for layer in model.layers:
+        if layer.name in sources:
+            layer.set_weights(sources[layer.name])
+
+
+def _loaded(encoder: Encoder, weights: EncoderWeights) -> keras.Model:
+    """Return the whole network with its weights, at the size that ImageNet's are for; they fit any."""
+    from_file = isinstance(weights, Path)
+    where = f"--encoder-weights {printable(weights) if from_file else weights}"
+    if isinstance(weights, Path) and not weights.is_file():
+        raise UsageError(f"{where} — no such file — expected .weights.h5 or .h5 — give its path, or imagenet")
+    try:
+        model = encoder.build(
+            input_shape=(224, 224, 3), include_top=False, weights=None if from_file else weights, **encoder.options
+        )
+        if from_file:
+            model.load_weights(weights)
+    except Exception as cause:  # Keras raises a plain one where it cannot download
+        reason = next(iter(str(cause).splitlines()), type(cause).__name__)
+        raise UsageError(
+            f"{where} — cannot be loaded ({reason}) — expected the weights of keras.applications.{encoder.build.__name__} "
+            "without top — give a file of them, or none"
+        ) from cause
+    return model
+
+
+def _for_pixels(
+    first: list[Array], norm: list[Array], encoder: Encoder, channels: int
+) -> tuple[list[Array], list[Array]]:
+    """Return the weights of the first convolution and its normalisation for pixels in 0–1 as they are.
+
+    ``conv(k, (x - m) / d) = conv(k / d, x) - sum(k · m / d)``, which the moving mean takes up. At the border it is another:
+    there we pad with black, where the network was trained on padding of the mean color. A grey image is three equal colors.
+    """
+    kernel = first[0] / np.array(encoder.deviation)[:, np.newaxis]
+    offset = np.einsum("hwio,i->o", kernel, np.array(encoder.mean))
+    gamma, beta, mean, variance = norm
+    if channels == 1:
+        kernel = kernel.sum(axis=2, keepdims=True)
+    return [kernel.astype(np.float32)], [gamma, beta, (mean + offset).astype(np.float32), variance]

@@ -1,0 +1,162 @@
+"""Input and batch size from the data and the memory, with reasons, for those who do not want to choose.
+
+The idea is nnU-Net's: what can be read off the data is a rule, not a setting.
+
+Reference: Isensee et al.: nnU-Net, Nature Methods 2021. https://arxiv.org/abs/1904.08128
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edge_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    import keras
+
+MIN_STEPS = 10
+"""Steps an epoch below which the batch is made smaller: a small dataset needs them more than smooth gradients."""
+MIN_BATCH = 4
+"""Smaller ones make the statistics of batch normalisation noisy; taken only where the memory leaves no choice."""
+MEMORY_SHARE = 0.8
+"""Of the available memory, what training may be planned to take."""
+BACKWARD_FACTOR = 1.5
+"""Memory that a picture takes in a training step over that of all layers' outputs: 0.95 to 1.3 were measured."""
+FIXED_BYTES = 500 * 10**6
+"""What TensorFlow takes besides, before the first picture."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFacts:
+    """What a plan is made from.
+
+    Attributes:
+        image_sizes: (height, width) in pixels of each training image.
+        stride: Height and width of the input must be multiples of it.
+        pixels: Of the preset's input, height × width: what the network has been made for.
+        batch_size: The preset's.
+        output_bytes_per_pixel: Of the network, as ``output_bytes_per_pixel`` gives it.
+        parameters: Of the network.
+        memory_bytes: Free for training, on the device that trains.
+    """
+
+    image_sizes: Sequence[tuple[int, int]]
+    stride: int
+    pixels: int
+    batch_size: int
+    output_bytes_per_pixel: float
+    parameters: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingPlan:
+    """What to train with, and why, in lines to print."""
+
+    height_px: int
+    width_px: int
+    batch_size: int
+    lines: tuple[str, ...]
+
+
+def plan_training(
+    facts: PlanFacts, *, input_size: tuple[int, int] | None = None, batch_size: int | None = None
+) -> TrainingPlan:
+    """Choose input size and batch size.
+
+    Args:
+        facts: Of the data, the network and the memory.
+        input_size: (height, width) if the user has chosen it.
+        batch_size: If the user has chosen it.
+
+    Raises:
+        UsageError: Not even one picture of the input size fits into the memory, or not the batch that the user wants.
+    """
+    lines = []
+    if input_size is None:
+        input_size, reason = _input_size(facts)
+        lines.append(reason)
+    height_px, width_px = input_size
+    fixed, each = _step_bytes(facts, height_px, width_px)
+    room = int((MEMORY_SHARE * facts.memory_bytes - fixed) / each)
+    if room < (batch_size or 1):
+        raise UsageError(
+            f"--batch-size {batch_size or 1} --input-size {height_px}x{width_px} — training takes about "
+            f"{(fixed + (batch_size or 1) * each) / 1e9:.1f} GB — {facts.memory_bytes / 1e9:.1f} GB of memory are free — "
+            + ("choose a smaller --input-size" if room < 1 else f"choose --batch-size {room} or a smaller --input-size")
+        )
+    if batch_size is None:
+        batch_size, reason = _batch_size(facts, room)
+        steps = math.ceil(len(facts.image_sizes) / batch_size)
+        lines.append(
+            f"batch size {batch_size}: {reason}; {steps} steps an epoch, about "
+            f"{(fixed + batch_size * each) / 1e9:.1f} of {facts.memory_bytes / 1e9:.1f} GB of memory"
+        )
+    return TrainingPlan(height_px=height_px, width_px=width_px, batch_size=batch_size, lines=tuple(lines))
+
+
+def output_bytes_per_pixel(model: keras.Model) -> float:
+    """Return the bytes of all layers' float32 outputs for one picture, over the pixels of its input.
+
+    For a network of convolutions it hardly depends on the size that the model was built for.
+    """
+    return 4 * _output_values(model) / math.prod(model.input_shape[1:3])
+
+
+def _output_values(model: keras.Model) -> int:
+    """Return how many values the layers of a model, and of the models in it, give for one picture."""
+    return sum(
+        _output_values(layer) if hasattr(layer, "layers") else math.prod(layer.output.shape[1:])
+        for layer in model.layers
+    )
+
+
+def _input_size(facts: PlanFacts) -> tuple[tuple[int, int], str]:
+    """Return the multiples of the stride nearest to the preset's pixels in the shape of the median image."""
+    height, width = (float(side) for side in np.median(np.array(facts.image_sizes), axis=0))
+    scale = math.sqrt(facts.pixels / (height * width))
+    heights, widths = (_multiples(min(side * scale, side), side, facts.stride) for side in (height, width))
+
+    def distance(size: tuple[int, int]) -> float:
+        shape = math.log(size[0] / size[1] * width / height)
+        amount = math.log(size[0] * size[1] / min(facts.pixels, height * width))
+        return abs(shape) + abs(amount)
+
+    best = min(product(heights, widths), key=distance)
+    images = f"the images ({height:.0f}x{width:.0f}, their median)"
+    if scale > 1:
+        reason = f"{images} are no larger"
+    else:
+        reason = f"the preset's {facts.pixels:,} pixels in the shape of {images}"
+    return best, f"input size {best[0]}x{best[1]}: {reason}, in multiples of {facts.stride}"
+
+
+def _multiples(wanted: float, most: float, stride: int) -> list[int]:
+    """Return the multiples of the stride below and above a side, none above the image's own unless it is the first."""
+    below = max(1, math.floor(wanted / stride)) * stride
+    return [below, below + stride] if below + stride <= most else [below]
+
+
+def _batch_size(facts: PlanFacts, room: int) -> tuple[int, str]:
+    images = len(facts.image_sizes)
+    size, reason = facts.batch_size, "the preset's"
+    while size > MIN_BATCH and images / size < MIN_STEPS:
+        size, reason = max(MIN_BATCH, size // 2), f"smaller than the preset's {facts.batch_size}, for {images} images"
+    if size > room:
+        return room, f"all that fits into the memory, the preset's is {facts.batch_size}"
+    return size, reason
+
+
+def _step_bytes(facts: PlanFacts, height_px: int, width_px: int) -> tuple[float, float]:
+    """Return the estimated bytes of a training step: those that any batch takes, and those of each picture.
+
+    Each parameter is there four times: itself, its gradient and the optimizer's two moments.
+    """
+    fixed = FIXED_BYTES + 4 * 4 * facts.parameters
+    return fixed, BACKWARD_FACTOR * facts.output_bytes_per_pixel * height_px * width_px

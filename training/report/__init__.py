@@ -1,0 +1,252 @@
+"""``report.html``: one self-contained page on a training run, which opens in any browser without a network.
+
+``words`` holds its sentences, ``charts`` and ``tables`` what the templates beside them draw.
+"""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.contract import ClassInfo, Contract
+from edge_runtime.evaluate import Evaluation, SegmentFrame
+from edge_runtime.pairs import Pair
+from edge_runtime.storage import printable, write_bytes
+from training.history import EpochRecord
+from training.report.charts import BarChart, LineChart, Series, histogram, line_chart, stacked_bars
+from training.report.tables import class_rows, css, line_css, matrix_rows
+from training.report.words import advice, confusions, duration, limit, listed, percent, time_shares, with_code
+from training.samples import ReadTruth, read_samples
+
+EACH = 3
+"""Images of the worst, of the middle and of the best that are shown."""
+LONGEST_PX = 480
+"""Of a picture: it is shown about half as wide, and sharp on a fine screen too."""
+LISTED_WARNINGS = 50
+_ACCENT, _SECOND, _THIRD, _QUIET = "var(--accent)", "var(--second)", "var(--third)", "var(--quiet)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportFacts:
+    """What the page is made from.
+
+    Attributes:
+        record: The content of ``run.json``.
+        evaluation: Of the best checkpoint on the validation split.
+        pairs: The validation split, in the order of the evaluation.
+        read_truth: A pair to its (H, W) uint8 class ids, or ``IGNORE``.
+        segment: The best checkpoint: (H, W, 3) uint8 BGR to (H, W) uint8 class ids.
+        check: What the dataset check found, its ``to_dict()``.
+        sizes: How many images of the dataset have which (height, width) in pixels; empty if that is not known.
+        train_pixels: (C,) pixels of each class in the training split.
+        split_by: How the validation split came about, as a phrase: "the dataset's val folder", "held out by sequence".
+        command: What was typed to start the run.
+        cores: Processor cores that training could use.
+    """
+
+    record: Mapping[str, Any]
+    evaluation: Evaluation
+    pairs: Sequence[Pair]
+    read_truth: ReadTruth
+    segment: SegmentFrame
+    check: Mapping[str, Any]
+    sizes: Mapping[tuple[int, int], int]
+    train_pixels: NDArray[np.int64]
+    split_by: str
+    command: str
+    cores: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRow:
+    """One validation image on the page: pictures as data URIs, each with a caption."""
+
+    name: str
+    score: str
+    figures: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """An entry of a chart's legend: a CSS colour and what it stands for."""
+
+    color: str
+    name: str
+
+
+def write_report(path: Path, facts: ReportFacts) -> None:
+    """Write the page, atomically.
+
+    Args:
+        path: Of the HTML file.
+        facts: What it is made from.
+
+    Raises:
+        InputError: A validation image cannot be read any more.
+        StorageError: The file cannot be written.
+    """
+    write_bytes(path, render_report(facts, path.parent).encode())
+
+
+def render_report(facts: ReportFacts, run_folder: Path) -> str:
+    """Return the page as HTML with all pictures inside.
+
+    Args:
+        facts: What it is made from.
+        run_folder: What the next command is to be given.
+
+    Raises:
+        InputError: A validation image cannot be read any more.
+    """
+    record, evaluation = facts.record, facts.evaluation
+    contract = Contract.from_dict(record["contract"], "run.json: contract")
+    history = [EpochRecord.from_dict(row) for row in record["history"]]
+    train_shares = [float(v) for v in facts.train_pixels / max(1, int(facts.train_pixels.sum()))]
+    warnings = [p["message"] for p in facts.check["problems"] if p["severity"] == "warning"]
+    scores = [score for score in evaluation.image_ious if score is not None]
+    return (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            facts=facts,
+            run_folder=shlex.quote(printable(run_folder)),
+            out_folder=shlex.quote(f"models/{contract.name}"),
+            record=record,
+            contract=contract,
+            evaluation=evaluation,
+            history=history,
+            best=max(history, key=lambda r: r.val_mean_iou),
+            advice=advice(record, history, evaluation, train_shares, [pair.image.name for pair in facts.pairs]),
+            curves=_curves(history),
+            class_curves=_class_curves(history, contract.classes),
+            class_keys=[Key(color=css(c), name=c.name) for c in contract.classes],
+            classes=class_rows(evaluation, contract.classes, train_shares, history),
+            matrix=matrix_rows(evaluation, contract.classes),
+            confusions=confusions(evaluation.matrix, evaluation.class_names),
+            samples=_samples(facts, contract.classes),
+            scores_chart=histogram(scores, color=_ACCENT),
+            worst_names=[(facts.pairs[i].image.name, evaluation.image_ious[i]) for i in _ranked(evaluation)[:10]],
+            limit=limit(history),
+            shares=time_shares(history),
+            time_chart=_time_chart(history),
+            time_keys=_TIME_KEYS,
+            images_per_s=float(np.median([r.images_per_s for r in history])),
+            sizes=_sizes(facts.sizes),
+            warnings=warnings[:LISTED_WARNINGS],
+            more_warnings=max(0, len(warnings) - LISTED_WARNINGS),
+        )
+    )
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("training.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(percent=percent, duration=duration, code=with_code, zip=zip)
+    return environment
+
+
+def _curves(history: Sequence[EpochRecord]) -> list[tuple[str, list[Key], LineChart]]:
+    """Return title, legend and chart of what was recorded after every epoch."""
+    best = max(history, key=lambda r: r.val_mean_iou).epoch
+    mean_iou = Series(name="mean IoU", values=[r.val_mean_iou for r in history], color=_ACCENT)
+    loss = Series(name="loss", values=[r.loss for r in history], color=_ACCENT)
+    accuracies = [
+        Series(name="training", values=[r.accuracy for r in history], color=_SECOND),
+        Series(name="validation", values=[r.val_pixel_accuracy for r in history], color=_ACCENT),
+    ]
+    rate = Series(name="learning rate", values=[r.learning_rate for r in history], color=_ACCENT)
+    keys = [Key(color=s.color, name=s.name) for s in accuracies]
+    return [
+        (f"Validation mean IoU, best in epoch {best}", [], line_chart([mean_iou], best_epoch=best)),
+        ("Training loss", [], line_chart([loss])),
+        ("Pixel accuracy", keys, line_chart(accuracies)),
+        ("Learning rate", [], line_chart([rate])),
+    ]
+
+
+def _class_curves(history: Sequence[EpochRecord], classes: Sequence[ClassInfo]) -> LineChart | None:
+    """Return the IoU of every class over the epochs; None where it was not recorded."""
+    if not all(len(r.val_class_iou) == len(classes) for r in history):
+        return None
+    series = [Series(name=c.name, values=[r.val_class_iou[c.id] for r in history], color=line_css(c)) for c in classes]
+    return line_chart(series, width=1060, height=260)
+
+
+_TIME_KEYS = (
+    Key(color=_ACCENT, name="training steps"),
+    Key(color=_THIRD, name="waiting for data"),
+    Key(color=_SECOND, name="validating"),
+    Key(color=_QUIET, name="checkpoints and logs"),
+)
+
+
+def _time_chart(history: Sequence[EpochRecord]) -> BarChart:
+    rest = [max(0.0, r.seconds - r.step_s - r.wait_s - r.validate_s) for r in history]
+    values = ([r.step_s for r in history], [r.wait_s for r in history], [r.validate_s for r in history], rest)
+    parts = [(key.name, key.color, part) for key, part in zip(_TIME_KEYS, values, strict=True)]
+    return stacked_bars(parts, unit="s")
+
+
+def _sizes(sizes: Mapping[tuple[int, int], int]) -> str:
+    """Return the sizes of images as width × height, the most frequent first."""
+    most = sorted(sizes.items(), key=lambda item: (-item[1], item[0]))
+    return listed([f"{width}×{height} ({count:,})" for (height, width), count in most]) if most else ""
+
+
+def _ranked(evaluation: Evaluation) -> list[int]:
+    """Return the numbers of the images by their mean IoU, the worst first, without those in which nothing counts."""
+    scored = [(score, i) for i, score in enumerate(evaluation.image_ious) if score is not None]
+    return [i for _, i in sorted(scored)]
+
+
+def _samples(facts: ReportFacts, classes: tuple[ClassInfo, ...]) -> list[tuple[str, list[SampleRow]]]:
+    """Return a few of the worst, the middle and the best validation images; of few images each but once."""
+    ranked = _ranked(facts.evaluation)
+    each = min(EACH, max(1, len(ranked) // 3))
+    middle = (len(ranked) - each) // 2
+    groups, shown = [], set[int]()
+    for title, chosen in (
+        ("Worst", ranked[:each]),
+        ("Middle", ranked[middle : middle + each]),
+        ("Best", ranked[-each:]),
+    ):
+        indices = [i for i in chosen if i not in shown]
+        shown.update(indices)
+        if indices:
+            groups.append((title, [_sample_row(facts, i, classes) for i in indices]))
+    return groups
+
+
+def _sample_row(facts: ReportFacts, index: int, classes: tuple[ClassInfo, ...]) -> SampleRow:
+    (sample,) = read_samples([facts.pairs[index]], facts.read_truth, facts.segment, longest_px=LONGEST_PX)
+    accuracy, iou = facts.evaluation.image_accuracies[index], facts.evaluation.image_ious[index]
+    return SampleRow(
+        name=sample.name,
+        score=f"mean IoU {iou:.3f}, {percent(accuracy)} of the pixels right",
+        figures=(
+            (data_uri(sample.image_bgr), "image"),
+            (data_uri(sample.painted_truth(classes)), "truth"),
+            (data_uri(sample.painted_prediction(classes)), "prediction"),
+            (data_uri(sample.errors()), "wrong pixels"),
+        ),
+    )
+
+
+def data_uri(image_bgr: NDArray[np.uint8]) -> str:
+    """Return (H, W, 3) uint8 BGR as a JPEG data URI."""
+    _, data = cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, 86])
+    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode()

@@ -1,0 +1,146 @@
+"""Rows of the report's tables: the classes, and the confusion matrix as a heat map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edge_runtime.contract import ClassInfo
+from edge_runtime.evaluate import Evaluation
+from edge_runtime.metrics import class_dice, class_iou
+from training.history import EpochRecord
+from training.report.charts import sparkline
+from training.report.words import percent
+
+SHOWN_CLASSES = 30
+"""Rows of the confusion matrix, at most: more could not be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassRow:
+    """One class: how well it is found on the validation split, 0–1, None where that is not defined, and how common it is.
+
+    Attributes:
+        name: Of the class.
+        color: For swatches and lines, CSS.
+        iou: Intersection over union.
+        dice: Dice coefficient.
+        precision: Share of the pixels called so that are so.
+        recall: Share of its pixels that are called so.
+        train_share: Share of the training pixels.
+        val_share: Share of the validation pixels.
+        curve: SVG path of its IoU over the epochs, empty if that was not recorded.
+    """
+
+    name: str
+    color: str
+    iou: float | None
+    dice: float | None
+    precision: float | None
+    recall: float | None
+    train_share: float
+    val_share: float
+    curve: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One field of the confusion matrix.
+
+    Attributes:
+        text: What stands in it; empty for none or next to none.
+        title: What it says under the mouse.
+        strength: Opacity of its colour, 0–1.
+        right: It lies on the diagonal.
+    """
+
+    text: str
+    title: str
+    strength: float
+    right: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixRow:
+    """A true class and what its pixels are called; no cells where it does not occur."""
+
+    name: str
+    color: str
+    cells: tuple[Cell, ...]
+
+
+def class_rows(
+    evaluation: Evaluation,
+    classes: Sequence[ClassInfo],
+    train_shares: Sequence[float],
+    history: Sequence[EpochRecord],
+) -> list[ClassRow]:
+    """Return a row for each class, in order of the ids."""
+    matrix = evaluation.matrix
+    ious, dices = class_iou(matrix), class_dice(matrix)
+    truth, called = matrix.sum(1), matrix.sum(0)
+    recorded = [record.val_class_iou for record in history if len(record.val_class_iou) == len(classes)]
+    return [
+        ClassRow(
+            name=c.name,
+            color=css(c),
+            iou=_defined(ious[c.id]),
+            dice=_defined(dices[c.id]),
+            precision=float(matrix[c.id, c.id] / called[c.id]) if called[c.id] else None,
+            recall=float(matrix[c.id, c.id] / truth[c.id]) if truth[c.id] else None,
+            train_share=train_shares[c.id],
+            val_share=float(truth[c.id] / matrix.sum()),
+            curve=sparkline([row[c.id] for row in recorded]) if len(recorded) > 1 else "",
+        )
+        for c in classes
+    ]
+
+
+def matrix_rows(evaluation: Evaluation, classes: Sequence[ClassInfo]) -> list[MatrixRow]:
+    """Return the confusion matrix with each row as shares of its true class; of many classes those with the most pixels."""
+    totals = evaluation.matrix.sum(1)
+    common = np.argsort(-totals, kind="stable")[:SHOWN_CLASSES]
+    shown = [classes[i] for i in sorted(common.tolist())]
+    return [
+        MatrixRow(
+            name=row.name,
+            color=css(row),
+            cells=tuple(
+                _cell(row, column, int(evaluation.matrix[row.id, column.id]), int(totals[row.id])) for column in shown
+            )
+            if totals[row.id]
+            else (),
+        )
+        for row in shown
+    ]
+
+
+def css(info: ClassInfo) -> str:
+    """Return the colour of a class as CSS."""
+    return "#{:02x}{:02x}{:02x}".format(*info.color)
+
+
+def line_css(info: ClassInfo) -> str:
+    """Return a CSS colour for a line of a class, which can be seen on white and on black."""
+    luma = (0.299 * info.color[0] + 0.587 * info.color[1] + 0.114 * info.color[2]) / 255
+    return css(info) if 0.12 <= luma <= 0.88 else "var(--soft)"
+
+
+def _cell(row: ClassInfo, column: ClassInfo, pixels: int, total: int) -> Cell:
+    share = pixels / total
+    right = row.id == column.id
+    said = "found" if right else f"called {column.name}"
+    return Cell(
+        text=f"{100 * share:.0f}" if share >= 0.005 else "·" if pixels else "",
+        title=f"{percent(share)} of {row.name} is {said} ({pixels:,} of {total:,} pixels)",
+        # Errors are a few per cent: the root makes them visible beside a diagonal near 100.
+        strength=round(0.95 * (share if right else math.sqrt(share)), 3),
+        right=right,
+    )
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
