@@ -22,7 +22,7 @@ import numpy as np
 
 from edge_runtime.session import usable_cores
 from training.check import check_dataset
-from training.cli import input_size
+from training.commands.train import input_size
 
 
 def write_pair(root: Path, number: int, size: tuple[int, int], form: str) -> None:

@@ -101,20 +101,19 @@ def test_names_a_weight_that_is_not_finite():
     assert subject.unfit_weight() == subject.model.weights[3].path
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_weights_are_float32_whatever_the_arithmetic(precision, monkeypatch):
+def test_the_weights_are_float32_whatever_the_arithmetic(monkeypatch):
     from edge_runtime.contract import Contract
 
     plan = replace(PRESETS["edge"].plan, widths=(4, 4, 4, 4, 4))
     monkeypatch.setitem(PRESETS, "small", replace(PRESETS["edge"], plan=plan))
-    config = TrainConfig.from_preset("small", input_size=(32, 32), precision=precision)
+    config = TrainConfig.from_preset("small", input_size=(32, 32), precision="bfloat16")
     classes = make_classes(["a", "b", "c"])
     contract = Contract(name="x", height_px=32, width_px=32, channels=3, binary=False, classes=classes)
     subject = make_learner(config, contract, np.array([900, 90, 10]))
     assert {str(w.dtype) for w in subject.model.weights} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"
     compute = {layer.compute_dtype for layer in subject.model.layers if isinstance(layer, keras.layers.Conv2D)}
-    assert compute == {precision, "float32"}, "the logits alone are float32"
+    assert compute == {"bfloat16", "float32"}, "the logits alone are float32"
     images, masks = batch()
     assert np.isfinite(subject.step(images, masks, 1e-3).loss)
 
