@@ -22,7 +22,7 @@ class ColorTable:
     ignored: tuple[RGB, ...]
 
 
-def _voc_color(index: int) -> RGB:
+def voc_color(index: int) -> RGB:
     """Return a colour of PASCAL VOC's palette: the bits of the index go to red, green and blue in turn, highest first."""
     bits = [[index >> 3 * place + channel & 1 for place in range(8)] for channel in range(3)]
     red, green, blue = (sum(bit << 7 - place for place, bit in enumerate(channel)) for channel in bits)
@@ -55,8 +55,8 @@ _VOC_NAMES = [
 
 VOC = ColorTable(
     name="PASCAL VOC",
-    classes=tuple((name, _voc_color(i)) for i, name in enumerate(_VOC_NAMES)),
-    ignored=(_voc_color(255),),
+    classes=tuple((name, voc_color(i)) for i, name in enumerate(_VOC_NAMES)),
+    ignored=(voc_color(255),),
 )
 """Reference: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html, VOClabelcolormap."""
 

@@ -15,35 +15,14 @@ from edge_runtime.image import IMAGE_SUFFIXES
 from edge_runtime.labels import IGNORE
 from edge_runtime.pairs import SPLITS, Split, image_files
 from edge_runtime.storage import printable
+from training.color_tables import VOC, voc_color
 from training.errors import DataError
 from training.importers.documents import read_lines
 from training.importers.files import FileFinder
 from training.importers.mask_files import draw_by_color, draw_by_value
 from training.importers.plan import Color, Draw, Item, Labels, Plan, label_classes
 
-_NAMES = [
-    "background",
-    "aeroplane",
-    "bicycle",
-    "bird",
-    "boat",
-    "bottle",
-    "bus",
-    "car",
-    "cat",
-    "chair",
-    "cow",
-    "diningtable",
-    "dog",
-    "horse",
-    "motorbike",
-    "person",
-    "pottedplant",
-    "sheep",
-    "sofa",
-    "train",
-    "tvmonitor",
-]
+_NAMES = [name for name, _ in VOC.classes]
 _BORDER: Color = (224, 224, 192)
 _IGNORED = "__ignore__"
 
@@ -104,7 +83,7 @@ def _reader(root: Path) -> tuple[Labels, Callable[[Path], Draw]]:
         return labels, partial(draw_by_color, ids=by_color)
     names = read_lines(root / "class_names.txt") if (root / "class_names.txt").is_file() else _NAMES
     names = [name for name in names if name != _IGNORED]
-    labels = label_classes(names, {name: _color(i) for i, name in enumerate(names)}, where=printable(root))
+    labels = label_classes(names, {name: voc_color(i) for i, name in enumerate(names)}, where=printable(root))
     by_value = {value: labels.ids[name] for value, name in enumerate(names)} | {255: IGNORE}
     return labels, partial(draw_by_value, ids=by_value)
 
@@ -122,12 +101,6 @@ def _labelmap(path: Path) -> dict[str, Color]:
     if len(set(colors.values())) < len(colors):
         raise DataError(f"{printable(path)} — two labels have one colour — expected different ones — export it again")
     return colors
-
-
-def _color(index: int) -> Color:
-    """Return a colour of VOC's palette: bit i of red is bit 3i of the index, from the highest bit down; and so on."""
-    channels = [sum((index >> (3 * bit + channel) & 1) << (7 - bit) for bit in range(3)) for channel in range(3)]
-    return channels[0], channels[1], channels[2]
 
 
 def _stems(root: Path, masks: Path) -> list[tuple[Split | None, str]]:
