@@ -21,14 +21,14 @@ from edge_runtime.errors import UsageError
 from edge_runtime.evaluate import Evaluation, evaluate
 from edge_runtime.limits import available_memory, usable_cores
 from edge_runtime.pairs import Pair, Split
-from edge_runtime.storage import system_text
+from edge_runtime.storage import printable, system_text
 from training.augment import augment, mix
 from training.batches import Batches
 from training.cache import PixelCache, cache_size, open_cache, require_space
 from training.check import DatasetReport
 from training.config import Precision, Preset, TrainConfig
 from training.dataset import Dataset, read_class_ids
-from training.errors import ResumeError, TrainingStopped
+from training.errors import DataError, ResumeError, TrainingStopped
 from training.history import Progress
 from training.learner import Learner
 from training.losses.make import make_loss
@@ -113,6 +113,9 @@ def make_learner(config: TrainConfig, contract: Contract, pixels: NDArray[np.int
         pixels: (classes,) pixels of each class in the training split, for the weights of the classes.
     """
     strategy = tf.distribute.MirroredStrategy() if len(_gpus()) > 1 else tf.distribute.get_strategy()
+    devices = strategy.num_replicas_in_sync
+    if config.batch_size % devices:
+        raise UsageError(f"--batch-size {config.batch_size} — for {devices} devices — expected a multiple of {devices}")
     classes = len(contract.classes)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(_policy(config.precision))
@@ -250,6 +253,8 @@ def _split_by(config: TrainConfig, report: DatasetReport) -> str:
 
 def _split(config: TrainConfig, report: DatasetReport) -> Dataset:
     """Return the dataset with the validation split that the configuration asks for."""
+    if not report.dataset.splits.get("train"):
+        raise DataError(f"dataset {printable(report.dataset.root)} — nothing to train on — expected images in train/")
     groups = find_groups(report.dataset, config.group_by or report.info.groups)
     if config.val_groups:
         if groups is None:
@@ -294,7 +299,7 @@ def planned(
         logit_channels=len(report.info.classes),
     )
     facts = PlanFacts(
-        image_sizes=[report.shapes[pair] for pair in report.dataset.splits["train"]],
+        image_sizes=[report.shapes[pair] for pair in report.dataset.splits.get("train", ())] or [preset.input_size],
         stride=plan.stride,
         pixels=math.prod(preset.input_size),
         batch_size=preset.batch_size,

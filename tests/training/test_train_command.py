@@ -182,6 +182,12 @@ class TestTolerance:
         assert (code, value["ok"], value["images"]) == (0, True, 5)
         assert {p["code"] for p in value["problems"]} >= {"empty_file", "missing_mask"}
 
+    def test_a_dataset_without_training_images_is_refused(self, edge_unet, empty_dataset, tmp_path):
+        empty_dataset.fill(3, "val").yaml("classes: [background, red, blue]\n")
+        code, _, err = edge_unet("train", empty_dataset.root, "--out", tmp_path / "run", "--input-size", "32x32")
+        assert code == 3
+        assert f"dataset {empty_dataset.root} — nothing to train on — expected images in train/" in err
+
     def test_groups_that_are_not_there_cannot_be_held_out(self, edge_unet, dataset, tmp_path):
         arguments = ("train", dataset.fill(6).root, "--out", tmp_path / "run", "--input-size", "32x32")
         code, _, err = edge_unet(*arguments, "--val-groups", "a")

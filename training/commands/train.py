@@ -163,7 +163,10 @@ def _train(args: argparse.Namespace, report: DatasetReport, folder: RunFolder) -
 
         tensorflow.config.list_physical_devices()  # looks for GPUs, and complains where there is none
 
-    plan = planned(preset_named(args.preset), configuration(args).plan, report, args.input_size, args.batch_size)
+    before = folder.record.get("config", {})  # of a run that goes on: what is free today must not change its plan
+    size = args.input_size or ((before["height_px"], before["width_px"]) if before else None)
+    batch_size = args.batch_size or before.get("batch_size")
+    plan = planned(preset_named(args.preset), configuration(args).plan, report, size, batch_size)
     config = configuration(args, input_size=(plan.height_px, plan.width_px), batch_size=plan.batch_size)
     command, stop = shlex.join(["edge-unet", *sys.argv[1:]]), _StopSignal()
     with stop.watching(), ProgressBar(config.epochs) as progress:
