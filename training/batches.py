@@ -72,7 +72,6 @@ class Batches:
         seed: int,
         augment: Augment | None = None,
         mix: Mix | None = None,
-        weights: NDArray[np.float64] | None = None,
         threads: int | None = None,
         patience_s: float = PATIENCE_S,
     ) -> None:
@@ -86,7 +85,6 @@ class Batches:
             seed: Of order and variation, 0 or more.
             augment: Makes a variant of each picture; without it the cache must have the batch's size.
             mix: Changes the finished batch.
-            weights: (N,) how often a picture is seen in proportion to the others, as ``sampling_weights`` gives it.
             threads: How many make batches; by default half of the usable cores, at most ``MAX_THREADS``: the step
                 wants them too.
             patience_s: How long a batch may take before it is taken for a hang.
@@ -104,7 +102,6 @@ class Batches:
         self._seed = seed
         self._augment = augment
         self._mix = mix
-        self._weights = weights
         self._threads = threads or min(MAX_THREADS, max(1, usable_cores() // 2))
         self._patience_s = patience_s
         self._at: dict[tuple[int, int], int] = {}  # the picture that the batch of an epoch and step has come to
@@ -186,38 +183,11 @@ class Batches:
         return np.concatenate(orders)[start : start + self._batch_size]
 
     def _order(self, pass_number: int) -> NDArray[np.int64]:
-        """Return one shuffled pass over the pictures, (N,): each once, or by the weights."""
-        count = len(self._cache.names)
+        """Return one shuffled pass over the pictures, (N,)."""
         rng = np.random.default_rng([self._seed, _ORDER, pass_number])
-        if self._weights is None:
-            return rng.permutation(count)
-        # Systematic sampling: of N evenly spaced points on the cumulated weights, each picture gets its share, to one.
-        ends = np.cumsum(self._weights)
-        points = (rng.random() + np.arange(count)) * (ends[-1] / count)
-        return rng.permutation(np.minimum(np.searchsorted(ends, points, side="right"), count - 1))
+        return rng.permutation(len(self._cache.names))
 
     def _describe(self, number: int, step: int) -> str:
         index = self._at.get((number, step))
         file = "" if index is None else f", at {self._cache.names[index]}"
         return f"training: epoch {number + 1}, step {step + 1}: preparing the batch{file}"
-
-
-def sampling_weights(presence: NDArray[np.bool_], share: float = 0.5) -> NDArray[np.float64]:
-    """Return how often to see each picture, so that rare classes are seen more.
-
-    A class in a share f of the pictures asks for its pictures √(share / f) times as often, if that is more than once;
-    a picture gets what the rarest of its classes asks for.
-
-    Args:
-        presence: (N, C) whether a class is in a picture.
-        share: Of the pictures; a class that is in fewer counts as rare.
-
-    Returns:
-        (N,) float64, at least 1.
-
-    Reference:
-        Gupta, Dollár, Girshick: LVIS, CVPR 2019, section "Repeat factor sampling". https://arxiv.org/abs/1908.03195
-    """
-    frequency = np.maximum(presence.mean(axis=0), 1 / max(1, len(presence)))  # of an absent class no picture asks
-    factors = np.maximum(1.0, np.sqrt(share / frequency))
-    return np.where(presence, factors, 1.0).max(axis=1, initial=1.0)

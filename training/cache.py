@@ -48,13 +48,6 @@ class PixelCache:
     names: tuple[str, ...]
     folder: Path | None = None
 
-    def presence(self, classes: int) -> NDArray[np.bool_]:
-        """Return (N, classes): whether a class is in a picture."""
-        found = np.zeros((len(self.masks), classes), np.bool_)
-        for row, mask in zip(found, self.masks, strict=True):
-            row[:] = np.bincount(mask.ravel(), minlength=256)[:classes] > 0
-        return found
-
     def remove(self) -> None:
         """Delete what is on disk, if anything; arrays in use stay readable, on Windows by staying where they are."""
         if self.folder is not None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import WedgedError
-from training.batches import Batches, sampling_weights
+from training.batches import Batches
 from training.cache import PixelCache
 from training.errors import DataError, LoaderError
 
@@ -102,44 +102,6 @@ def test_variation_of_the_first_step_is_not_tied_to_the_order():
     order = [b.indices.tolist() for b in batches(8, 8, augment=noting).epoch(0)]
     assert draws[0] not in {np.random.default_rng([5, *tail]).random() for tail in ([], [0], [0, 0], [1], [1, 0])}
     assert sorted(order[0]) == list(range(8))
-
-
-class TestWeights:
-    def test_pictures_are_seen_in_proportion(self):
-        weights = np.array([1.0, 1.0, 2.0, 4.0])
-        feed = batches(4, 4, weights=weights)
-        seen = np.bincount(np.concatenate([feed.batch(e, 0).indices for e in range(200)]), minlength=4)
-        np.testing.assert_allclose(seen / seen.sum(), weights / weights.sum(), atol=0.02)
-
-    def test_in_one_pass_each_has_its_share_to_one(self):
-        weights = np.array([1.0] * 6 + [3.0] * 2)
-        counts = np.bincount(batches(8, 8, weights=weights).batch(0, 0).indices, minlength=8)
-        share = 8 * weights / weights.sum()
-        assert (counts >= np.floor(share)).all()
-        assert (counts <= np.ceil(share)).all()
-
-    def test_equal_weights_see_each_once(self):
-        counts = np.bincount(batches(7, 7, weights=np.full(7, 0.1)).batch(0, 0).indices, minlength=7)
-        assert counts.tolist() == [1] * 7
-
-    def test_a_weight_of_zero_is_never_seen(self):
-        feed = batches(5, 5, weights=np.array([1.0, 0, 1, 1, 0]))
-        seen = {int(i) for e in range(50) for i in feed.batch(e, 0).indices}
-        assert seen == {0, 2, 3}
-
-
-class TestSamplingWeights:
-    def test_by_hand(self):
-        # Class 0 in all of 8 pictures, class 1 in 4, class 2 in one, class 3 in none.
-        presence = np.zeros((8, 4), bool)
-        presence[:, 0] = True
-        presence[:4, 1] = True
-        presence[3, 2] = True
-        assert sampling_weights(presence).tolist() == [1, 1, 1, 2, 1, 1, 1, 1]
-        np.testing.assert_allclose(sampling_weights(presence, share=1.0)[:5], [2**0.5] * 3 + [8**0.5, 1])
-
-    def test_nothing_labelled_is_seen_like_the_rest(self):
-        assert sampling_weights(np.zeros((3, 2), bool)).tolist() == [1, 1, 1]
 
 
 class TestErrors:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import cv2
 import numpy as np
 import pytest
-from datasets import DatasetFolder, jpeg, png, squares
+from datasets import jpeg, png, squares
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -193,15 +193,6 @@ def file_size_limit(limit):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
         signal.signal(signal.SIGXFSZ, handler)
-
-
-def test_presence_tells_which_classes_a_picture_shows(tmp_path):
-    folder = DatasetFolder(tmp_path / "data")
-    for i, ids in enumerate(([0, 0], [2, 255], [0, 1])):
-        folder.image(f"{i}.png", png(np.zeros((16, 16, 3), np.uint8)))
-        folder.mask(f"{i}.png", png(np.repeat(np.array(ids, np.uint8), 128).reshape(16, 16)))
-    cache = opened(find_pairs(folder.root).pairs, tmp_path, height_px=16, width_px=16)
-    assert cache.presence(3).tolist() == [[True, False, False], [False, False, True], [True, True, False]]
 
 
 @pytest.mark.parametrize(

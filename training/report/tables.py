@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_runtime.contract import ClassInfo
 from edge_runtime.evaluate import Evaluation
-from edge_runtime.metrics import class_dice, class_iou
+from edge_runtime.metrics import class_dice, class_iou, class_precision, class_recall
 from training.history import EpochRecord
 from training.report.charts import sparkline
 from training.report.words import percent
@@ -81,7 +81,7 @@ def class_rows(
     """Return a row for each class, in order of the ids."""
     matrix = evaluation.matrix
     ious, dices = class_iou(matrix), class_dice(matrix)
-    truth, called = matrix.sum(1), matrix.sum(0)
+    precisions, recalls = class_precision(matrix), class_recall(matrix)
     recorded = [record.val_class_iou for record in history if len(record.val_class_iou) == len(classes)]
     return [
         ClassRow(
@@ -89,10 +89,10 @@ def class_rows(
             color=css(c),
             iou=_defined(ious[c.id]),
             dice=_defined(dices[c.id]),
-            precision=float(matrix[c.id, c.id] / called[c.id]) if called[c.id] else None,
-            recall=float(matrix[c.id, c.id] / truth[c.id]) if truth[c.id] else None,
+            precision=_defined(precisions[c.id]),
+            recall=_defined(recalls[c.id]),
             train_share=train_shares[c.id],
-            val_share=float(truth[c.id] / matrix.sum()),
+            val_share=float(matrix[c.id].sum() / matrix.sum()),
             curve=sparkline([row[c.id] for row in recorded]) if len(recorded) > 1 else "",
         )
         for c in classes
