@@ -30,7 +30,9 @@ COLOR_CAST = 1.16
 SATURATION = (0.0, 1.6)
 BLUR_SHARE, BLUR_PX = 0.2, (0.3, 1.2)
 NOISE_SHARE, NOISE_LEVELS = 0.2, (2.0, 10.0)
-_GRAIN_LEVELS, _GRAIN_PX = 32.0, 512
+_GRAIN_LEVELS, _GRAIN_PLACES = 32.0, 128
+_GREY = (0.299, 0.587, 0.114)
+"""Share of red, green and blue in a grey of the same brightness, ITU-R BT.601."""
 MIXED_AREA = (0.1, 0.5)
 """Share of a picture that ``mix`` replaces."""
 
@@ -86,12 +88,9 @@ def random_affine(
 
 def relight(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return a picture, (H, W, C) uint8, as another camera in another light may have taken it."""
-    channels = image.shape[2]
-    lit = cv2.LUT(image, _random_tones(channels, rng)).reshape(image.shape)
-    if channels == 3:
-        saturation = rng.uniform(*SATURATION)
-        grey = cv2.cvtColor(cv2.cvtColor(lit, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-        lit = cv2.addWeighted(lit, saturation, grey, 1 - saturation, 0)
+    levels = np.linspace(0, 1, 256) ** _around(GAMMA, rng)
+    lit = cv2.LUT(image, (levels * 255).round().astype(np.uint8))
+    lit = cv2.transform(lit, _random_colors(image.shape[2], rng)).reshape(image.shape)
     if rng.random() < BLUR_SHARE:
         lit = cv2.GaussianBlur(lit, (3, 3), rng.uniform(*BLUR_PX)).reshape(image.shape)
     if rng.random() < NOISE_SHARE:
@@ -128,25 +127,29 @@ def mix(
 
 
 @cache
-def _grain_bank() -> NDArray[np.uint8]:
-    noise = np.random.default_rng(0).normal(128, _GRAIN_LEVELS, (_GRAIN_PX, _GRAIN_PX, 3))
+def _grain_bank(height_px: int, width_px: int, channels: int) -> NDArray[np.uint8]:
+    noise = np.random.default_rng(0).normal(128, _GRAIN_LEVELS, (height_px, width_px, channels))
     return np.clip(noise.round(), 0, 255).astype(np.uint8)
 
 
 def _grain(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Return noise around 128, (H, W, C) uint8, from a random place of a bank: drawing it anew takes ten times as long."""
-    top, left = rng.integers(_GRAIN_PX, size=2)
-    rows, columns = (np.arange(top, top + shape[0]) % _GRAIN_PX, np.arange(left, left + shape[1]) % _GRAIN_PX)
-    return np.ascontiguousarray(_grain_bank()[rows][:, columns, : shape[2]])
+    height_px, width_px, channels = shape
+    top, left = rng.integers(_GRAIN_PLACES, size=2)
+    bank = _grain_bank(height_px + _GRAIN_PLACES, width_px + _GRAIN_PLACES, channels)
+    return bank[top : top + height_px, left : left + width_px]
 
 
-def _random_tones(channels: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a (1, 256, channels) table: gamma, contrast around mid-grey, brightness, and a cast of colour."""
-    levels = np.linspace(0, 1, 256)[np.newaxis, :, np.newaxis] ** _around(GAMMA, rng)
-    cast = np.exp(rng.uniform(-1, 1, channels) * np.log(COLOR_CAST)) if channels == 3 else np.ones(1)
-    shift = 0.5 + rng.uniform(-BRIGHTNESS, BRIGHTNESS)
-    tones = (levels * cast - 0.5) * _around(CONTRAST, rng) + shift
-    return np.clip(tones * 255, 0, 255).round().astype(np.uint8)
+def _random_colors(channels: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return a (channels, channels + 1) matrix: contrast around mid-grey, brightness, a cast of colour, and saturation."""
+    contrast = _around(CONTRAST, rng)
+    matrix = np.eye(channels)
+    if channels == 3:
+        saturation = rng.uniform(*SATURATION)
+        cast = np.exp(rng.uniform(-1, 1, channels) * np.log(COLOR_CAST))
+        matrix = (saturation * matrix + (1 - saturation) * np.array(_GREY)) * cast[:, np.newaxis]
+    offset = 255 * (0.5 + rng.uniform(-BRIGHTNESS, BRIGHTNESS) - 0.5 * contrast)
+    return np.hstack([contrast * matrix, np.full((channels, 1), offset)]).astype(np.float32)
 
 
 def _around(factor: float, rng: np.random.Generator) -> float:
