@@ -25,6 +25,7 @@ ALLOWED_LAYERS = frozenset(
         "InputLayer",
         "MaxPooling2D",
         "Multiply",
+        "Permute",
         "ReLU",
         "Rescaling",
         "Reshape",

@@ -11,7 +11,7 @@ from edge_runtime.errors import UsageError
 
 OPSETS = range(13, 19)
 """ONNX opsets that tf2onnx writes and that our passes are tested with."""
-PASSES = ("upsampling", "phases", "copies", "pixel-groups", "pixel-groups-1x1")
+PASSES = ("upsampling", "pixel-rows", "phases", "copies", "pixel-groups", "pixel-groups-1x1")
 """Passes that can be left out. The others make the contract: pixels in, class ids out."""
 
 

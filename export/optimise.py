@@ -20,6 +20,7 @@ from export.passes.normalisation import FoldNormalisation
 from export.passes.padding import FoldPadding
 from export.passes.phases import SplitUpsampling
 from export.passes.pixel_groups import GroupNarrow, GroupPixels
+from export.passes.pixel_rows import ConcatenatePixelRows
 from export.passes.pixels import TakePixels
 from export.passes.quantize import Quantize, Range
 from export.passes.upsampling import RestoreUpsampling
@@ -105,6 +106,7 @@ def _common_steps() -> list[_Step]:
         ("upsampling", RestoreUpsampling()),
         ("normalisation", FoldNormalisation()),
         ("pixels", TakePixels()),
+        ("pixel-rows", ConcatenatePixelRows()),
         ("class map", AddClassMap()),
     ]
 

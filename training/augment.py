@@ -13,23 +13,23 @@ from numpy.typing import NDArray
 
 from edge_runtime.labels import IGNORE
 
-SCALE = (0.6, 2.0)
+SCALE = (0.8, 1.5)
 """Range of the zoom; above 1 a part of the picture fills the frame, below 1 the picture is smaller than the frame."""
 STRETCH = 1.16
 """Largest factor between the zooms of width and height."""
-ROTATION_DEGREES = 10.0
-SHEAR = 0.1
+ROTATION_DEGREES = 5.0
+SHEAR = 0.05
 """Largest sideways shift of a row, as a share of its distance from the middle."""
-GAMMA = 1.65
-CONTRAST = 1.6
+GAMMA = 1.25
+CONTRAST = 1.25
 """Largest factors; their reciprocals are the smallest."""
-BRIGHTNESS = 0.2
+BRIGHTNESS = 0.1
 """Largest shift of all pixels, as a share of white."""
 COLOR_CAST = 1.16
 """Largest factor on one colour channel, as another white balance makes."""
-SATURATION = (0.0, 1.6)
-BLUR_SHARE, BLUR_PX = 0.2, (0.3, 1.2)
-NOISE_SHARE, NOISE_LEVELS = 0.2, (2.0, 10.0)
+SATURATION = (0.5, 1.4)
+BLUR_SHARE, BLUR_PX = 0.1, (0.3, 1.2)
+NOISE_SHARE, NOISE_LEVELS = 0.1, (2.0, 10.0)
 _GRAIN_LEVELS, _GRAIN_PLACES = 32.0, 128
 _GREY = (0.299, 0.587, 0.114)
 """Share of red, green and blue in a grey of the same brightness, ITU-R BT.601."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from edge_runtime.errors import UsageError
 from training.losses.spec import parse_loss
-from training.network.plan import BlockName, EncoderName, UNetPlan
+from training.network.plan import EncoderName, UNetPlan
 
 PresetName = Literal["seed", "classic", "edge-nano", "edge", "edge-large"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -58,10 +58,7 @@ class Preset:
     recipe: Recipe = Recipe()
 
 
-def _edge(*widths: int, stem_stride: Literal[2, 4] = 2, block: BlockName = "plain") -> UNetPlan:
-    return UNetPlan(
-        widths=widths, batch_norm=True, stem_stride=stem_stride, slim_decoder=True, block=block, context=True
-    )
+_EDGE = UNetPlan(widths=(16, 32, 64, 128, 256), batch_norm=True, stem_stride=2, head="subpixel", slim_decoder=True)
 
 
 PRESETS: dict[PresetName, Preset] = {
@@ -84,9 +81,11 @@ PRESETS: dict[PresetName, Preset] = {
     "classic": Preset(
         plan=UNetPlan(widths=(64, 128, 256, 512, 1024), batch_norm=True), learning_rate=1e-3, patience=15
     ),
-    "edge-nano": Preset(plan=_edge(16, 32, 64, 128, stem_stride=4, block="reparameterised")),
-    "edge": Preset(plan=_edge(16, 32, 64, 128, 256)),
-    "edge-large": Preset(plan=_edge(24, 48, 96, 192, 320)),
+    "edge-nano": Preset(
+        plan=replace(_EDGE, widths=(16, 32, 64, 96), stem_stride=4, head="bilinear", block="reparameterised")
+    ),
+    "edge": Preset(plan=replace(_EDGE, context=True)),
+    "edge-large": Preset(plan=replace(_EDGE, widths=(24, 48, 96, 192, 320), context=True)),
 }
 
 

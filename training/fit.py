@@ -84,7 +84,7 @@ def fit(
         TrainingStopped: ``should_stop`` said so.
     """
     start_s = time.monotonic()
-    dataset = _split(config, report)
+    dataset, split_by = _split(config, report)
     contract = _contract(config, report, run.root.resolve().name)
     _record_setup(run, config, report, contract, dataset, force=force_resume, progress=progress)
     train, val = _caches(config, report, dataset, run, progress, should_stop)
@@ -101,7 +101,7 @@ def fit(
         Trainer(config, learner, batches, val, run, progress, log, should_stop=should_stop, start_s=start_s).run()
     for cache in (train, val):
         cache.remove()
-    return _finish(config, run, contract, report, dataset, command, progress, should_stop)
+    return _finish(run, contract, report, dataset, split_by, command, progress, should_stop)
 
 
 def make_learner(config: TrainConfig, contract: Contract, pixels: NDArray[np.int64]) -> Learner:
@@ -190,11 +190,11 @@ def _caches(
 
 
 def _finish(
-    config: TrainConfig,
     run: RunFolder,
     contract: Contract,
     report: DatasetReport,
     dataset: Dataset,
+    split_by: str,
     command: str,
     progress: Progress,
     should_stop: Callable[[], bool],
@@ -222,7 +222,7 @@ def _finish(
         check=report.to_dict(),
         sizes=Counter(report.shapes.values()),
         train_pixels=_pixels(report, dataset),
-        split_by=_split_by(config, report),
+        split_by=split_by,
         command=command,
         cores=usable_cores(),
     )
@@ -242,17 +242,8 @@ def _stopping(advance: Callable[[], None], should_stop: Callable[[], bool], what
     return next_part
 
 
-def _split_by(config: TrainConfig, report: DatasetReport) -> str:
-    if config.val_groups:
-        return f"the groups {', '.join(config.val_groups)} of the training images"
-    if report.dataset.splits.get("val"):
-        return "the dataset's val folder"
-    by_group = find_groups(report.dataset, config.group_by or report.info.groups) is not None
-    return f"held out by seed{', groups whole' if by_group else ''}"
-
-
-def _split(config: TrainConfig, report: DatasetReport) -> Dataset:
-    """Return the dataset with the validation split that the configuration asks for."""
+def _split(config: TrainConfig, report: DatasetReport) -> tuple[Dataset, str]:
+    """Return the dataset with the validation split that the configuration asks for, and in words where it is from."""
     if not report.dataset.splits.get("train"):
         raise DataError(f"dataset {printable(report.dataset.root)} — nothing to train on — expected images in train/")
     groups = find_groups(report.dataset, config.group_by or report.info.groups)
@@ -262,11 +253,15 @@ def _split(config: TrainConfig, report: DatasetReport) -> Dataset:
                 f"--val-groups {','.join(config.val_groups)} — the dataset has no groups — pass --group-by PATTERN or write "
                 "groups.csv"
             )
-        return hold_out_groups(report.dataset, config.val_groups, groups)
+        named = f"the groups {', '.join(config.val_groups)} of the training images"
+        return hold_out_groups(report.dataset, config.val_groups, groups), named
+    if report.dataset.splits.get("val"):
+        return report.dataset, "the dataset's val folder"
     classes_in = {pair: report.classes_in(pair) for pair in report.dataset.splits["train"]}
-    return with_validation(
+    held_out = with_validation(
         report.dataset, config.validation_fraction, config.seed, groups=groups, classes_in=classes_in
     )
+    return held_out, f"held out by seed{'' if groups is None else ', groups whole'}"
 
 
 def _pixels(report: DatasetReport, dataset: Dataset) -> NDArray[np.int64]:

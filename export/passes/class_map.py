@@ -7,8 +7,6 @@ import onnx_ir as ir
 
 from export.passes.graph import initializer
 
-_TO_NHWC = (0, 2, 3, 1)
-
 
 class AddClassMap(ir.passes.InPlacePass):
     """Make the outputs ``mask``, uint8 (1, H, W), and ``logits``, float32 (1, H, W, L)."""
@@ -18,22 +16,15 @@ class AddClassMap(ir.passes.InPlacePass):
         graph = model.graph
         logits = next(value for value in graph.outputs if value.name == "logits")
         size = list(logits.shape or ())
-        source, axis = logits, 3
-        transpose = logits.producer()
-        if transpose is not None and transpose.op_type == "Transpose" and transpose.inputs[0] is not None:
-            # Only of NCHW is the class map before the transpose the one after it.
-            perm = tuple(transpose.attributes.get_ints("perm") or ())
-            source, axis = (transpose.inputs[0], 1) if perm == _TO_NHWC else (logits, 3)
         if size[3] == 1:
             # A sigmoid is above one half where its argument is above zero. Comparing (1, H, W) with a scalar is quick;
             # (1, H, W, 1) with (1,) takes onnxruntime twenty times as long.
             zero = initializer(graph, "threshold", np.array(0, np.float32))
-            squeezed_axis = initializer(graph, "class_axis", np.array([axis], np.int64))
-            plane = ir.node("Squeeze", [source, squeezed_axis])
+            plane = ir.node("Squeeze", [logits, initializer(graph, "class_axis", np.array([3], np.int64))])
             ids = ir.node("Greater", [plane.outputs[0], zero])
             nodes = [plane, ids]
         else:
-            ids = ir.node("ArgMax", [source], {"axis": axis, "keepdims": 0})
+            ids = ir.node("ArgMax", [logits], {"axis": 3, "keepdims": 0})
             nodes = [ids]
         cast = ir.node("Cast", [ids.outputs[0]], {"to": int(ir.DataType.UINT8)})
         mask = cast.outputs[0]

@@ -159,6 +159,8 @@ class _Rewrite:
                 self._move(node)
             elif node.op_type in ("Add", "Conv"):
                 self._compute(node)
+            elif node.op_type == "ArgMax" and node.inputs[0] in self._twins:
+                self._compare(node)
             else:
                 self._read(node)
         for place, value in enumerate(self._graph.outputs):
@@ -209,6 +211,16 @@ class _Rewrite:
         guard.outputs[0].shape, guard.outputs[0].dtype = result.shape, ir.DataType.FLOAT
         self._graph.insert_after(behind, guard)  # type: ignore[arg-type]
         return guard.outputs[0]
+
+    def _compare(self, argmax: ir.Node) -> None:
+        """Let an argmax read the 8-bit numbers as float: their order is that of what they stand for.
+
+        Over uint8 onnxruntime takes three times as long, and a ``DequantizeLinear`` in front of an argmax it leaves out.
+        """
+        cast = ir.node("Cast", [self._twins[argmax.inputs[0]]], {"to": int(ir.DataType.FLOAT)})  # type: ignore[index]
+        cast.outputs[0].shape, cast.outputs[0].dtype = argmax.inputs[0].shape, ir.DataType.FLOAT  # type: ignore[union-attr]
+        self._graph.insert_before(argmax, cast)
+        argmax.replace_input_with(0, cast.outputs[0])
 
     def _read(self, node: ir.Node) -> None:
         """Dequantise every input that has a uint8 twin."""

@@ -1,9 +1,9 @@
 """Search for presets: for each candidate its size, its latency beside a peer's, and what accuracy it trains to.
 
-Latency is of the exported file in onnxruntime, with random weights: in float and in 8-bit integers, spinning off. Each file
-is timed in a process of its own; they take turns in rounds, and the median is over all of them. Milliseconds are of this
-machine and this hour, so read the ratios to the peer, which takes its turns with the candidates. Where the machine is busy,
-the ratio of the quickest tenth says more than that of the medians: both are in the table.
+Latency is of the exported file in onnxruntime, with random weights: in float and in 8-bit integers, as the runtime runs them
+by default, and in 8-bit integers with threads that spin while they wait, as ``edge-unet tune`` may choose and as LiteRT's do.
+Each way is timed in a process of its own; they take turns in rounds, and the median is over all of them. Milliseconds are of
+this machine and this hour, so read the ratios to the peer, which takes its turns with the candidates.
 
 Every result is a line of ``results.jsonl`` in the output folder, and what stands there is not done again.
 """
@@ -11,6 +11,8 @@ Every result is a line of ``results.jsonl`` in the output folder, and what stand
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import os
 import random
@@ -27,7 +29,7 @@ import numpy as np
 from bench_candidates import CANDIDATES
 
 PEER = "peer"
-FLOAT, INT8 = "fp32", "int8"
+FLOAT, INT8, SPINNING = "fp32", "int8", "int8-spinning"
 SIZE, CLASSES = 224, 11
 WARM_UP_S, TIMED_S = 0.2, 0.5
 Record = dict[str, Any]
@@ -50,11 +52,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("build/presets"))
     parser.add_argument("--write", nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--time", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--spinning", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.write:
         write_models(args.write, args.out)
     elif args.time:
-        print(json.dumps(times_ms(args.time, args.threads)))
+        print(json.dumps(times_ms(args.time, args.threads, spinning=args.spinning)))
     else:
         search(args)
     return 0
@@ -80,7 +83,7 @@ def search(args: argparse.Namespace) -> None:
                 training = {**how, **train_candidate(name, args)}
                 append(results, {"name": name, "training": training})
     found = read_results(results)
-    records = sorted((found[name] for name in names), key=lambda record: record["latency"][INT8][1])
+    records = sorted((found[name] for name in names), key=lambda record: record["latency"][INT8])
     table = markdown(records)
     (args.out / "results.md").write_text(table, encoding="utf-8")
     (args.out / "results.csv").write_text(csv_text(records), encoding="utf-8")
@@ -91,7 +94,7 @@ def search(args: argparse.Namespace) -> None:
 
 def train_candidate(name: str, args: argparse.Namespace) -> Record:
     """Train a candidate by the real command, and return its metrics on the validation split."""
-    run = args.out / f"run-{name.replace(' ', '-')}"
+    run = args.out / f"run-{name.replace(',', '').replace(' ', '-')}"
     options = ["--input-size", f"{SIZE}x{SIZE}", "--max-minutes", str(args.minutes), "--seed", str(args.seed)]
     resume = ["--resume"] if run.exists() else []
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import bench_presets as b; b.train(sys.argv[1:])"
@@ -156,38 +159,38 @@ def write_models(names: Iterable[str], folder: Path) -> None:
 
 def measure(names: list[str], args: argparse.Namespace) -> list[Record]:
     """Time all files in turns, and return a record of each candidate."""
-    files = {(name, kind): file_of(args.out, name, kind) for name in names for kind in (FLOAT, INT8)}
+    ways: dict[tuple[str, str], list[object]] = {}
+    for name in names:
+        for kind in (FLOAT, INT8):
+            ways[name, kind] = [file_of(args.out, name, kind)]
+        ways[name, SPINNING] = [file_of(args.out, name, INT8), "--spinning"]
     if args.peer:
-        files[PEER, FLOAT] = args.peer
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in files}
+        ways[PEER, FLOAT] = [args.peer]
+    times: dict[tuple[str, str], list[float]] = {key: [] for key in ways}
     for number in range(1, args.rounds + 1):
         start = time.monotonic()
         # In another order each time, so that nobody is always timed beside the same neighbour.
-        for key in random.Random(number).sample(list(files), len(files)):
-            times[key] += child("--time", files[key], "--threads", args.threads)
+        for key in random.Random(number).sample(list(ways), len(ways)):
+            times[key] += child("--time", *ways[key], "--threads", args.threads)
         print(f"round {number} of {args.rounds} took {time.monotonic() - start:.0f} s", file=sys.stderr)
-    how = {"threads": args.threads, "rounds": args.rounds, "load": os.getloadavg()[0]}
+    medians = {key: float(np.median(found)) for key, found in times.items()}
+    how: Record = {"threads": args.threads, "rounds": args.rounds, "load": os.getloadavg()[0]}
     if args.peer:
-        how[PEER] = _median_and_tenth(times[PEER, FLOAT])
+        how[PEER] = medians[PEER, FLOAT]
     return [
         {
             "name": name,
             "plan": asdict(CANDIDATES[name]),
             **json.loads(file_of(args.out, name, "facts").read_text()),
-            "latency": {**how, **{kind: _median_and_tenth(times[name, kind]) for kind in (FLOAT, INT8)}},
+            "latency": {**how, **{kind: medians[name, kind] for kind in (FLOAT, INT8, SPINNING)}},
         }
         for name in names
     ]
 
 
-def _median_and_tenth(times: list[float]) -> list[float]:
-    """Return the median, and the time that the quickest tenth keeps within."""
-    return [float(np.percentile(times, share)) for share in (50, 10)]
-
-
-def times_ms(path: Path, threads: int) -> list[float]:
+def times_ms(path: Path, threads: int, *, spinning: bool) -> list[float]:
     """Return the times of single frames of a file in milliseconds, after a warm-up."""
-    run = _litert(path, threads) if path.suffix == ".tflite" else _onnxruntime(path, threads)
+    run = _litert(path, threads) if path.suffix == ".tflite" else _onnxruntime(path, threads, spinning)
     begin = time.perf_counter()
     while time.perf_counter() < begin + WARM_UP_S:
         run()
@@ -199,10 +202,10 @@ def times_ms(path: Path, threads: int) -> list[float]:
     return times
 
 
-def _onnxruntime(path: Path, threads: int) -> Callable[[], object]:
+def _onnxruntime(path: Path, threads: int, spinning: bool) -> Callable[[], object]:
     from edge_runtime.session import Session, SessionOptions
 
-    session = Session(path.read_bytes(), path.name, options=SessionOptions(threads=threads, spinning=False))
+    session = Session(path.read_bytes(), path.name, options=SessionOptions(threads=threads, spinning=spinning))
     image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
     return lambda: session.mask(image)
 
@@ -226,7 +229,7 @@ def _litert(path: Path, threads: int) -> Callable[[], object]:
 def markdown(records: list[Record]) -> str:
     """Return the table for people, the quickest in 8-bit integers first."""
     lines = [
-        "| candidate | parameters | GFLOPs | fp32 ms | INT8 ms | INT8 / peer | quickest tenth | mean IoU |",
+        "| candidate | parameters | GFLOPs | fp32 ms | INT8 ms | INT8 / peer | INT8 spinning / peer | mean IoU |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for record in records:
@@ -239,22 +242,24 @@ def markdown(records: list[Record]) -> str:
 def csv_text(records: list[Record]) -> str:
     """Return the same table for programs."""
     rows = [_row(record) for record in records]
-    return "".join(",".join(map(str, line)) + "\n" for line in [list(rows[0]), *(row.values() for row in rows)])
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def _row(record: Record) -> Record:
     latency = record["latency"]
-    by_peer = ["", ""]
-    if PEER in latency:
-        by_peer = [own / peer for own, peer in zip(latency[INT8], latency[PEER], strict=True)]
+    peer = latency.get(PEER)
     return {
         "candidate": record["name"],
         "parameters": record["parameters"],
         "gflops": record["gflops"],
-        "fp32_ms": latency[FLOAT][0],
-        "int8_ms": latency[INT8][0],
-        "int8_by_peer": by_peer[0],
-        "int8_by_peer_quick": by_peer[1],
+        "fp32_ms": latency[FLOAT],
+        "int8_ms": latency[INT8],
+        "int8_by_peer": latency[INT8] / peer if peer else "",
+        "int8_spinning_by_peer": latency[SPINNING] / peer if peer else "",
         "mean_iou": record.get("training", {}).get("mean_iou", ""),
     }
 
@@ -303,7 +308,7 @@ def append(path: Path, record: Record) -> None:
 
 
 def file_of(folder: Path, name: str, kind: str) -> Path:
-    return folder / f"{name.replace(' ', '-')}-{kind}.{'json' if kind == 'facts' else 'onnx'}"
+    return folder / f"{name.replace(',', '').replace(' ', '-')}-{kind}.{'json' if kind == 'facts' else 'onnx'}"
 
 
 def child(*arguments: object) -> Any:

@@ -21,6 +21,8 @@ PLANS = {
     "inverted": replace(SMALL, block="inverted", convolutions=1),
     "inverted without a strided stem": replace(SMALL, block="inverted", stem_stride=1, slim_decoder=False),
     "reparameterised at a quarter": replace(SMALL, block="reparameterised", stem_stride=4, convolutions=1),
+    "sub-pixels": replace(SMALL, head="subpixel", convolutions=1),
+    "sub-pixels at a quarter": replace(SMALL, head="subpixel", stem_stride=4, convolutions=1),
     "bilinear with context": replace(SMALL, upsampling="bilinear", context=True, convolutions=1),
 }
 ENCODED = UNetPlan(widths=(8, 8), batch_norm=True, stem_stride=4, slim_decoder=True, encoder="mobilenetv2")
@@ -55,7 +57,10 @@ def shipped(plan, logit_channels=3, size=(32, 64)):
 )
 def test_every_kind_of_block_is_shipped_as_it_was_trained(name):
     model, compared, in_float, integer = shipped(PLANS[name])
-    assert compared == convolution_layers(model)
+    # A sub-pixel head is computed row by row, and what it gives are the logits, which are compared in any case.
+    assert compared == [
+        layer for layer in convolution_layers(model) if "sub-pixels" not in name or "logits" not in layer
+    ]
     assert not set(operators(in_float)) & {"Mul", "BatchNormalization", "Tile"}
     kinds = {node.op_type: node for node in integer.graph.node if node.op_type in ("Relu", "Mul", "Clip")}
     assert not kinds

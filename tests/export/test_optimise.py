@@ -19,7 +19,7 @@ from export.convert import convolution_layers
 from export.optimise import Stage, integer_layout, optimise, quantize
 from export.passes.quantize import measured_values
 
-COMMON = ["tf2onnx", "upsampling", "normalisation", "pixels", "class map"]
+COMMON = ["tf2onnx", "upsampling", "normalisation", "pixels", "pixel-rows", "class map"]
 FLOAT = [*COMMON, "phases"]
 INTEGER = [f"INT8 layout: {name}" for name in ("phases", "copies", "pixel-groups", "pixel-groups-1x1")]
 CASES = [("seed", 3, 3), ("edge", 3, 1)]

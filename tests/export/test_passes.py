@@ -5,13 +5,24 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 import pytest
-from graphs import assert_same, graph, operators, pixels, run, traced_graph
+from graphs import (
+    assert_rounding_apart,
+    assert_same,
+    clean,
+    graph,
+    operators,
+    pixels,
+    run,
+    traced_graph,
+    weighted_graph,
+)
 from runs import traced
 
 from export.errors import ConvertError
 from export.passes.class_map import AddClassMap
 from export.passes.names import NameByPlace
 from export.passes.normalisation import FoldNormalisation
+from export.passes.pixel_rows import ConcatenatePixelRows
 from export.passes.pixels import TakePixels
 from export.passes.upsampling import RestoreUpsampling
 
@@ -218,6 +229,42 @@ class TestTakePixels:
             ConvertError, match=f"graph — 'image' {found} — expected a convolution with constant weights"
         ):
             TakePixels()(model)
+
+
+class TestConcatenatePixelRows:
+    SORT = "t = Transpose<perm=[0,2,3,1]>(c) g = Reshape(t, groups) {sort} logits = Reshape(s, whole)"
+
+    def head(self, stride: int, sort: str = "s = Transpose<perm=[0,1,3,2,4]>(g)", conv: str = "c = Conv(image, w, b)"):
+        channels = 3 * stride * stride
+        return weighted_graph(
+            f"float[1,5,2,4] image, float[{channels},5,1,1] w, float[{channels}] b",
+            f"float[1,{2 * stride},{4 * stride},3] logits",
+            f"{conv} {self.SORT.format(sort=sort)}",
+            f"int64[5] groups = {{1, 2, 4, {stride}, {3 * stride}}}, int64[4] whole = {{1, {2 * stride}, {4 * stride}, 3}}",
+        )
+
+    @pytest.mark.parametrize("stride", [2, 4])
+    def test_the_pixels_are_in_the_same_order(self, stride):
+        model = self.head(stride)
+        image = np.random.default_rng(0).normal(size=(1, 5, 2, 4)).astype(np.float32)
+        before = run(model, image)
+        assert ConcatenatePixelRows()(model).modified
+        clean(model)
+        assert operators(model).count("Conv") == stride
+        assert operators(model).count("Transpose") == stride  # to NHWC, which integer convolutions write anyway
+        assert len(np.unique(before["logits"])) == before["logits"].size
+        assert_rounding_apart(run(model, image), before)
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            pytest.param({"sort": "s = Transpose<perm=[0,2,1,3,4]>(g)"}, id="another order"),
+            pytest.param({"sort": "n = Neg(g) s = Transpose<perm=[0,1,3,2,4]>(n)"}, id="something between"),
+            pytest.param({"conv": "d = Conv(image, w, b) c = Neg(d)"}, id="no convolution before"),
+        ],
+    )
+    def test_what_is_no_sub_pixel_head_stays(self, other):
+        assert not ConcatenatePixelRows()(self.head(2, **other)).modified
 
 
 class TestAddClassMap:

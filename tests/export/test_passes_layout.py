@@ -48,7 +48,7 @@ class TestUpsampleByCopies:
         assert_same(run(model, image), before)
         np.testing.assert_array_equal(run(model, image)["y"], -image.repeat(4, axis=2).repeat(4, axis=3))
 
-    @pytest.mark.parametrize("preset", ["seed", "classic", "edge"])
+    @pytest.mark.parametrize("preset", ["seed", "classic", "edge", "edge-nano"])
     def test_a_preset_answers_the_same(self, preset):
         model = traced_graph(preset)
         RestoreUpsampling()(model)
@@ -57,8 +57,8 @@ class TestUpsampleByCopies:
         before = run(model, image)
         assert UpsampleByCopies()(model).modified
         clean(model)
-        # The bilinear one behind the logits of 'edge' stays.
-        assert operators(model).count("Resize") == (preset == "edge")
+        # The bilinear one behind the logits of 'edge-nano' stays.
+        assert operators(model).count("Resize") == (preset == "edge-nano")
         assert_same(run(model, image), before)
 
     @pytest.mark.parametrize(

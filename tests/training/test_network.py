@@ -21,6 +21,8 @@ PLANS = {
     **{block: replace(SMALL, block=block) for block in BLOCKS},
     "inverted at full size": replace(SMALL, block="inverted", stem_stride=1, slim_decoder=False),
     "quarter": replace(SMALL, stem_stride=4, convolutions=1),
+    "sub-pixels": replace(SMALL, head="subpixel"),
+    "sub-pixels at a quarter": replace(SMALL, head="subpixel", stem_stride=4),
     "all else": replace(
         SMALL, upsampling="bilinear", context=True, dropout=0.5, decoder_widths=(6,), convolutions=(1, 3)
     ),
@@ -88,6 +90,17 @@ def test_a_level_has_as_many_blocks_as_the_plan_says():
     many = build("all else")
     assert blocks(many)[1:5] == ["encoder_0", "bottleneck_a", "bottleneck_b", "bottleneck_c"]
     assert many.get_layer("decoder_0").filters == many.get_layer("reduce_0").filters == 6
+
+
+@pytest.mark.parametrize("name", ["sub-pixels", "sub-pixels at a quarter"])
+def test_a_sub_pixel_head_gives_each_position_its_own_pixels_row_by_row(name):
+    model, stride = build(name, logit_channels=2), PLANS[name].stem_stride
+    head = model.get_layer("half_logits" if stride == 2 else "quarter_logits")
+    numbers = np.arange(stride * stride * 2)
+    head.set_weights([np.zeros(head.kernel.shape), numbers])
+    found = logits(model, np.zeros((1, 64, 32, 3), np.float32))
+    block = numbers.reshape(stride, stride, 2)
+    np.testing.assert_array_equal(found[0], np.tile(block, (64 // stride, 32 // stride, 1)))
 
 
 def test_pixels_are_scaled_by_a_factor_alone():

@@ -21,8 +21,10 @@ class UNetPlan:
         widths: Filters of each level, from the first to the bottleneck; each level but the last is followed by a 2×2
             pooling on the way down and a 2× upsampling on the way up.
         batch_norm: Batch normalisation after each convolution, which then has no bias.
-        stem_stride: 2 puts a strided convolution before the first level, 4 puts two, and a bilinear upsampling by as much
-            follows the logits: a quarter, or a sixteenth, of the work, at a small cost in fine borders.
+        stem_stride: 2 puts a strided convolution before the first level, 4 puts two, and the head gives that back: a
+            quarter, or a sixteenth, of the work, at a small cost in fine borders.
+        head: How logits come to the size of the image behind a strided stem: by bilinear upsampling, or "subpixel", where each
+            position of the last map gives the logits of all the pixels that it stands for.
         slim_decoder: A 1×1 convolution halves the channels before each upsampling, and one block follows the skip in place
             of as many as on the way down: the decoder is most of a U-Net's work.
         block: What a level is made of, see ``training.network.blocks``.
@@ -38,6 +40,7 @@ class UNetPlan:
     widths: tuple[int, ...]
     batch_norm: bool
     stem_stride: Literal[1, 2, 4] = 1
+    head: Literal["bilinear", "subpixel"] = "bilinear"
     slim_decoder: bool = False
     block: BlockName = "plain"
     convolutions: int | tuple[int, ...] = 2

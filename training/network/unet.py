@@ -105,9 +105,21 @@ def _blocks(x: keras.KerasTensor, width: int, name: str, plan: UNetPlan, style: 
 
 
 def _logits(x: keras.KerasTensor, plan: UNetPlan, logit_channels: int) -> keras.KerasTensor:
-    """Return the logits at the size of the image, in float32 whatever the policy."""
-    if plan.stem_stride == 1:
+    """Return the logits at the size of the image, in float32 whatever the policy.
+
+    Reference for the sub-pixel head: Shi et al.: Real-Time Single Image and Video Super-Resolution Using an Efficient
+    Sub-Pixel Convolutional Neural Network, CVPR 2016. https://arxiv.org/abs/1609.05158
+    """
+    stride = plan.stem_stride
+    if stride == 1:
         return layers.Conv2D(logit_channels, 1, name="logits", dtype="float32")(x)
-    name = "half_logits" if plan.stem_stride == 2 else "quarter_logits"
-    x = layers.Conv2D(logit_channels, 1, name=name, dtype="float32")(x)
-    return layers.UpSampling2D(plan.stem_stride, interpolation="bilinear", name="logits", dtype="float32")(x)
+    name = "half_logits" if stride == 2 else "quarter_logits"
+    if plan.head == "bilinear":
+        x = layers.Conv2D(logit_channels, 1, name=name, dtype="float32")(x)
+        return layers.UpSampling2D(stride, interpolation="bilinear", name="logits", dtype="float32")(x)
+    _, rows, columns, _ = x.shape
+    x = layers.Conv2D(stride * stride * logit_channels, 1, name=name, dtype="float32")(x)
+    # A position's channels are its pixels, row by row; what lies side by side in a row stays so in memory.
+    x = layers.Reshape((rows, columns, stride, stride * logit_channels), name="pixels", dtype="float32")(x)
+    x = layers.Permute((1, 3, 2, 4), name="pixel_rows", dtype="float32")(x)
+    return layers.Reshape((rows * stride, columns * stride, logit_channels), name="logits", dtype="float32")(x)

@@ -1,0 +1,61 @@
+"""A sub-pixel head whose pixels come out in their order.
+
+The head's 1×1 convolution gives each position the logits of all its pixels, row by row. A position's pixels of one row lie
+side by side in NHWC already, as they will in the image; only the rows have to be sorted. Computed by one convolution for
+each row, they are sorted by a concatenation, which copies whole rows, where a transpose moves a few numbers at a time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from export.passes.graph import Builder, constant, is_plain_convolution, only_consumer, static_shape, take_place
+
+_TO_NHWC = (0, 2, 3, 1)
+_SORT = (0, 1, 3, 2, 4)
+"""Row of the map, row within the position, column, and the pixels of that row with their classes."""
+
+
+class ConcatenatePixelRows(ir.passes.InPlacePass):
+    """Sort the rows of sub-pixel heads by concatenation."""
+
+    def call(self, model: ir.Model) -> ir.passes.PassResult:
+        """Rewrite the graph."""
+        found = [(node, chain) for node in model.graph if (chain := _sorted_pixels(node)) is not None]
+        for conv, chain in found:
+            _rewrite(Builder(model.graph, conv), conv, chain)
+        return ir.passes.PassResult(model, modified=bool(found))
+
+
+def _sorted_pixels(conv: ir.Node) -> list[ir.Node] | None:
+    """Return the four moves from a 1×1 convolution to its pixels in their order, or None if something else follows it."""
+    if not is_plain_convolution(conv, 1):
+        return None
+    chain: list[ir.Node] = []
+    node: ir.Node | None = conv
+    while len(chain) < 4 and (node := only_consumer(node.outputs[0])) is not None:  # type: ignore[union-attr]
+        chain.append(node)
+    if [node.op_type for node in chain] != ["Transpose", "Reshape", "Transpose", "Reshape"]:
+        return None
+    orders = [tuple(chain[place].attributes.get_ints("perm") or ()) for place in (0, 2)]
+    small, groups, whole = (static_shape(chain[place].outputs[0]) for place in (0, 1, 3))
+    if orders != [_TO_NHWC, _SORT] or small is None or groups is None or whole is None or len(groups) != 5:
+        return None
+    count, rows, columns, stride, _ = groups
+    same_positions = groups[:3] == small[:3] and len(whole) == 4
+    return chain if same_positions and whole[:3] == (count, rows * stride, columns * stride) else None
+
+
+def _rewrite(build: Builder, conv: ir.Node, chain: list[ir.Node]) -> None:
+    count, rows, columns, stride, width = static_shape(chain[1].outputs[0])  # type: ignore[misc]
+    whole = chain[-1].outputs[0]
+    weights = [np.split(constant(value), stride) for value in conv.inputs[1:]]  # type: ignore[arg-type]
+    parts = []
+    for row, constants in enumerate(zip(*weights, strict=True)):
+        inputs = [conv.inputs[0], *(build.constant(array, f"weights_{row}_{i}") for i, array in enumerate(constants))]
+        value = build.node("Conv", inputs, f"row_{row}", kernel_shape=(1, 1))
+        value = build.node("Transpose", [value], f"nhwc_{row}", perm=_TO_NHWC)
+        parts.append(build.reshape(value, (count, rows, 1, columns * width), f"pixels_{row}"))
+    value = build.node("Concat", parts, "rows", axis=2)
+    take_place(whole, build.reshape(value, static_shape(whole), "whole"))  # type: ignore[arg-type]
