@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import keras
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from export.convert import convolution_layers
 from export.passes.phases import phase_names
+from export.passes.pixel_rows import FIRST_ROW, row_names
 
 LOGITS = "logits"
 """The output that every stage has, (1, H, W, L); the values inside are (1, C, H, W)."""
@@ -109,20 +111,22 @@ def _is_relu(layer: keras.Layer) -> bool:
 
 
 def _values_of(result: str, found: set[str]) -> list[str]:
-    """Return the names under which a graph has a layer's result: one, or one a phase, or none."""
+    """Return the names under which a graph has a layer's result: one, or one a phase or a row of pixels, or none."""
     for names in ([result], [f"{result}_nchw"], phase_names(result), phase_names(f"{result}_nchw")):
         if found.issuperset(names):
             return list(names)
-    return []
+    return list(takewhile(found.__contains__, row_names(result)))
 
 
 def _whole(names: Sequence[str], values: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Return a value as (1, H, W, C), put together where it comes in phases."""
+    """Return a value as (1, H, W, C), put together where it comes in phases or rows of pixels."""
     if names == [LOGITS]:
         return values[0]
     maps = [value.transpose(0, 2, 3, 1) for value in values]
     if len(maps) == 1:
         return maps[0]
+    if names[0].endswith(FIRST_ROW):
+        return np.concatenate(maps, axis=3)
     count, height, width, channels = maps[0].shape
     return (
         np.stack(maps, 1)

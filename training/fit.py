@@ -7,6 +7,7 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,9 @@ def fit(
     contract = _contract(config, report, run.root.resolve().name)
     _record_setup(run, config, report, contract, dataset, force=force_resume, progress=progress)
     train, val = _caches(config, report, dataset, run, progress, should_stop)
-    learner = make_learner(config, contract, _pixels(report, dataset))
+    # A state has the weights of the encoder: to go on, neither a download nor their file is needed again.
+    start = replace(config, encoder_weights=None) if run.begun else config
+    learner = make_learner(start, contract, _pixels(report, dataset))
     parameters = deployable(learner.model, config.plan).count_params()
     require_space(run.root, STATE_BYTES * parameters, "the checkpoints")
     run.record["parameters"] = parameters

@@ -50,6 +50,11 @@ class RunFolder:
         checkpoints: dict[str, list[dict[str, Any]]] = self.record["checkpoints"]
         return checkpoints
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is a state to go on from."""
+        return bool(self._checkpoints["states"])
+
     def save(self) -> None:
         """Write ``run.json`` atomically."""
         write_json(self.root / RUN_FILE, self.record)

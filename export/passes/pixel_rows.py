@@ -7,12 +7,17 @@ each row, they are sorted by a concatenation, which copies whole rows, where a t
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 import onnx_ir as ir
 
 from export.passes.graph import Builder, constant, is_plain_convolution, only_consumer, static_shape, take_place
 
 _TO_NHWC = (0, 2, 3, 1)
+FIRST_ROW = "_row_0"
+"""How the name of the first row of pixels ends."""
 _SORT = (0, 1, 3, 2, 4)
 """Row of the map, row within the position, column, and the pixels of that row with their classes."""
 
@@ -26,6 +31,11 @@ class ConcatenatePixelRows(ir.passes.InPlacePass):
         for conv, chain in found:
             _rewrite(Builder(model.graph, conv), conv, chain)
         return ir.passes.PassResult(model, modified=bool(found))
+
+
+def row_names(value: str) -> Iterator[str]:
+    """Yield the names of a value's rows of pixels, from the first row on without an end."""
+    return (f"{value}_row_{row}" for row in itertools.count())
 
 
 def _sorted_pixels(conv: ir.Node) -> list[ir.Node] | None:

@@ -237,6 +237,19 @@ class TestResumedRun:
         assert [row["epoch"] for row in record_of(run)["history"]] == [1, 2, 3, 4]
         assert record_of(run)["config"]["learning_rate"] == 0.001
 
+    @pytest.mark.slow
+    def test_an_encoder_needs_its_weights_only_to_begin(self, data, tmp_path):
+        weights = tmp_path / "encoder.weights.h5"
+        keras.applications.MobileNetV3Small(weights=None, include_top=False, input_shape=(64, 64, 3)).save_weights(
+            weights
+        )
+        options = ("--preset", "edge-nano", "--encoder", "mobilenetv3small", "--encoder-weights", weights)
+        options = (*options, "--input-size", "32x32", "--batch-size", "4", "--out", tmp_path / "run")
+        assert train(data, *options, "--epochs", "1") == 0
+        weights.unlink()
+        assert train(data, *options, "--epochs", "2", "--resume") == 0
+        assert [row["epoch"] for row in record_of(tmp_path / "run")["history"]] == [1, 2]
+
     def test_refuses_other_data(self, resumed, data, tmp_path, capsys):
         other = shutil.copytree(data, tmp_path / "data")
         shutil.copy(other / "train" / "masks" / "train1.png", other / "train" / "masks" / "train0.png")
