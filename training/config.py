@@ -81,9 +81,7 @@ PRESETS: dict[PresetName, Preset] = {
     "classic": Preset(
         plan=UNetPlan(widths=(64, 128, 256, 512, 1024), batch_norm=True), learning_rate=1e-3, patience=15
     ),
-    "edge-nano": Preset(
-        plan=replace(_EDGE, widths=(16, 32, 64, 96), stem_stride=4, head="bilinear", block="reparameterised")
-    ),
+    "edge-nano": Preset(plan=replace(_EDGE, widths=(16, 32, 64, 96), stem_stride=4, block="reparameterised")),
     "edge": Preset(plan=replace(_EDGE, context=True)),
     "edge-large": Preset(plan=replace(_EDGE, widths=(24, 48, 96, 192, 320), context=True)),
 }

@@ -15,7 +15,7 @@ from export.passes.graph import Builder, constant, is_plain_convolution, rectifi
 
 GROUP = 4
 NARROW = 16
-"""Input channels up to which a 1×1 convolution is quicker in groups."""
+"""Input and output channels up to which a 1×1 convolution is quicker in groups: of many, the zeros cost more."""
 
 
 class GroupPixels(ir.passes.InPlacePass):
@@ -68,7 +68,7 @@ class GroupPixels(ir.passes.InPlacePass):
 
 
 class GroupNarrow(ir.passes.InPlacePass):
-    """Rewrite 1×1 convolutions of at most ``NARROW`` input channels, where the width is a multiple of four."""
+    """Rewrite 1×1 convolutions of at most ``NARROW`` channels in and out, where the width is a multiple of four."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
@@ -98,6 +98,7 @@ def _is_narrow(conv: ir.Node) -> bool:
     return (
         shape is not None
         and shape[1] <= NARROW
+        and constant(conv.inputs[1]).shape[0] <= NARROW  # type: ignore[union-attr]
         and shape[3] % GROUP == 0
         and rectifier_of(conv) is None  # it would be cut off from its convolution
         and not conv.outputs[0].is_graph_output()

@@ -23,7 +23,7 @@ CANDIDATES: dict[str, UNetPlan] = {
     "edge, 8-256 at full size": replace(_EDGE, widths=(8, 16, 32, 64, 128, 256), stem_stride=1),
     "edge, 32-256 from stride 4": replace(_EDGE, widths=(32, 64, 128, 256), stem_stride=4, head="bilinear"),
     "nano": _NANO,
-    "nano, sub-pixel head": replace(_NANO, head="subpixel"),
+    "nano, bilinear head": replace(_NANO, head="bilinear"),
     "nano, plain": replace(_NANO, block="plain"),
     "nano, 16-128 with context": replace(_NANO, widths=(16, 32, 64, 128), context=True),
     "nano, 24-96, 1 at the top": replace(_NANO, widths=(24, 48, 96), convolutions=(1, 2, 2)),

@@ -57,8 +57,8 @@ class TestUpsampleByCopies:
         before = run(model, image)
         assert UpsampleByCopies()(model).modified
         clean(model)
-        # The bilinear one behind the logits of 'edge-nano' stays.
-        assert operators(model).count("Resize") == (preset == "edge-nano")
+        # None of a preset is left: all of them are nearest ones.
+        assert "Resize" not in operators(model)
         assert_same(run(model, image), before)
 
     @pytest.mark.parametrize(
@@ -316,6 +316,12 @@ class TestGroupNarrow:
         model = weighted_graph(inputs, f"float[1,5,3,{width}] y", body)
         assert not GroupNarrow()(model).modified
         assert operators(model)[0] == "Conv"
+
+    def test_many_filters_are_left_alone(self):
+        model = weighted_graph(
+            "float[1,3,3,8] image, float[17,3,1,1] w", "float[1,17,3,8] y", "c = Conv(image, w) y = Neg(c)"
+        )
+        assert not GroupNarrow()(model).modified
 
     def test_filters_and_pixels_do_not_mix(self):
         model = weighted_graph(
