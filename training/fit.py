@@ -92,7 +92,8 @@ def fit(
     # A state has the weights of the encoder: to go on, neither a download nor their file is needed again.
     start = replace(config, encoder_weights=None) if run.begun else config
     learner = make_learner(start, contract, _pixels(report, dataset))
-    parameters = deployable(learner.model, config.plan).count_params()
+    shipped = deployable(learner.model, config.plan)
+    parameters = shipped.count_params()
     require_space(run.root, STATE_BYTES * parameters, "the checkpoints")
     run.record["parameters"] = parameters
     run.save()
@@ -101,7 +102,9 @@ def fit(
     )
     with TensorBoardLog(run.root / "tensorboard", contract.classes) as log:
         batches = make_batches(config, train)
-        Trainer(config, learner, batches, val, run, progress, log, should_stop=should_stop, start_s=start_s).run()
+        Trainer(
+            config, learner, shipped, batches, val, run, progress, log, should_stop=should_stop, start_s=start_s
+        ).run()
     for cache in (train, val):
         cache.remove()
     return _finish(run, contract, report, dataset, split_by, command, progress, should_stop)

@@ -25,7 +25,6 @@ from training.errors import DivergedError, TrainingStopped
 from training.history import EpochRecord, Progress, to_csv
 from training.learner import Learner, learning_rate_at
 from training.network.deploy import copy_weights
-from training.network.unet import deployable
 from training.run_folder import RunFolder
 from training.samples import Sample, spread
 from training.tensorboard import TensorBoardLog
@@ -56,6 +55,7 @@ class Trainer:
         self,
         config: TrainConfig,
         learner: Learner,
+        shipped: keras.Model,
         batches: Batches,
         validation: PixelCache,
         run: RunFolder,
@@ -70,6 +70,7 @@ class Trainer:
         Args:
             config: What to train.
             learner: The network, new; a state in the run folder is loaded into it.
+            shipped: The same network as it is saved, see ``deployable``.
             batches: Of the training split.
             validation: The validation split at the model's size.
             run: The open run folder.
@@ -80,7 +81,7 @@ class Trainer:
         """
         self._config = config
         self._learner = learner
-        self._shipped = deployable(learner.model, config.plan)
+        self._shipped = shipped
         self._batches = batches
         self._validation = validation
         self._run = run

@@ -28,8 +28,11 @@ from typing import Any
 import numpy as np
 from bench_candidates import CANDIDATES
 
+from edge_runtime.limits import usable_cores
+
 PEER = "peer"
 FLOAT, INT8, SPINNING = "fp32", "int8", "int8-spinning"
+METRICS = ("mean_iou", "pixel_accuracy")
 SIZE, CLASSES = 224, 11
 WARM_UP_S, TIMED_S = 0.2, 0.5
 Record = dict[str, Any]
@@ -79,8 +82,8 @@ def search(args: argparse.Namespace) -> None:
     if args.train:
         for name in names:
             if "training" not in read_results(results)[name]:
-                how = {"data": args.train.name, "minutes": args.minutes, "seed": args.seed, "options": args.options}
-                training = {**how, **train_candidate(name, args)}
+                how = {"data": args.train.name, "minutes": args.minutes, "cores": usable_cores(), "seed": args.seed}
+                training = {**how, "options": args.options, **train_candidate(name, args)}
                 append(results, {"name": name, "training": training})
     found = read_results(results)
     records = sorted((found[name] for name in names), key=lambda record: record["latency"][INT8])
@@ -112,7 +115,7 @@ def train_candidate(name: str, args: argparse.Namespace) -> Record:
     ]
     subprocess.run(list(map(str, command)), check=True, stdout=sys.stderr)
     metrics = json.loads((run / "run.json").read_bytes())["metrics"]
-    return {"mean_iou": metrics["mean_iou"], "pixel_accuracy": metrics["pixel_accuracy"]}
+    return {name: metrics[name] for name in METRICS}
 
 
 def train(arguments: list[str]) -> None:
@@ -229,13 +232,15 @@ def _litert(path: Path, threads: int) -> Callable[[], object]:
 def markdown(records: list[Record]) -> str:
     """Return the table for people, the quickest in 8-bit integers first."""
     lines = [
-        "| candidate | parameters | GFLOPs | fp32 ms | INT8 ms | INT8 / peer | INT8 spinning / peer | mean IoU |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| candidate | parameters | GFLOPs | fp32 ms | INT8 ms | INT8 / peer | INT8 spinning / peer | mean IoU | pixels |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for record in records:
         row = _row(record)
         numbers = [f"{row['parameters']:,}", *(_short(row[key]) for key in list(row)[2:])]
         lines.append(f"| {row['candidate']} | {' | '.join(numbers)} |")
+    for sentence in dict.fromkeys(_how_trained(record["training"]) for record in records if "training" in record):
+        lines += ["", sentence]
     return "\n".join(lines) + "\n"
 
 
@@ -260,8 +265,14 @@ def _row(record: Record) -> Record:
         "int8_ms": latency[INT8],
         "int8_by_peer": latency[INT8] / peer if peer else "",
         "int8_spinning_by_peer": latency[SPINNING] / peer if peer else "",
-        "mean_iou": record.get("training", {}).get("mean_iou", ""),
+        **{name: record.get("training", {}).get(name, "") for name in METRICS},
     }
+
+
+def _how_trained(training: Record) -> str:
+    cores = "a core" if training["cores"] == 1 else f"{training['cores']} cores"
+    how = f"{training['minutes']:g} minutes with {cores}, seed {training['seed']}, `{training['options']}`"
+    return f"Trained on {training['data']} for {how}."
 
 
 def _short(number: float | str) -> str:

@@ -355,7 +355,7 @@ def test_too_little_memory_names_the_batch_size(data, tmp_path):
 
 
 class Victim:
-    """A training process, to be stopped or killed."""
+    """A training process, to be stopped or killed; whatever happens, it is gone after the ``with`` block."""
 
     def __init__(self, data, run, log, *options):
         self._run = run
@@ -363,6 +363,13 @@ class Victim:
         with log.open("wb") as file:
             arguments = command("train", data, "--out", run, *SEED, *options, "--resume")
             self._process = subprocess.Popen(arguments, stdout=file, stderr=file)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.wait()
 
     def announced(self):
         """Return the epochs that it has told its user are done."""
@@ -398,9 +405,9 @@ class Victim:
 def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(data, tmp_path, number, code):
     run = tmp_path / "run"
     run.mkdir()
-    victim = Victim(data, run, tmp_path / "log", "--batch-size", 1, "--epochs", 100_000)
-    victim.wait_for_an_epoch()
-    ended, text = victim.send(number)
+    with Victim(data, run, tmp_path / "log", "--batch-size", 1, "--epochs", 100_000) as victim:
+        victim.wait_for_an_epoch()
+        ended, text = victim.send(number)
     assert ended == code, text
     assert "stopping after this step; once more to stop at once" in text
     last = text.splitlines()[-1]
@@ -431,16 +438,16 @@ def survive(kills, data, tmp_path, *, epochs):
     run, saved = tmp_path / "run", 0
     run.mkdir()
     for number, kind in enumerate(kills):
-        victim = Victim(data, run, tmp_path / f"log{number}", "--epochs", epochs)
-        if kind == "start":
-            victim.wait(rng.uniform(0, 6))
-        else:
-            victim.wait_for_an_epoch()
-        if kind == "delay":
-            victim.wait(rng.uniform(0, 1))
-        elif kind != "start":
-            victim.wait_for_a_file(kind)
-        assert victim.send(signal.SIGKILL)[0] == -signal.SIGKILL
+        with Victim(data, run, tmp_path / f"log{number}", "--epochs", epochs) as victim:
+            if kind == "start":
+                victim.wait(rng.uniform(0, 6))
+            else:
+                victim.wait_for_an_epoch()
+            if kind == "delay":
+                victim.wait(rng.uniform(0, 1))
+            elif kind != "start":
+                victim.wait_for_a_file(kind)
+            assert victim.send(signal.SIGKILL)[0] == -signal.SIGKILL
         announced = victim.announced()
         if announced:
             assert announced == list(range(saved + 1, announced[-1] + 1)), "an epoch was done twice or left out"

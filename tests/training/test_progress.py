@@ -4,9 +4,9 @@ import io
 import threading
 
 import pytest
+from epochs import epoch_record
 from rich.console import Console
 
-from training.history import EpochRecord
 from training.progress import ProgressBar
 
 
@@ -21,19 +21,7 @@ class Clock:
 
 
 def record(epoch, val_mean_iou=0.5):
-    return EpochRecord(
-        epoch=epoch,
-        loss=0.1234,
-        accuracy=0.75,
-        val_mean_iou=val_mean_iou,
-        val_pixel_accuracy=0.875,
-        learning_rate=1e-3,
-        seconds=61.5,
-        step_s=50.0,
-        wait_s=1.0,
-        validate_s=10.0,
-        images_per_s=12.5,
-    )
+    return epoch_record(epoch, loss=0.1234, accuracy=0.75, val_mean_iou=val_mean_iou, seconds=61.5, images_per_s=12.5)
 
 
 @pytest.fixture

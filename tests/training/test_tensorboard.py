@@ -5,26 +5,21 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from epochs import epoch_record
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from edge_runtime.errors import StorageError
 from training.dataset import make_classes
-from training.history import EpochRecord
 from training.samples import Sample
 from training.tensorboard import TensorBoardLog
 
 CLASSES = make_classes(["background", "red"], [[0, 0, 0], [255, 0, 0]])
-FIRST = EpochRecord(
-    epoch=1,
+FIRST = epoch_record(
     loss=0.5,
     accuracy=0.75,
     val_mean_iou=0.25,
     val_pixel_accuracy=0.625,
     learning_rate=0.002,
-    seconds=4.0,
-    step_s=3.0,
-    wait_s=0.5,
-    validate_s=0.5,
     images_per_s=12.0,
     val_class_iou=(0.5, None),
 )
