@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 
 def class_weights_of(pixels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Weigh classes by how rare they are: w = 1 / ln(1.02 + share of the pixels), then scaled to a mean of 1.
+    """Weigh classes by how rare they are: w = 1 / √ln(1.02 + share of the pixels), then scaled to a mean of 1.
 
-    ENet's weights, which were made for small networks on street scenes. No class weighs more than ln 2.02 / ln 1.02 = 36
-    times another, however rare it is. Without them thin things are hardly found; with them they are found with a margin of
-    their surroundings.
+    The square roots of ENet's weights. With the whole ones a class may weigh 36 times another and is then found with much
+    of its surroundings; with their roots it is at most √(ln 2.02 / ln 1.02) = 6 times, and all classes together come out
+    better, see the decisions.
 
     Args:
         pixels: (C,) int64, counted training pixels of each class.
@@ -24,6 +24,6 @@ def class_weights_of(pixels: NDArray[np.int64]) -> NDArray[np.float32]:
         https://arxiv.org/abs/1606.02147
     """
     present = pixels > 0
-    weights = 1 / np.log(1.02 + pixels / max(1, int(pixels.sum())))
+    weights = np.log(1.02 + pixels / max(1, int(pixels.sum()))) ** -0.5
     scale = float(weights[present].mean()) if present.any() else 1.0
     return np.where(present, weights / scale, 1.0).astype(np.float32)
