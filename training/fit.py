@@ -42,7 +42,7 @@ from training.planning import PlanFacts, TrainingPlan, output_bytes_per_pixel, p
 from training.predict import KerasSegmenter
 from training.report import ReportFacts, write_report
 from training.run_folder import RunFolder
-from training.splits import find_groups, hold_out_groups, with_validation
+from training.splits import find_groups, hold_out_by_seed, hold_out_groups
 from training.tensorboard import TensorBoardLog
 from training.trainer import Trainer
 
@@ -264,7 +264,7 @@ def _split(config: TrainConfig, report: DatasetReport) -> tuple[Dataset, str]:
     if report.dataset.splits.get("val"):
         return report.dataset, "the dataset's val folder"
     classes_in = {pair: report.classes_in(pair) for pair in report.dataset.splits["train"]}
-    held_out = with_validation(
+    held_out = hold_out_by_seed(
         report.dataset, config.validation_fraction, config.seed, groups=groups, classes_in=classes_in
     )
     return held_out, f"held out by seed{'' if groups is None else ', groups whole'}"

@@ -53,7 +53,7 @@ def find_groups(dataset: Dataset, pattern: str | None = None) -> dict[Pair, str]
     return groups
 
 
-def with_validation(
+def hold_out_by_seed(
     dataset: Dataset,
     fraction: float,
     seed: int,
@@ -61,7 +61,7 @@ def with_validation(
     groups: Groups | None = None,
     classes_in: Mapping[Pair, Iterable[int]] | None = None,
 ) -> Dataset:
-    """Return the dataset with a ``val`` split, held out of ``train`` by seed where there is none.
+    """Return the dataset with a ``val`` split that is held out of ``train`` by seed.
 
     Groups stay whole, the number of images is as near to the fraction as they allow, and each class that two groups have
     is on both sides where there is room. The same names, seed and fraction give the same split on every machine,
@@ -78,8 +78,6 @@ def with_validation(
         DataError: Too few images for both, or all of one group.
     """
     train = dataset.splits.get("train", ())
-    if dataset.splits.get("val"):
-        return dataset
     if len(train) < 2:
         raise DataError(f"dataset {printable(dataset.root)} — {len(train)} pairs to train on — expected at least 2")
     name_of = {pair: pair.stem if groups is None else groups[pair] for pair in train}

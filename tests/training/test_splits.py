@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from edge_runtime.pairs import Pair
 from training.dataset import Dataset
 from training.errors import DataError
-from training.splits import FRAMES, find_groups, hold_out_groups, leaking_groups, suggest_groups, with_validation
+from training.splits import FRAMES, find_groups, hold_out_by_seed, hold_out_groups, leaking_groups, suggest_groups
 
 ROOT = Path("data")
 PINNED = ("img_4", "img_5", "img_6")
@@ -43,36 +43,32 @@ class TestValidationSplit:
     @given(count=st.integers(2, 60), fraction=st.floats(0.01, 0.6), seed=st.integers(0, 2**31))
     def test_is_disjoint_complete_and_stable(self, count, fraction, seed):
         whole = dataset_of(train=[f"{i:03d}" for i in range(count)])
-        held_out = with_validation(whole, fraction, seed)
+        held_out = hold_out_by_seed(whole, fraction, seed)
         train, val = held_out.splits["train"], held_out.splits["val"]
         assert sorted([*train, *val], key=lambda p: p.stem) == list(whole.splits["train"])
         assert len(val) == max(1, round(count * fraction))
-        assert held_out == with_validation(whole, fraction, seed)
+        assert held_out == hold_out_by_seed(whole, fraction, seed)
 
     def test_depends_on_the_seed(self):
         whole = dataset_of(train=[str(i) for i in range(40)])
-        assert len({with_validation(whole, 0.2, seed).splits["val"] for seed in range(5)}) == 5
+        assert len({hold_out_by_seed(whole, 0.2, seed).splits["val"] for seed in range(5)}) == 5
 
     def test_is_the_same_on_every_machine_and_for_every_order_of_the_files(self):
         names = [f"img_{i}" for i in range(10)]
         found = {
-            tuple(sorted(stems(with_validation(dataset_of(train=order), 0.3, 7), "val")))
+            tuple(sorted(stems(hold_out_by_seed(dataset_of(train=order), 0.3, 7), "val")))
             for order in (names, names[::-1])
         }
         assert found == {PINNED}
 
-    def test_that_exists_is_kept(self):
-        whole = dataset_of(train=["a", "b"], val=["c"])
-        assert with_validation(whole, 0.5, 0) is whole
-
     @pytest.mark.parametrize("names", [[], ["a"]])
     def test_needs_two_pairs(self, names):
         with pytest.raises(DataError, match=f"— {len(names)} pairs to train on — expected at least 2$"):
-            with_validation(dataset_of(train=names), 0.1, 0)
+            hold_out_by_seed(dataset_of(train=names), 0.1, 0)
 
     def test_leaves_the_other_splits_and_problems(self):
         whole = dataset_of(train=["a", "b", "c"], test=["t"])
-        assert stems(with_validation(whole, 0.3, 0), "test") == ["t"]
+        assert stems(hold_out_by_seed(whole, 0.3, 0), "test") == ["t"]
 
 
 class TestGroupedSplit:
@@ -80,7 +76,7 @@ class TestGroupedSplit:
     def test_keeps_groups_whole_and_is_as_near_as_they_allow(self, sizes, fraction, seed, labelled):
         dataset, groups = videos(**sizes)
         classes_in = {p: frozenset({0, 1}) for p in dataset.pairs()} if labelled else None
-        split = with_validation(dataset, fraction, seed, groups=groups, classes_in=classes_in)
+        split = hold_out_by_seed(dataset, fraction, seed, groups=groups, classes_in=classes_in)
         held, kept = ({groups[p] for p in split.splits[s]} for s in ("val", "train"))
         assert held and kept and held.isdisjoint(kept)
         total = sum(sizes.values())
@@ -99,7 +95,7 @@ class TestGroupedSplit:
             p: frozenset({0, *(c for c, where in rare.items() if int(p.stem) in where)}) for p in dataset.pairs()
         }
         for seed in range(20):
-            split = with_validation(dataset, 0.1, seed, classes_in=classes_in)
+            split = hold_out_by_seed(dataset, 0.1, seed, classes_in=classes_in)
             held, kept = (Counter(c for p in split.splits[s] for c in classes_in[p]) for s in ("val", "train"))
             assert len(split.splits["val"]) == 10
             assert held.keys() == {0, 1, 2}
@@ -110,7 +106,7 @@ class TestGroupedSplit:
         dataset, groups = videos(**sizes)
         random = Random(seed)
         classes_in = {p: frozenset(c for c in range(4) if random.random() < 0.3) for p in dataset.pairs()}
-        split = with_validation(dataset, fraction, seed, groups=groups, classes_in=classes_in)
+        split = hold_out_by_seed(dataset, fraction, seed, groups=groups, classes_in=classes_in)
         held, kept = ({groups[p] for p in split.splits[s]} for s in ("val", "train"))
         assert held and kept and held.isdisjoint(kept)
         assert len(split.pairs()) == len(dataset.pairs())
@@ -123,7 +119,7 @@ class TestGroupedSplit:
             {p: frozenset({0} if p.stem.endswith("0000") else ()) for p in dataset.pairs()} if labelled else None
         )
         for seed in range(5):
-            split = with_validation(dataset, 0.9, seed, groups=groups, classes_in=classes_in)
+            split = hold_out_by_seed(dataset, 0.9, seed, groups=groups, classes_in=classes_in)
             assert [len(split.splits[s]) for s in ("train", "val")] == [5, 5]
 
     def test_fills_up_with_groups_that_have_no_class(self):
@@ -132,17 +128,17 @@ class TestGroupedSplit:
             dataset, groups = videos(**dict(zip(names, sizes, strict=True)))
             only = {"a": {0}, "b": {1}}
             classes_in = {p: frozenset(only.get(groups[p], ())) for p in dataset.pairs()}
-            split = with_validation(dataset, 0.9, 0, groups=groups, classes_in=classes_in)
+            split = hold_out_by_seed(dataset, 0.9, 0, groups=groups, classes_in=classes_in)
             assert {groups[p] for p in split.splits["val"]} == {"c", "d"}, "the only ones of a class are to train on"
 
     def test_of_one_group_is_refused(self):
         dataset, groups = videos(a=5)
         with pytest.raises(DataError, match="all 5 pairs are of group 'a' — expected at least 2 groups"):
-            with_validation(dataset, 0.2, 0, groups=groups)
+            hold_out_by_seed(dataset, 0.2, 0, groups=groups)
 
     def test_of_many_images_is_quick(self):
         dataset = dataset_of(train=[f"{i}" for i in range(5000)])
-        assert len(with_validation(dataset, 0.1, 0).splits["val"]) == 500
+        assert len(hold_out_by_seed(dataset, 0.1, 0).splits["val"]) == 500
 
 
 class TestGroupsToHoldOut:

@@ -14,36 +14,29 @@ from pathlib import Path
 from edge_runtime.labels import IGNORE
 from edge_runtime.pairs import SPLITS, Split, image_files
 from edge_runtime.storage import printable
+from training.color_tables import CAMVID_32
 from training.errors import DataError
 from training.importers.files import FileFinder
 from training.importers.mask_files import draw_by_color, draw_by_value
-from training.importers.plan import Color, Draw, Item, Plan, named_classes
+from training.importers.plan import Draw, Item, Plan, named_classes
 
-_MEMBERS: dict[str, tuple[Color, ...]] = {
-    "sky": ((128, 128, 128),),
-    # Building, Bridge, Wall, Tunnel, Archway
-    "building": ((128, 0, 0), (0, 128, 64), (64, 192, 0), (64, 0, 64), (192, 0, 128)),
-    # Column_Pole, TrafficCone
-    "pole": ((192, 192, 128), (0, 0, 64)),
-    # Road, LaneMkgsDriv, LaneMkgsNonDriv
-    "road": ((128, 64, 128), (128, 0, 192), (192, 0, 64)),
-    # Sidewalk, ParkingBlock, RoadShoulder
-    "pavement": ((0, 0, 192), (64, 192, 128), (128, 128, 192)),
-    # Tree, VegetationMisc
-    "tree": ((128, 128, 0), (192, 192, 0)),
-    # SignSymbol, Misc_Text, TrafficLight
-    "sign": ((192, 128, 128), (128, 128, 64), (0, 64, 64)),
-    "fence": ((64, 64, 128),),
-    # Car, SUVPickupTruck, Truck_Bus, Train, OtherMoving
-    "car": ((64, 0, 128), (64, 128, 192), (192, 128, 192), (192, 64, 128), (128, 64, 64)),
-    # Pedestrian, Child, CartLuggagePram, Animal
-    "pedestrian": ((64, 64, 0), (192, 128, 64), (64, 0, 192), (64, 128, 64)),
-    # Bicyclist, MotorcycleScooter
-    "bicyclist": ((0, 128, 192), (192, 0, 192)),
+_MEMBERS = {
+    "sky": ("sky",),
+    "building": ("building", "bridge", "wall", "tunnel", "archway"),
+    "pole": ("pole", "traffic cone"),
+    "road": ("road", "lane markings driving", "lane markings other"),
+    "pavement": ("pavement", "parking block", "road shoulder"),
+    "tree": ("tree", "vegetation"),
+    "sign": ("sign", "text", "traffic light"),
+    "fence": ("fence",),
+    "car": ("car", "suv pickup truck", "truck bus", "train", "other moving"),
+    "pedestrian": ("pedestrian", "child", "cart luggage pram", "animal"),
+    "bicyclist": ("bicyclist", "motorcycle scooter"),
 }
-"""RGB of the 32 classes by the 11 they are merged into, in SegNet's order; the first colour is the class's own."""
-_VOID: Color = (0, 0, 0)
-_BY_COLOR = {color: i for i, colors in enumerate(_MEMBERS.values()) for color in colors} | {_VOID: IGNORE}
+"""Of the 31 classes by the 11 they are merged into, in SegNet's order; the first gives its colour."""
+_RGB = dict(CAMVID_32.classes)
+_VOID = dict.fromkeys(CAMVID_32.ignored, IGNORE)
+_BY_COLOR = {_RGB[member]: i for i, members in enumerate(_MEMBERS.values()) for member in members} | _VOID
 _BY_VALUE = {i: i for i in range(len(_MEMBERS))} | {len(_MEMBERS): IGNORE}
 _IMAGES, _LABELS = ("701_StillsRaw_full", "images"), ("LabeledApproved_full", "labels")
 
@@ -77,7 +70,7 @@ def plan(src: Path) -> Plan:
                 )
             )
         left_out += [f"{printable(path)} — no mask in {printable(masks)}" for path in frames.values()]
-    classes = named_classes(list(_MEMBERS), [colors[0] for colors in _MEMBERS.values()])
+    classes = named_classes(list(_MEMBERS), [_RGB[members[0]] for members in _MEMBERS.values()])
     return Plan(classes=classes, items=tuple(items), left_out=tuple(left_out))
 
 

@@ -11,35 +11,16 @@ from pathlib import Path
 from edge_runtime.labels import IGNORE
 from edge_runtime.pairs import SPLITS, image_files
 from edge_runtime.storage import printable
+from training.color_tables import CITYSCAPES
 from training.errors import DataError
 from training.importers.files import FileFinder
 from training.importers.mask_files import draw_by_value
-from training.importers.plan import Color, Item, Plan, named_classes
+from training.importers.plan import Item, Plan, named_classes
 
-_CLASSES: dict[str, tuple[int, Color]] = {
-    "road": (7, (128, 64, 128)),
-    "sidewalk": (8, (244, 35, 232)),
-    "building": (11, (70, 70, 70)),
-    "wall": (12, (102, 102, 156)),
-    "fence": (13, (190, 153, 153)),
-    "pole": (17, (153, 153, 153)),
-    "traffic light": (19, (250, 170, 30)),
-    "traffic sign": (20, (220, 220, 0)),
-    "vegetation": (21, (107, 142, 35)),
-    "terrain": (22, (152, 251, 152)),
-    "sky": (23, (70, 130, 180)),
-    "person": (24, (220, 20, 60)),
-    "rider": (25, (255, 0, 0)),
-    "car": (26, (0, 0, 142)),
-    "truck": (27, (0, 0, 70)),
-    "bus": (28, (0, 60, 100)),
-    "train": (31, (0, 80, 100)),
-    "motorcycle": (32, (0, 0, 230)),
-    "bicycle": (33, (119, 11, 32)),
-}
-"""Label id and RGB of the classes, in the order of their training ids."""
-_LABEL_IDS = dict.fromkeys((*range(34), 255), IGNORE) | {label: i for i, (label, _) in enumerate(_CLASSES.values())}
-_TRAIN_IDS = {i: i for i in range(len(_CLASSES))} | {255: IGNORE}
+_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""Label ids of the classes, in the order of their training ids."""
+_LABEL_IDS = dict.fromkeys((*range(34), 255), IGNORE) | {label: i for i, label in enumerate(_IDS)}
+_TRAIN_IDS = {i: i for i in range(len(_IDS))} | {255: IGNORE}
 _IMAGE_ENDING = "_leftImg8bit"
 
 
@@ -67,7 +48,7 @@ def plan(src: Path) -> Plan:
                 items.append(
                     Item(name=finder.name(image), image=image, draw=draw_by_value(*found), split=split, group=group)
                 )
-    classes = named_classes(list(_CLASSES), [color for _, color in _CLASSES.values()])
+    classes = named_classes(*zip(*CITYSCAPES.classes, strict=True))
     return Plan(classes=classes, items=tuple(items), left_out=tuple(left_out))
 
 
