@@ -116,7 +116,7 @@ class TestAdvice:
         ("matrix", "shares", "start"),
         [
             ([[990, 0], [9, 1]], (0.995, 0.005), "Few pixels, low IoU: c1 (IoU 0.10, 0.5\u00a0% of the pixels)."),
-            ([[500, 0], [450, 50]], (0.5, 0.5), "Low IoU in spite of many pixels: c1 (IoU 0.10, 50\u00a0% of"),
+            ([[500, 0], [450, 50]], (0.5, 0.5), "Low IoU though not rare: c1 (IoU 0.10, 50\u00a0% of"),
             ([[500, 0], [0, 0]], (0.9, 0.1), "No validation pixel of c1"),
             ([[500, 0], [3, 0]], (1.0, 0.0), "No training pixel of c1"),
         ],

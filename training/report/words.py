@@ -172,13 +172,13 @@ def _about_classes(evaluation: Evaluation, train_shares: Sequence[float]) -> lis
         found.append(f"No validation pixel of {listed(absent)}: whether it is found is not known. Add such images.")
     if rare:
         found.append(
-            f"Few pixels, low IoU: {listed(rare)}. More images that show them help most; `--loss cross_entropy+lovasz` counts "
-            "every class alike, however rare, and a larger `--input-size` keeps small things visible."
+            f"Few pixels, low IoU: {listed(rare)}. More images that show them help most, and a larger `--input-size` keeps "
+            "small things visible."
         )
     if common:
         found.append(
-            f"Low IoU in spite of many pixels: {listed(common)}. See below what they are taken for, and look whether their "
-            "masks are drawn the same way everywhere."
+            f"Low IoU though not rare: {listed(common)}. See below what they are taken for, and look whether their masks are "
+            "drawn the same way everywhere; thin things want a larger `--input-size`."
         )
     return found
 
