@@ -21,7 +21,7 @@ CANDIDATES: dict[str, UNetPlan] = {
     "edge, 1 at the top": replace(_EDGE, **_FINE),
     "edge, wider decoder": replace(_EDGE, decoder_widths=(32, 48, 64, 128)),
     "edge, 8-256 at full size": replace(_EDGE, widths=(8, 16, 32, 64, 128, 256), stem_stride=1),
-    "edge, 32-256 from stride 4": replace(_EDGE, widths=(32, 64, 128, 256), stem_stride=4, head="bilinear"),
+    "edge, 32-256 from stride 4": replace(_EDGE, widths=(32, 64, 128, 256), stem_stride=4),
     "nano": _NANO,
     "nano, bilinear head": replace(_NANO, head="bilinear"),
     "nano, plain": replace(_NANO, block="plain"),
@@ -33,5 +33,5 @@ CANDIDATES: dict[str, UNetPlan] = {
     ),
     "large": _LARGE,
     "large, 32-384, 1 at the top": replace(_LARGE, widths=(32, 64, 128, 256, 384), **_FINE),
-    "large, 64-384 from stride 4": replace(_LARGE, widths=(64, 128, 256, 384), stem_stride=4, head="bilinear"),
+    "large, 64-384 from stride 4": replace(_LARGE, widths=(64, 128, 256, 384), stem_stride=4),
 }
