@@ -35,6 +35,28 @@ Masks are PNGs of class ids (0, 1, 2 …), of 0 and 255, of colours, or palette 
 Other forms: `edge-unet data import --help`. Ctrl-C keeps what was done; --resume goes on from there.
 """
 
+_SETTINGS = (
+    "input_size",
+    "epochs",
+    "max_minutes",
+    "batch_size",
+    "accumulate",
+    "learning_rate",
+    "loss",
+    "class_weights",
+    "label_smoothing",
+    "augment",
+    "mix",
+    "precision",
+    "encoder",
+    "encoder_weights",
+    "validation_fraction",
+    "group_by",
+    "patience",
+    "seed",
+)
+"""Options that go into the configuration as they are; None: the preset decides."""
+
 
 def register(commands: Commands) -> None:
     """Add the command to the command line."""
@@ -134,21 +156,7 @@ def run(args: argparse.Namespace) -> int:
 
 def configuration(args: argparse.Namespace, **planned: object) -> TrainConfig:
     """Return the configuration that the options ask for, and what was planned where they say nothing."""
-    names = (
-        *("input_size", "epochs", "max_minutes", "batch_size", "accumulate", "learning_rate", "loss", "class_weights"),
-        *(
-            "label_smoothing",
-            "augment",
-            "mix",
-            "precision",
-            "encoder",
-            "encoder_weights",
-            "validation_fraction",
-            "group_by",
-        ),
-        *("patience", "seed"),
-    )
-    changes = {name: getattr(args, name) for name in names}
+    changes = {name: getattr(args, name) for name in _SETTINGS}
     changes |= {name: value for name, value in planned.items() if changes[name] is None}
     groups = tuple(args.val_groups.split(",")) if args.val_groups else None
     return TrainConfig.from_preset(args.preset, val_groups=groups, **changes)
