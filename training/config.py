@@ -58,7 +58,15 @@ class Preset:
     recipe: Recipe = Recipe()
 
 
-_EDGE = UNetPlan(widths=(16, 32, 64, 128, 256), batch_norm=True, stem_stride=2, head="subpixel", slim_decoder=True)
+_EDGE = UNetPlan(
+    widths=(32, 48, 96, 160, 256),
+    batch_norm=True,
+    stem_stride=2,
+    head="subpixel",
+    slim_decoder=True,
+    convolutions=1,
+    context=True,
+)
 
 
 PRESETS: dict[PresetName, Preset] = {
@@ -81,9 +89,13 @@ PRESETS: dict[PresetName, Preset] = {
     "classic": Preset(
         plan=UNetPlan(widths=(64, 128, 256, 512, 1024), batch_norm=True), learning_rate=1e-3, patience=15
     ),
-    "edge-nano": Preset(plan=replace(_EDGE, widths=(16, 32, 64, 96), stem_stride=4, block="reparameterised")),
-    "edge": Preset(plan=replace(_EDGE, context=True)),
-    "edge-large": Preset(plan=replace(_EDGE, widths=(24, 48, 96, 192, 320), context=True)),
+    "edge-nano": Preset(
+        plan=replace(
+            _EDGE, widths=(16, 32, 64, 96), stem_stride=4, block="reparameterised", convolutions=2, context=False
+        )
+    ),
+    "edge": Preset(plan=_EDGE),
+    "edge-large": Preset(plan=replace(_EDGE, widths=(32, 64, 128, 256, 384))),
 }
 
 

@@ -7,21 +7,25 @@ from dataclasses import replace
 from training.config import PRESETS, UNetPlan
 
 _EDGE, _NANO, _LARGE = (PRESETS[name].plan for name in ("edge", "edge-nano", "edge-large"))
+_TWO = replace(_EDGE, convolutions=2)
 _FINE = {"convolutions": (1, 1, 2, 2, 2)}
 
 CANDIDATES: dict[str, UNetPlan] = {
     "edge": _EDGE,
-    "edge, bilinear head": replace(_EDGE, head="bilinear"),
-    "edge, bilinear decoder": replace(_EDGE, upsampling="bilinear"),
-    "edge, no context": replace(_EDGE, context=False),
-    "edge, reparameterised": replace(_EDGE, block="reparameterised"),
-    "edge, separable 24-256": replace(_EDGE, block="separable", widths=(24, 48, 96, 192, 256)),
-    "edge, inverted": replace(_EDGE, block="inverted", convolutions=1),
-    "edge, 1 per level": replace(_EDGE, convolutions=1),
-    "edge, 1 at the top": replace(_EDGE, **_FINE),
+    "edge, inverted": replace(_EDGE, block="inverted"),
     "edge, wider decoder": replace(_EDGE, decoder_widths=(32, 48, 64, 128)),
-    "edge, 8-256 at full size": replace(_EDGE, widths=(8, 16, 32, 64, 128, 256), stem_stride=1),
-    "edge, 32-256 from stride 4": replace(_EDGE, widths=(32, 64, 128, 256), stem_stride=4),
+    "edge, 24-320": replace(_EDGE, widths=(24, 48, 96, 192, 320)),
+    "edge, 32-240": replace(_EDGE, widths=(32, 48, 96, 160, 240)),
+    "2 per level": _TWO,
+    "2 per level, bilinear head": replace(_TWO, head="bilinear"),
+    "2 per level, bilinear decoder": replace(_TWO, upsampling="bilinear"),
+    "2 per level, no context": replace(_TWO, context=False),
+    "2 per level, reparameterised": replace(_TWO, block="reparameterised"),
+    "2 per level, separable 24-256": replace(_TWO, block="separable", widths=(24, 48, 96, 192, 256)),
+    "2 per level, 1 at the top": replace(_TWO, **_FINE),
+    "2 per level, wider decoder": replace(_TWO, decoder_widths=(32, 48, 64, 128)),
+    "2 per level, 8-256 at full size": replace(_TWO, widths=(8, 16, 32, 64, 128, 256), stem_stride=1),
+    "2 per level, 32-256 from stride 4": replace(_TWO, widths=(32, 64, 128, 256), stem_stride=4),
     "nano": _NANO,
     "nano, bilinear head": replace(_NANO, head="bilinear"),
     "nano, plain": replace(_NANO, block="plain"),

@@ -296,8 +296,14 @@ def write_plot(records: list[Record], path: Path) -> None:
     axes.scatter(
         [p[0] for p in points], [p[1] for p in points], color=["#0b7a75" if p in front else "#c3c8cd" for p in points]
     )
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     for x, y, name in points:
-        axes.annotate(name, (x, y), textcoords="offset points", xytext=(5, 4), fontsize=8)
+        # A label runs to the right: where one already does at this height, the next goes below its point.
+        crowded = any(
+            0 < x - other_x < (right - left) / 5 and abs(y - other_y) < (top - bottom) / 30
+            for other_x, other_y, _ in points
+        )
+        axes.annotate(name, (x, y), textcoords="offset points", xytext=(5, -10 if crowded else 4), fontsize=8)
     unit = "the peer's = 1" if PEER in records[0]["latency"] else "ms a frame"
     axes.set_xlabel(f"latency in 8-bit integers, {unit}")
     axes.set_ylabel("mean IoU on the validation split")
