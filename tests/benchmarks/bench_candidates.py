@@ -7,15 +7,16 @@ from dataclasses import replace
 from training.config import PRESETS, UNetPlan
 
 _EDGE, _NANO, _LARGE = (PRESETS[name].plan for name in ("edge", "edge-nano", "edge-large"))
-_TWO = replace(_EDGE, convolutions=2)
+_NARROW = replace(_EDGE, widths=(16, 32, 64, 128, 256))
+_TWO = replace(_NARROW, convolutions=2)
 _FINE = {"convolutions": (1, 1, 2, 2, 2)}
 
 CANDIDATES: dict[str, UNetPlan] = {
     "edge": _EDGE,
-    "edge, inverted": replace(_EDGE, block="inverted"),
-    "edge, wider decoder": replace(_EDGE, decoder_widths=(32, 48, 64, 128)),
     "edge, 24-320": replace(_EDGE, widths=(24, 48, 96, 192, 320)),
-    "edge, 32-240": replace(_EDGE, widths=(32, 48, 96, 160, 240)),
+    "edge, 16-256": _NARROW,
+    "edge, 16-256, wider decoder": replace(_NARROW, decoder_widths=(32, 48, 64, 128)),
+    "edge, 16-256, inverted": replace(_NARROW, block="inverted"),
     "2 per level": _TWO,
     "2 per level, bilinear head": replace(_TWO, head="bilinear"),
     "2 per level, bilinear decoder": replace(_TWO, upsampling="bilinear"),
@@ -36,6 +37,9 @@ CANDIDATES: dict[str, UNetPlan] = {
         _NANO, widths=(16, 32, 64, 128, 128), stem_stride=2, block="separable", convolutions=1
     ),
     "large": _LARGE,
-    "large, 32-384, 1 at the top": replace(_LARGE, widths=(32, 64, 128, 256, 384), **_FINE),
-    "large, 64-384 from stride 4": replace(_LARGE, widths=(64, 128, 256, 384), stem_stride=4),
+    "large, 1 at the top": replace(_LARGE, **_FINE),
+    "large, 24-320, 2 per level": replace(_LARGE, widths=(24, 48, 96, 192, 320), convolutions=2),
+    "large, 64-384 from stride 4, 2 per level": replace(
+        _LARGE, widths=(64, 128, 256, 384), stem_stride=4, convolutions=2
+    ),
 }
