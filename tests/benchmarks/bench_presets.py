@@ -23,12 +23,16 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from bench_candidates import CANDIDATES
 
 from edge_runtime.limits import usable_cores
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.transforms import Bbox
 
 PEER = "peer"
 FLOAT, INT8, SPINNING = "fp32", "int8", "int8-spinning"
@@ -296,19 +300,28 @@ def write_plot(records: list[Record], path: Path) -> None:
     axes.scatter(
         [p[0] for p in points], [p[1] for p in points], color=["#0b7a75" if p in front else "#c3c8cd" for p in points]
     )
-    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
-    for x, y, name in points:
-        # A label runs to the right: where one already does at this height, the next goes below its point.
-        crowded = any(
-            0 < x - other_x < (right - left) / 5 and abs(y - other_y) < (top - bottom) / 30
-            for other_x, other_y, _ in points
-        )
-        axes.annotate(name, (x, y), textcoords="offset points", xytext=(5, -10 if crowded else 4), fontsize=8)
     unit = "the peer's = 1" if PEER in records[0]["latency"] else "ms a frame"
     axes.set_xlabel(f"latency in 8-bit integers, {unit}")
     axes.set_ylabel("mean IoU on the validation split")
     axes.spines[["top", "right"]].set_visible(False)
+    _label(axes, points)
     figure.savefig(path, dpi=150)
+
+
+def _label(axes: Axes, points: list[tuple[float, float, str]]) -> None:
+    """Write each name beside its point, where it stays in the figure and covers no other name."""
+    axes.figure.draw_without_rendering()
+    taken: list[Bbox] = []
+    for x, y, name in points:
+        for right, up in ((5, 4), (5, -10), (-5, 4), (-5, -10)):
+            side = "left" if right > 0 else "right"
+            label = axes.annotate(name, (x, y), xytext=(right, up), textcoords="offset points", ha=side, fontsize=8)
+            label.set_in_layout(False)
+            box = label.get_window_extent()
+            if box.x1 < axes.figure.bbox.x1 and not box.count_overlaps(taken):
+                break
+            label.remove()
+        taken.append(box)
 
 
 def read_results(path: Path) -> dict[str, Record]:
