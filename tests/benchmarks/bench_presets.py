@@ -309,18 +309,20 @@ def write_plot(records: list[Record], path: Path) -> None:
 
 
 def _label(axes: Axes, points: list[tuple[float, float, str]]) -> None:
-    """Write each name beside its point, where it stays in the figure and covers no other name."""
+    """Write each name beside its point, where it stays in the figure and covers no other name, if there is such a place."""
     axes.figure.draw_without_rendering()
     taken: list[Bbox] = []
     for x, y, name in points:
+        label = None
         for right, up in ((5, 4), (5, -10), (-5, 4), (-5, -10)):
+            if label is not None:
+                label.remove()
             side = "left" if right > 0 else "right"
             label = axes.annotate(name, (x, y), xytext=(right, up), textcoords="offset points", ha=side, fontsize=8)
             label.set_in_layout(False)
             box = label.get_window_extent()
             if box.x1 < axes.figure.bbox.x1 and not box.count_overlaps(taken):
                 break
-            label.remove()
         taken.append(box)
 
 
