@@ -313,13 +313,11 @@ def _label(axes: Axes, points: list[tuple[float, float, str]]) -> None:
     axes.figure.draw_without_rendering()
     taken: list[Bbox] = []
     for x, y, name in points:
-        label = None
+        label = axes.annotate(name, (x, y), textcoords="offset points", fontsize=8)
+        label.set_in_layout(False)
         for right, up in ((5, 4), (5, -10), (-5, 4), (-5, -10)):
-            if label is not None:
-                label.remove()
-            side = "left" if right > 0 else "right"
-            label = axes.annotate(name, (x, y), xytext=(right, up), textcoords="offset points", ha=side, fontsize=8)
-            label.set_in_layout(False)
+            label.xyann = right, up
+            label.set_horizontalalignment("left" if right > 0 else "right")
             box = label.get_window_extent()
             if box.x1 < axes.figure.bbox.x1 and not box.count_overlaps(taken):
                 break
