@@ -13,7 +13,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edge_runtime.contract import ClassInfo, Contract
     from edge_runtime.errors import (
         EdgeUnetError,
         GateError,
@@ -23,19 +22,20 @@ if TYPE_CHECKING:
         StorageError,
         UsageError,
     )
-    from edge_runtime.segmenter import Segmentation, Segmenter
-    from edge_runtime.session import SessionOptions
+    from edge_runtime.model.contract import ClassInfo, Contract
+    from edge_runtime.model.session import SessionOptions
+    from edge_runtime.segment.segmenter import Segmentation, Segmenter
 
 _HOME = {
-    "ClassInfo": "contract",
-    "Contract": "contract",
+    "ClassInfo": "model.contract",
+    "Contract": "model.contract",
     "EdgeUnetError": "errors",
     "GateError": "errors",
     "InputError": "errors",
     "ModelError": "errors",
-    "Segmentation": "segmenter",
-    "Segmenter": "segmenter",
-    "SessionOptions": "session",
+    "Segmentation": "segment.segmenter",
+    "Segmenter": "segment.segmenter",
+    "SessionOptions": "model.session",
     "SourceError": "errors",
     "StorageError": "errors",
     "UsageError": "errors",

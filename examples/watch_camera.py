@@ -11,7 +11,7 @@ import math
 import sys
 
 from edge_runtime import Segmenter
-from edge_runtime.pipeline import stream
+from edge_runtime.segment.stream import stream
 from edge_runtime.sources import Patience, open_source
 
 SHARE_OF_FRAME = 0.02

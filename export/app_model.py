@@ -1,6 +1,6 @@
 """The model for applications without our runtime: any frame in, a mask at the frame's size out.
 
-Around the network stand, in standard operators, the steps of ``edge_runtime.preprocess``: grey where the model wants
+Around the network stand, in standard operators, the steps of ``edge_runtime.segment.preprocess``: grey where the model wants
 it, one resize to the model's size, and the mask's resize back. They gather the pixels that they need and repeat
 OpenCV's arithmetic, so that the masks are the runtime's own; a ``Resize`` node rounds and breaks ties in other ways.
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.compose import add_prefix
 
-from edge_runtime.contract import METADATA_KEY, Contract
+from edge_runtime.model.contract import METADATA_KEY, Contract
 from export.errors import ConvertError
 
 BGR_TO_GREY = np.array([3735, 19235, 9798], np.float32) / 2**15

@@ -14,16 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.cli import quiet_native_logs
+from edge_runtime.dataset.evaluate import dataset_pairs, evaluate
+from edge_runtime.dataset.mask_files import read_mask
+from edge_runtime.dataset.metrics import confusion_matrix, mean_iou
 from edge_runtime.errors import EdgeUnetError, UsageError
-from edge_runtime.evaluate import dataset_pairs, evaluate
 from edge_runtime.image import read_image
-from edge_runtime.metrics import confusion_matrix, mean_iou
-from edge_runtime.package import Package
+from edge_runtime.model.package import Package
 from edge_runtime.storage import printable, write_bytes
-from edge_runtime.stored_masks import read_mask
 from export.report import data_uri, environment, video_uri
 from export.run_folder import read_run
-from export.validation import spread
+from export.validation_set import spread
 
 INPUT_SIZE = "192x256"
 SAMPLES = 8

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from edge_runtime.contract import METADATA_KEY, Contract
+from edge_runtime.model.contract import METADATA_KEY, Contract
 from export.errors import ConvertError
 from export.passes.batch_norm import FoldBatchNorm
 from export.passes.class_map import AddClassMap

@@ -14,26 +14,26 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edge_runtime.bench import bench_segmenters
-from edge_runtime.contract import Contract
+from edge_runtime.dataset.evaluate import Evaluation, evaluate
+from edge_runtime.dataset.pairs import image_files
+from edge_runtime.device.bench import bench_segmenters
 from edge_runtime.errors import InputError
-from edge_runtime.evaluate import Evaluation, evaluate
 from edge_runtime.image import encode_png, read_image
-from edge_runtime.package import MANIFEST, GoldenFrame, Manifest, Variant
-from edge_runtime.pairs import image_files
-from edge_runtime.preprocess import checked_frame, model_input, resize_image
-from edge_runtime.segmenter import Segmenter
+from edge_runtime.model.contract import Contract
+from edge_runtime.model.package import MANIFEST, GoldenFrame, Manifest, Variant
+from edge_runtime.segment.preprocess import checked_frame, model_input, resize_image
+from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.storage import new_folder, printable, sha256, write_bytes, write_json
 from export.app_model import build_app_model
 from export.checkpoint import load_checkpoint
 from export.config import ExportConfig
 from export.convert import convolution_layers, gflops, trace
+from export.int8_search import CALIBRATION_IMAGES, Quantization, find_int8
 from export.optimise import Stage, integer_layout, optimise
 from export.parity import KerasReference, measure_layers, measure_parity, measure_stages
-from export.quantize import CALIBRATION_IMAGES, Quantization, find_int8
 from export.report import ReportInputs, render_report
 from export.run_folder import RunFolder, read_run
-from export.validation import ValidationSet, spread
+from export.validation_set import ValidationSet, spread
 
 GOLDEN_FRAMES = 3
 GOLDEN_MAX_WIDTH_PX = 640

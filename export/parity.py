@@ -12,20 +12,20 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edge_runtime.contract import Contract
-from edge_runtime.evaluate import Evaluation, SegmentFrame, evaluate
-from edge_runtime.labels import LabelKey
-from edge_runtime.metrics import mean_iou
-from edge_runtime.pairs import Pair
-from edge_runtime.postprocess import class_ids_of, probabilities_of
-from edge_runtime.preprocess import checked_frame, model_input, resize_mask
-from edge_runtime.segmenter import Segmenter
+from edge_runtime.dataset.evaluate import Evaluation, SegmentFrame, evaluate
+from edge_runtime.dataset.label_key import LabelKey
+from edge_runtime.dataset.metrics import mean_iou
+from edge_runtime.dataset.pairs import Pair
+from edge_runtime.model.contract import Contract
+from edge_runtime.segment.postprocess import class_ids_of, probabilities_of
+from edge_runtime.segment.preprocess import checked_frame, model_input, resize_mask
+from edge_runtime.segment.segmenter import Segmenter
 from export.config import ParityBudget
 from export.convert import with_logits
 from export.errors import ParityError
-from export.layers import LOGITS, LayerDifference, Probe, first_diverging, layer_differences
+from export.layer_parity import LOGITS, LayerDifference, Probe, first_diverging, layer_differences
 from export.optimise import Stage
-from export.validation import ValidationSet
+from export.validation_set import ValidationSet
 
 REAL_INPUTS = 32
 """Validation images whose logits are compared, spread over the split; the mean IoU is measured on all of them."""

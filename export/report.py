@@ -15,16 +15,16 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.bench import Latency
+from edge_runtime.dataset.evaluate import read_pair
+from edge_runtime.dataset.label_key import IGNORE, LabelKey
+from edge_runtime.dataset.pairs import Pair
+from edge_runtime.device.bench import Latency
 from edge_runtime.effects import Overlay
-from edge_runtime.evaluate import read_pair
 from edge_runtime.image import read_image
-from edge_runtime.labels import IGNORE, LabelKey
-from edge_runtime.package import Manifest
-from edge_runtime.pairs import Pair
-from edge_runtime.segmenter import Segmentation, Segmenter
+from edge_runtime.model.package import Manifest
+from edge_runtime.segment.segmenter import Segmentation, Segmenter
 from edge_runtime.storage import read_bytes
-from export.validation import spread
+from export.validation_set import spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

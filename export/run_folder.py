@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
 
-from edge_runtime.contract import Contract, parse_json
+from edge_runtime.dataset.label_key import LabelKey, MaskEncoding
+from edge_runtime.dataset.pairs import Pair
 from edge_runtime.errors import InputError, ModelError
-from edge_runtime.labels import LabelKey, MaskEncoding
-from edge_runtime.pairs import Pair
+from edge_runtime.model.contract import Contract, parse_json
 from edge_runtime.storage import printable, read_bytes, sha256
 from export.errors import ConvertError
 

@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import pytest
 
+from edge_runtime.dataset.mask_files import read_mask
 from edge_runtime.image import read_image
-from edge_runtime.stored_masks import read_mask
-from training.synth import CLASS_NAMES, IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX, SynthSize, write_synthetic_dataset
+from training.data.synth import CLASS_NAMES, IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX, SynthSize, write_synthetic_dataset
 
 SIZE = SynthSize(train=24, val=6, test=5, video_frames=10)
 DEADLINE_S = 300

@@ -67,7 +67,7 @@ def test_importing_the_runtime_loads_no_dependency():
     assert modules_after("import edge_runtime") & (WORKSTATION | RUNTIME_DEPENDENCIES) == set()
 
 
-@pytest.mark.parametrize("module", ["edge_runtime.cli", "edge_runtime.package", "edge_runtime.doctor"])
+@pytest.mark.parametrize("module", ["edge_runtime.cli", "edge_runtime.model.package", "edge_runtime.device.doctor"])
 def test_what_needs_no_dependency_loads_none(module):
     assert modules_after(f"import {module}") & (WORKSTATION | RUNTIME_DEPENDENCIES) == set()
 

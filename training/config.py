@@ -37,7 +37,7 @@ class Preset:
 
     Attributes:
         plan: The network.
-        input_size: Height and width; where ``fixed_size`` is not set only their product counts, see ``training.planning``.
+        input_size: Height and width; where ``fixed_size`` is not set only their product counts, see ``training.loop.sizes``.
         fixed_size: Take ``input_size`` and ``batch_size`` as they are, whatever the data.
         patience: Epochs without a better mean IoU before training stops; 0 never stops early.
     """
@@ -115,7 +115,7 @@ class TrainConfig:
         class_weights: Weigh rare classes higher in the loss.
         label_smoothing: Share of each label that is spread over all classes.
         augment: Random geometry and light.
-        mix: Share of the pictures of a batch that get a rectangle of another one, see ``training.augment.mix``.
+        mix: Share of the pictures of a batch that get a rectangle of another one, see ``training.input.augment.mix``.
         precision: Of the arithmetic; "auto" is bfloat16 where the device multiplies in it. Weights are float32 always.
         encoder: Take the way down from a network of ``keras.applications``.
         encoder_weights: "imagenet", a file, or None for random ones.

@@ -17,34 +17,34 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from edge_runtime.contract import Contract
+from edge_runtime.dataset.evaluate import Evaluation, evaluate
+from edge_runtime.dataset.pairs import Pair, Split
 from edge_runtime.errors import UsageError
-from edge_runtime.evaluate import Evaluation, evaluate
-from edge_runtime.limits import available_memory, usable_cores
-from edge_runtime.pairs import Pair, Split
+from edge_runtime.model.contract import Contract
+from edge_runtime.resources import available_memory, usable_cores
 from edge_runtime.storage import printable, system_text
-from training.augment import augment, mix
-from training.batches import Batches
-from training.cache import PixelCache, cache_size, open_cache, require_space
-from training.check import DatasetReport
 from training.config import Precision, Preset, TrainConfig
-from training.dataset import Dataset, read_class_ids
+from training.data.check import DatasetReport
+from training.data.dataset import Dataset, read_class_ids
+from training.data.splits import find_groups, hold_out_by_seed, hold_out_groups
 from training.errors import DataError, ResumeError, TrainingStopped
-from training.history import Progress
-from training.learner import Learner
+from training.input.augment import augment, mix
+from training.input.batches import Batches
+from training.input.cache import PixelCache, cache_size, open_cache, require_space
+from training.loop.keras_segmenter import KerasSegmenter
+from training.loop.run_folder import RunFolder
+from training.loop.sizes import PlanFacts, TrainingPlan, output_bytes_per_pixel, plan_training
+from training.loop.train_state import Learner
+from training.loop.trainer import Trainer
 from training.losses.make import make_loss
 from training.losses.weights import class_weights_of
+from training.monitor.records import Progress
+from training.monitor.tensorboard import TensorBoardLog
 from training.network.encoders import EncoderWeights, load_encoder
 from training.network.plan import UNetPlan
 from training.network.unet import build_unet, deployable
-from training.pictures import write_pictures
-from training.planning import PlanFacts, TrainingPlan, output_bytes_per_pixel, plan_training
-from training.predict import KerasSegmenter
 from training.report import ReportFacts, write_report
-from training.run_folder import RunFolder
-from training.splits import find_groups, hold_out_by_seed, hold_out_groups
-from training.tensorboard import TensorBoardLog
-from training.trainer import Trainer
+from training.report.pictures import write_pictures
 
 STATE_BYTES = 4 * (3 * 4 + 2)
 """Room that a parameter takes on disk, at most: three states of four numbers each, and the best model twice."""

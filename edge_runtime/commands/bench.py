@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge_runtime.bench import Latency
+    from edge_runtime.device.bench import Latency
 
 _DESCRIPTION = """\
 Time every variant of a model package on this machine: the bare onnxruntime session, a whole 640x480 frame to a mask of
@@ -39,7 +39,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
-    from edge_runtime.bench import bench
+    from edge_runtime.device.bench import bench
 
     latency = bench(args.package, threads=args.threads, runs=args.runs)
     text = json.dumps(latency.to_dict(), allow_nan=False) if args.json else _table(latency)

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from edge_runtime.pipeline import FrameResult
+from edge_runtime.run.counts import Statistics
+from edge_runtime.segment.stream import FrameResult
 from edge_runtime.sources import Source
-from edge_runtime.statistics import Statistics
 
 _PROGRESS_S = 0.2
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge_runtime.doctor import Report
+    from edge_runtime.device.doctor import Report
 
 _DESCRIPTION = """\
 Check Python, the three dependencies, cores, memory, clock, heat, display, disk and cameras, and name cause and fix of
@@ -42,7 +42,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(args: argparse.Namespace) -> int:
     """Examine, print the report, and only then fail."""
-    from edge_runtime.doctor import examine
+    from edge_runtime.device.doctor import examine
 
     report = examine(args.package, Path.cwd())
     text = json.dumps(report.to_dict(), allow_nan=False) if args.json else _text(report)

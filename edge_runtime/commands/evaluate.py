@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge_runtime.evaluate import Evaluation
+    from edge_runtime.dataset.evaluate import Evaluation
 
 _DESCRIPTION = """\
 Measure a model package on images with masks, through the same runtime that the device uses: mean IoU, IoU and Dice of
@@ -53,10 +53,10 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
-    from edge_runtime.evaluate import dataset_pairs, evaluate
-    from edge_runtime.mask_encoding import dataset_key
-    from edge_runtime.segmenter import Segmenter
-    from edge_runtime.session import SessionOptions
+    from edge_runtime.dataset.detect import dataset_key
+    from edge_runtime.dataset.evaluate import dataset_pairs, evaluate
+    from edge_runtime.model.session import SessionOptions
+    from edge_runtime.segment.segmenter import Segmenter
 
     segmenter = Segmenter.load(args.package, variant=args.variant, options=SessionOptions(threads=args.threads))
     contract = segmenter.contract

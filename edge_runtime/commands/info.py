@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edge_runtime.package import Manifest
+    from edge_runtime.model.package import Manifest
 
 _DESCRIPTION = """\
 Verify a model package against its checksums and show what it is: input, classes, variants, parity with Keras, metrics,
@@ -39,7 +39,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(args: argparse.Namespace) -> int:
     """Verify the package and print what it says."""
-    from edge_runtime.package import Package
+    from edge_runtime.model.package import Package
 
     facts = package_facts(Package.open(args.package).manifest)
     sys.stdout.write((json.dumps(facts, allow_nan=False) if args.json else _table(facts)) + "\n")

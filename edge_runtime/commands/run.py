@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from edge_runtime.commands.console import Console
     from edge_runtime.effects import Effect
-    from edge_runtime.pipeline import FrameResult, Segment
-    from edge_runtime.runner import Runner
-    from edge_runtime.segmenter import Segmentation, Segmenter
-    from edge_runtime.service import Supervisor
+    from edge_runtime.run.runner import Runner
+    from edge_runtime.run.service import Supervisor
+    from edge_runtime.segment.segmenter import Segmentation, Segmenter
+    from edge_runtime.segment.stream import FrameResult, Segment
     from edge_runtime.sinks import JsonLines, Outputs, Written
     from edge_runtime.sources import Source
 
@@ -90,9 +90,9 @@ def run(args: argparse.Namespace) -> int:
     import cv2
 
     from edge_runtime.effects import parse_effect
-    from edge_runtime.profile import profile_path
-    from edge_runtime.segmenter import Segmenter
-    from edge_runtime.session import SessionOptions, usable_cores
+    from edge_runtime.model.device_profile import profile_path
+    from edge_runtime.model.session import SessionOptions, usable_cores
+    from edge_runtime.segment.segmenter import Segmenter
     from edge_runtime.sinks import check_display, check_virtual_camera, prepare_folder
     from edge_runtime.storage import printable
 
@@ -130,8 +130,8 @@ def _open_source(args: argparse.Namespace) -> Source:
     """
     from edge_runtime.errors import UsageError
     from edge_runtime.image import MAX_PIXELS
+    from edge_runtime.segment.tiled import MAX_TILED_PIXELS
     from edge_runtime.sources import Patience, open_source
-    from edge_runtime.tiles import MAX_TILED_PIXELS
 
     address = args.source
     if address.startswith("env:"):
@@ -175,9 +175,9 @@ def _segmenters(
     args: argparse.Namespace, segmenter: Segmenter, console: Console, stopping: threading.Event
 ) -> Callable[[], Segment]:
     """Return what makes the segmenter of a thread."""
-    from edge_runtime.refine import RefinedSegmenter
-    from edge_runtime.runner import Stopped
-    from edge_runtime.tiles import TiledSegmenter
+    from edge_runtime.run.runner import Stopped
+    from edge_runtime.segment.refined import RefinedSegmenter
+    from edge_runtime.segment.tiled import TiledSegmenter
 
     def on_tile(done: int, total: int) -> None:
         if stopping.is_set():
@@ -195,7 +195,7 @@ def _segmenters(
 def _in_bands(effect: Effect) -> Effect:
     """Return an effect that draws pictures above the usual limit in place: there is no memory for a second one."""
     from edge_runtime.image import MAX_PIXELS
-    from edge_runtime.tiles import draw_in_bands
+    from edge_runtime.segment.tiled import draw_in_bands
 
     def draw(image_bgr: NDArray[np.uint8], segmentation: Segmentation) -> NDArray[np.uint8]:
         if segmentation.mask.size <= MAX_PIXELS:
@@ -215,8 +215,8 @@ def _run(
     """Run to the end, or to an error or signal; files, JSON summary and the line for people are finished in any case."""
     from edge_runtime.commands.console import Console
     from edge_runtime.errors import EdgeUnetError
-    from edge_runtime.runner import Runner
-    from edge_runtime.service import WEDGED_S, Notifier, Supervisor
+    from edge_runtime.run.runner import Runner
+    from edge_runtime.run.service import WEDGED_S, Notifier, Supervisor
     from edge_runtime.sinks import JsonLines, frame_record, open_outputs
 
     stopping = threading.Event()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge_runtime.tune import Configuration, Tuning
+    from edge_runtime.device.tune import Configuration, Tuning
 
 _DESCRIPTION = """\
 Measure variants, numbers of threads, spinning and execution providers of a package on this machine, and write the best
@@ -56,9 +56,9 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(args: argparse.Namespace) -> int:
     """Measure, write the profile and print."""
-    from edge_runtime.package import Package
-    from edge_runtime.profile import check_writable, write_profile
-    from edge_runtime.tune import tune
+    from edge_runtime.device.tune import tune
+    from edge_runtime.model.device_profile import check_writable, write_profile
+    from edge_runtime.model.package import Package
 
     package = Package.open(args.package)
     if not args.dry_run:
@@ -86,7 +86,7 @@ def _warn_of_load() -> None:
     """Say so if other programs keep the processor busy: the figures say less then."""
     if not hasattr(os, "getloadavg"):
         return
-    from edge_runtime.session import usable_cores
+    from edge_runtime.model.session import usable_cores
 
     load, cores = os.getloadavg()[0], usable_cores()
     if load > _BUSY * cores:
@@ -97,7 +97,7 @@ def _progress() -> Callable[[int, int, Configuration], None] | None:
     """Return what shows a person the step that runs; nothing where stderr is no terminal."""
     if not sys.stderr.isatty():
         return None
-    from edge_runtime.profile import describe
+    from edge_runtime.model.device_profile import describe
 
     def show(done: int, total: int, configuration: Configuration) -> None:
         what = describe(configuration.variant, configuration.options)
@@ -109,7 +109,7 @@ def _progress() -> Callable[[int, int, Configuration], None] | None:
 
 def _table(tuning: Tuning) -> str:
     """Return the search as text for people: a row a configuration, the chosen one marked."""
-    from edge_runtime.profile import describe, provider_name
+    from edge_runtime.model.device_profile import describe, provider_name
     from edge_runtime.storage import printable
 
     names = [printable(figures.configuration.variant) for figures in tuning.tried]

@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.contract import ClassInfo
 from edge_runtime.effects.blend import Scratch, line_px, mix
 from edge_runtime.effects.legend import Legend
 from edge_runtime.errors import UsageError
-from edge_runtime.segmenter import Segmentation
+from edge_runtime.model.contract import ClassInfo
+from edge_runtime.segment.segmenter import Segmentation
 
 
 class Overlay:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.effects import Effect
 from edge_runtime.errors import StorageError
-from edge_runtime.pipeline import FrameResult
+from edge_runtime.segment.stream import FrameResult
 from edge_runtime.sinks.files import MaskFiles, PictureFiles, PictureSink
 from edge_runtime.sinks.raw import RawFrames
 from edge_runtime.sinks.retention import Retention

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any, Literal
 
-from edge_runtime.pipeline import FrameResult
+from edge_runtime.segment.stream import FrameResult
 from edge_runtime.sinks.bytestream import ByteStream
 from edge_runtime.sinks.shapes import polygons, run_lengths
 

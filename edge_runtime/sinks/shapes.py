@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.contract import ClassInfo
+from edge_runtime.model.contract import ClassInfo
 
 
 class Rle(TypedDict):

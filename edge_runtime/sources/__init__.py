@@ -8,9 +8,9 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
+from edge_runtime.dataset.pairs import image_files
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.image import IMAGE_SUFFIXES, MAX_PIXELS
-from edge_runtime.pairs import image_files
 from edge_runtime.sources.capture import URL_SCHEMES, Patience, is_camera, is_remote_video, redacted
 from edge_runtime.sources.frame import Frame, Kind, Source
 from edge_runtime.sources.images import ImageSource

@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.passes.graph import constant, initializer, only_consumer
+from export.graph import constant, initializer, only_consumer
 
 
 class FoldBatchNorm(ir.passes.InPlacePass):

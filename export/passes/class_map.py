@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from export.passes.graph import initializer
+from export.graph import initializer
 
 
 class AddClassMap(ir.passes.InPlacePass):

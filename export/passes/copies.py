@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from export.passes.graph import Builder, is_nearest_doubling, static_shape
+from export.graph import Builder, is_nearest_doubling, static_shape
 
 
 class UpsampleByCopies(ir.passes.InPlacePass):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from export.passes.graph import Builder, constant, static_shape, take_place
+from export.graph import Builder, constant, static_shape, take_place
 from export.passes.phases import is_upsampled, parts_with_kernels, phase_kernel, saving, total_of
 
 _ODD_FIRST = (1, 0)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import onnx_ir as ir
 
-from export.passes.graph import LAYER, constant, only_consumer
+from export.graph import LAYER, constant, only_consumer
 
 
 class NameByLayer(ir.passes.InPlacePass):

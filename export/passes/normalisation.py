@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from export.passes.graph import changes_layout, constant, initializer, only_consumer
+from export.graph import changes_layout, constant, initializer, only_consumer
 
 
 class FoldNormalisation(ir.passes.InPlacePass):

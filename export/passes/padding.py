@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from export.passes.graph import constant, only_consumer
+from export.graph import constant, only_consumer
 
 
 class FoldPadding(ir.passes.InPlacePass):

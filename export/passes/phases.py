@@ -20,7 +20,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.passes.graph import (
+from export.graph import (
     Builder,
     constant,
     is_nearest_doubling,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from export.passes.graph import Builder, constant, is_plain_convolution, rectifier_of, static_shape
+from export.graph import Builder, constant, is_plain_convolution, rectifier_of, static_shape
 
 GROUP = 4
 NARROW = 16

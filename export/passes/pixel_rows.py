@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import onnx_ir as ir
 
-from export.passes.graph import Builder, constant, is_plain_convolution, only_consumer, static_shape, take_place
+from export.graph import Builder, constant, is_plain_convolution, only_consumer, static_shape, take_place
 
 _TO_NHWC = (0, 2, 3, 1)
 FIRST_ROW = "_row_0"

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from export.errors import ConvertError
-from export.passes.graph import changes_layout, constant, initializer, only_consumer
+from export.graph import changes_layout, constant, initializer, only_consumer
 
 
 class TakePixels(ir.passes.InPlacePass):

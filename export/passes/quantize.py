@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.passes.graph import LAYER, constant, initializer, only_consumer, rectifier_of
+from export.graph import LAYER, constant, initializer, only_consumer, rectifier_of
 
 Range = tuple[float, float]
 """Lowest and highest number of a value."""

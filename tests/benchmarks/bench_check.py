@@ -20,9 +20,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge_runtime.session import usable_cores
-from training.check import check_dataset
+from edge_runtime.model.session import usable_cores
 from training.commands.train import input_size
+from training.data.check import check_dataset
 
 
 def write_pair(root: Path, number: int, size: tuple[int, int], form: str) -> None:

@@ -18,8 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from edge_runtime.pairs import image_files
-from edge_runtime.session import usable_cores
+from edge_runtime.dataset.pairs import image_files
+from edge_runtime.model.session import usable_cores
 
 
 def main() -> None:

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from edge_runtime import Segmenter, SessionOptions
 from edge_runtime.effects import parse_effect
 from edge_runtime.image import read_image
-from edge_runtime.package import Package
-from edge_runtime.preprocess import checked_frame, model_input
+from edge_runtime.model.package import Package
+from edge_runtime.segment.preprocess import checked_frame, model_input
 
 WARM_UP_RUNS = 20
 FRAMES_A_SECOND = 5.0

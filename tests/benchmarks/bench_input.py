@@ -28,17 +28,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 
-from edge_runtime.contract import Contract
-from edge_runtime.labels import IGNORE
-from edge_runtime.pairs import Pair, find_pairs
-from edge_runtime.stored_masks import read_mask
-from training.batches import Batch, Batches
-from training.cache import PixelCache, cache_size, open_cache
+from edge_runtime.dataset.label_key import IGNORE
+from edge_runtime.dataset.mask_files import read_mask
+from edge_runtime.dataset.pairs import Pair, find_pairs
+from edge_runtime.model.contract import Contract
 from training.commands.train import input_size
 from training.config import TrainConfig
-from training.dataset import make_classes
+from training.data.dataset import make_classes
 from training.fit import make_batches, make_learner
-from training.learner import Learner
+from training.input.batches import Batch, Batches
+from training.input.cache import PixelCache, cache_size, open_cache
+from training.loop.train_state import Learner
 from training.network.unet import build_unet
 
 CLASSES = 11

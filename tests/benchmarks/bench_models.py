@@ -18,18 +18,18 @@ import tensorflow as tf
 from bench_open import class_ids
 from numpy.typing import NDArray
 
-from edge_runtime.contract import Contract
 from edge_runtime.image import read_image
-from edge_runtime.preprocess import checked_frame, model_input
+from edge_runtime.model.contract import Contract
+from edge_runtime.segment.preprocess import checked_frame, model_input
 from export.checkpoint import load_checkpoint
 from export.convert import convolution_layers, gflops, trace
+from export.int8_search import measure_ranges
 from export.optimise import integer_layout, optimise, quantize
-from export.quantize import measure_ranges
 from export.run_folder import read_run
 from training.config import PRESETS, UNetPlan
-from training.dataset import make_classes
+from training.data.dataset import make_classes
+from training.data.synth.scene import render_scene
 from training.network.unet import build_unet
-from training.synth.scene import render_scene
 
 Images = NDArray[np.uint8]
 # Height, width, channels and classes of each preset's model.

@@ -92,7 +92,7 @@ def open_our_logits(path: Path, threads: int) -> Opened:
 
 
 def _our_session(path: Path, threads: int) -> Any:
-    from edge_runtime.session import Session, SessionOptions
+    from edge_runtime.model.session import Session, SessionOptions
 
     # Spinning on, as it is by default in the raw session.
     return Session(path.read_bytes(), path.name, options=SessionOptions(threads=threads, spinning=True))

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from bench_candidates import CANDIDATES
 
-from edge_runtime.limits import usable_cores
+from edge_runtime.resources import usable_cores
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,11 +139,11 @@ def write_models(names: Iterable[str], folder: Path) -> None:
     import bench_models
     import keras
 
-    from edge_runtime.contract import Contract
+    from edge_runtime.model.contract import Contract
     from export.convert import convolution_layers, gflops, trace
+    from export.int8_search import measure_ranges
     from export.optimise import integer_layout, optimise, quantize
-    from export.quantize import measure_ranges
-    from training.dataset import make_classes
+    from training.data.dataset import make_classes
 
     for name in names:
         keras.backend.clear_session()
@@ -210,7 +210,7 @@ def times_ms(path: Path, threads: int, *, spinning: bool) -> list[float]:
 
 
 def _onnxruntime(path: Path, threads: int, spinning: bool) -> Callable[[], object]:
-    from edge_runtime.session import Session, SessionOptions
+    from edge_runtime.model.session import Session, SessionOptions
 
     session = Session(path.read_bytes(), path.name, options=SessionOptions(threads=threads, spinning=spinning))
     image = np.random.default_rng(0).integers(0, 256, (SIZE, SIZE, 3), np.uint8)

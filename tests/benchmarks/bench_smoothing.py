@@ -22,11 +22,11 @@ from operator import add
 from pathlib import Path
 
 import numpy as np
+from flicker import FlickerCounts, FlickerMeter, picture_change
 from numpy.typing import NDArray
 
-from edge_runtime.flicker import FlickerCounts, FlickerMeter, picture_change
-from edge_runtime.refine import RefinedSegmenter
-from edge_runtime.segmenter import Segmenter
+from edge_runtime.segment.refined import RefinedSegmenter
+from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.sources import open_source
 
 _MOVING_LEVELS = 4.0

@@ -5,9 +5,9 @@ import shutil
 import pytest
 from colors import color_contract, write_color_package
 
-from edge_runtime.bench import bench
+from edge_runtime.device.bench import bench
 from edge_runtime.errors import ModelError, UsageError
-from edge_runtime.package import MANIFEST
+from edge_runtime.model.package import MANIFEST
 
 
 def test_the_documented_keys_are_there_and_finite(color_package):

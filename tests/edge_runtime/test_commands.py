@@ -11,7 +11,7 @@ import pytest
 from colors import color_scene, color_truth
 
 from edge_runtime import cli
-from edge_runtime.package import MANIFEST
+from edge_runtime.model.package import MANIFEST
 
 PROJECT = Path(__file__).parents[2]
 HEAVY = ("cv2", "onnxruntime", "numpy", "tensorflow", "keras", "onnx", "yaml", "PIL", "matplotlib")

@@ -5,8 +5,8 @@ from colors import color_contract
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.contract import METADATA_KEY, ClassInfo, Contract, parse_json
 from edge_runtime.errors import ModelError
+from edge_runtime.model.contract import METADATA_KEY, ClassInfo, Contract, parse_json
 
 color = st.tuples(*[st.integers(0, 255)] * 3)
 

@@ -15,9 +15,9 @@ from colors import color_scene
 from onnx import numpy_helper
 
 from edge_runtime.cli import main
-from edge_runtime.doctor import Check, Golden, Report, check_profile, examine, golden_test
-from edge_runtime.doctor.cameras import check_cameras
-from edge_runtime.doctor.machine import (
+from edge_runtime.device.doctor import Check, Golden, Report, check_profile, examine, golden_test
+from edge_runtime.device.doctor.cameras import check_cameras
+from edge_runtime.device.doctor.machine import (
     check_clock,
     check_cores,
     check_disk,
@@ -26,7 +26,7 @@ from edge_runtime.doctor.machine import (
     check_temperature,
     check_throttling,
 )
-from edge_runtime.doctor.packages import (
+from edge_runtime.device.doctor.packages import (
     MIN_PYTHON,
     MIN_VERSIONS,
     check_libc,
@@ -36,9 +36,9 @@ from edge_runtime.doctor.packages import (
     import_in_child,
 )
 from edge_runtime.errors import GateError, ModelError, UsageError
-from edge_runtime.package import MANIFEST, Package
-from edge_runtime.profile import DeviceProfile, Machine, models_of, profile_path, write_profile
-from edge_runtime.session import SessionOptions
+from edge_runtime.model.device_profile import DeviceProfile, Machine, models_of, profile_path, write_profile
+from edge_runtime.model.package import MANIFEST, Package
+from edge_runtime.model.session import SessionOptions
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
@@ -423,7 +423,7 @@ class TestDisk:
         assert (check.status, check.fix) == ("warning", "change to another folder")
 
     def test_a_full_disk_is_a_warning(self, tmp_path, monkeypatch):
-        monkeypatch.setattr("edge_runtime.doctor.machine.MIN_FREE_MB", 10**9)
+        monkeypatch.setattr("edge_runtime.device.doctor.machine.MIN_FREE_MB", 10**9)
         check = check_disk(tmp_path)
         assert (check.status, check.fix) == ("warning", "free some space before saving results")
 

@@ -8,12 +8,12 @@ import pytest
 from colors import COLOR_CLASSES, color_scene, color_truth
 
 from edge_runtime import cli
+from edge_runtime.dataset.detect import dataset_key
+from edge_runtime.dataset.evaluate import dataset_pairs, evaluate
+from edge_runtime.dataset.label_key import LabelKey
+from edge_runtime.dataset.pairs import Pair
 from edge_runtime.errors import InputError, ModelError
-from edge_runtime.evaluate import dataset_pairs, evaluate
-from edge_runtime.labels import LabelKey
-from edge_runtime.mask_encoding import dataset_key
-from edge_runtime.pairs import Pair
-from edge_runtime.segmenter import Segmenter
+from edge_runtime.segment.segmenter import Segmenter
 
 NINE_IGNORED = LabelKey.of("index", COLOR_CLASSES, ignore_id=9)
 NAMES = ("background", "red", "blue")

@@ -15,8 +15,8 @@ from mjpeg import DEADLINE_S, camera, until
 from rtsp import rtsp_camera
 
 from edge_runtime.errors import SourceError
-from edge_runtime.pipeline import stream
-from edge_runtime.segmenter import Segmenter
+from edge_runtime.segment.segmenter import Segmenter
+from edge_runtime.segment.stream import stream
 from edge_runtime.sources import LiveSource, Patience, live, open_source
 from edge_runtime.sources.capture import lasting_name
 from edge_runtime.sources.health import Events, PictureHealth

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from edge_runtime.errors import InputError
-from edge_runtime.labels import IGNORE
-from edge_runtime.metrics import (
+from edge_runtime.dataset.label_key import IGNORE
+from edge_runtime.dataset.metrics import (
     BoundaryCounts,
     boundary_counts,
     class_dice,
@@ -20,6 +19,7 @@ from edge_runtime.metrics import (
     mean_of_present,
     pixel_accuracy,
 )
+from edge_runtime.errors import InputError
 
 
 def ids(*rows):

@@ -9,11 +9,11 @@ import pytest
 from colors import color_contract, color_model, color_scene, color_truth
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_runtime.contract import METADATA_KEY
 from edge_runtime.errors import ModelError
-from edge_runtime.package import MANIFEST, Manifest, Package
-from edge_runtime.segmenter import Segmenter
-from edge_runtime.session import Session
+from edge_runtime.model.contract import METADATA_KEY
+from edge_runtime.model.package import MANIFEST, Manifest, Package
+from edge_runtime.model.session import Session
+from edge_runtime.segment.segmenter import Segmenter
 
 
 def edit_manifest(root: Path, change) -> None:

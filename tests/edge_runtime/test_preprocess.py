@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from edge_runtime.errors import InputError
-from edge_runtime.preprocess import checked_frame, model_input, resize_image, resize_mask, to_channels
+from edge_runtime.segment.preprocess import checked_frame, model_input, resize_image, resize_mask, to_channels
 
 
 class Lookalike:

@@ -11,8 +11,8 @@ import pytest
 from edge_runtime import InputError, ModelError, Segmenter, StorageError
 from edge_runtime.effects import parse_effect
 from edge_runtime.errors import WedgedError
-from edge_runtime.runner import Runner
-from edge_runtime.service import Notifier, Supervisor
+from edge_runtime.run.runner import Runner
+from edge_runtime.run.service import Notifier, Supervisor
 from edge_runtime.sinks import open_outputs
 from edge_runtime.sources import StdinSource, open_source
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from edge_runtime import InputError, Segmenter, SessionOptions, UsageError
-from edge_runtime.postprocess import probabilities_of
-from edge_runtime.session import MAX_THREADS, usable_cores
+from edge_runtime.model.session import MAX_THREADS, usable_cores
+from edge_runtime.segment.postprocess import probabilities_of
 
 
 @pytest.fixture(scope="module")

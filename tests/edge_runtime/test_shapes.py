@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco
 
-from edge_runtime.contract import ClassInfo
+from edge_runtime.model.contract import ClassInfo
 from edge_runtime.sinks.shapes import polygons, run_lengths
 
 CLASSES = tuple(ClassInfo(id=i, name=f"class {i}", color=(i, 0, 0)) for i in range(4))

@@ -3,9 +3,9 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
+from flicker import FlickerCounts, FlickerMeter, picture_change
 
-from edge_runtime.flicker import FlickerCounts, FlickerMeter, picture_change
-from edge_runtime.smoothing import TemporalSmoother, motion_between
+from edge_runtime.segment.smoothing import TemporalSmoother, motion_between
 
 SIDE = 96
 

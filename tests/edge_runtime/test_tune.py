@@ -12,14 +12,15 @@ from pathlib import Path
 import cv2
 import pytest
 
-from edge_runtime import cli, tune
-from edge_runtime.bench import Percentiles
+from edge_runtime import cli
+from edge_runtime.device import tune
+from edge_runtime.device.bench import Percentiles
+from edge_runtime.device.tune import Configuration, Figures, Measurement, candidates, choose, measure, summary
 from edge_runtime.errors import GateError, ModelError, StorageError, UsageError
-from edge_runtime.package import MANIFEST, Package
-from edge_runtime.profile import find_profile, profile_path
-from edge_runtime.segmenter import Segmenter
-from edge_runtime.session import SessionOptions
-from edge_runtime.tune import Configuration, Figures, Measurement, candidates, choose, measure, summary
+from edge_runtime.model.device_profile import find_profile, profile_path
+from edge_runtime.model.package import MANIFEST, Package
+from edge_runtime.model.session import SessionOptions
+from edge_runtime.segment.segmenter import Segmenter
 
 PROJECT = Path(__file__).parents[2]
 CPU = "CPUExecutionProvider"
@@ -171,7 +172,7 @@ class TestMeasuring:
             tune._measured_in_child(Package.open(color_package), ONE_THREAD)
 
     def test_a_child_without_a_parent_ends(self, color_package):
-        command = [sys.executable, "-m", "edge_runtime.tune", str(color_package), "fp32", "{}"]
+        command = [sys.executable, "-m", "edge_runtime.device.tune", str(color_package), "fp32", "{}"]
         orphan = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, cwd=PROJECT, check=False)
         assert (orphan.returncode, orphan.stdout) == (1, b"")
 
@@ -254,7 +255,7 @@ class TestCommand:
         def refuse(root: Path) -> None:
             raise StorageError(f"cannot write {root}")
 
-        monkeypatch.setattr("edge_runtime.profile.check_writable", refuse)
+        monkeypatch.setattr("edge_runtime.model.device_profile.check_writable", refuse)
         monkeypatch.setattr(tune, "_measured_in_child", lambda *_: pytest.fail("measured"))
         assert cli.main(["tune", str(color_package)]) == 6
         assert "cannot write" in capsys.readouterr().err

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from runs import contract_of, finished, narrow_plan, random_unet
 
-from edge_runtime.contract import METADATA_KEY, Contract
-from edge_runtime.preprocess import resize_image, resize_mask, to_channels
-from edge_runtime.segmenter import Segmenter
-from edge_runtime.session import Session
+from edge_runtime.model.contract import METADATA_KEY, Contract
+from edge_runtime.model.session import Session
+from edge_runtime.segment.preprocess import resize_image, resize_mask, to_channels
+from edge_runtime.segment.segmenter import Segmenter
 from export.app_model import build_app_model
 from export.errors import ConvertError
 

@@ -14,16 +14,16 @@ from keras import layers
 from numpy.typing import NDArray
 from runs import contract_of, finished, narrow_plan, random_unet, reloaded, traced
 
-from edge_runtime.contract import METADATA_KEY, Contract
-from edge_runtime.postprocess import probabilities_of
-from edge_runtime.session import Session
+from edge_runtime.model.contract import METADATA_KEY, Contract
+from edge_runtime.model.session import Session
+from edge_runtime.segment.postprocess import probabilities_of
 from export.checkpoint import load_checkpoint
 from export.config import OPSETS
 from export.convert import convolution_layers, gflops, trace
 from export.errors import ConvertError
 from export.optimise import optimise
 from training.config import UNetPlan
-from training.trainer import archive_of
+from training.loop.trainer import archive_of
 
 CASES = [
     # preset, channels, logit channels

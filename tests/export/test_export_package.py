@@ -19,13 +19,13 @@ import pytest
 from runs import PAIRS, write_color_data, write_run
 
 from edge_runtime.cli import main
-from edge_runtime.doctor import golden_test
+from edge_runtime.dataset.mask_files import read_mask
+from edge_runtime.device.doctor import golden_test
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.image import encode_png, read_image
-from edge_runtime.package import MANIFEST, Manifest, Package
-from edge_runtime.segmenter import Segmenter
+from edge_runtime.model.package import MANIFEST, Manifest, Package
+from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.storage import sha256, write_bytes
-from edge_runtime.stored_masks import read_mask
 from export.config import PASSES, ExportConfig, Int8Budget
 from export.package import export_package
 

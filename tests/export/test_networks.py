@@ -7,12 +7,12 @@ import onnx
 import pytest
 from runs import contract_of, noise, random_unet, reloaded
 
-from edge_runtime.postprocess import probabilities_of
-from edge_runtime.session import Session
+from edge_runtime.model.session import Session
+from edge_runtime.segment.postprocess import probabilities_of
 from export.convert import convolution_layers, trace
-from export.layers import layer_differences
+from export.int8_search import measure_ranges
+from export.layer_parity import layer_differences
 from export.optimise import integer_layout, optimise, quantize
-from export.quantize import measure_ranges
 from training.config import UNetPlan
 
 SMALL = UNetPlan(widths=(8, 8), batch_norm=True, stem_stride=2, slim_decoder=True)

@@ -13,7 +13,7 @@ from graphs import pixels, run
 from runs import contract_of, traced
 
 import export.optimise
-from edge_runtime.contract import METADATA_KEY, Contract
+from edge_runtime.model.contract import METADATA_KEY, Contract
 from export.config import PASSES
 from export.convert import convolution_layers
 from export.optimise import Stage, integer_layout, optimise, quantize

@@ -23,16 +23,16 @@ from runs import (
     write_run,
 )
 
-from edge_runtime.evaluate import Evaluation
-from edge_runtime.metrics import BoundaryCounts
-from edge_runtime.preprocess import model_input
-from edge_runtime.segmenter import Segmenter
-from edge_runtime.session import Session
+from edge_runtime.dataset.evaluate import Evaluation
+from edge_runtime.dataset.metrics import BoundaryCounts
+from edge_runtime.model.session import Session
+from edge_runtime.segment.preprocess import model_input
+from edge_runtime.segment.segmenter import Segmenter
 from export.checkpoint import load_checkpoint
 from export.config import ParityBudget
 from export.convert import convolution_layers, trace
 from export.errors import ParityError
-from export.layers import LayerDifference
+from export.layer_parity import LayerDifference
 from export.optimise import Stage, integer_layout, optimise
 from export.parity import (
     Differences,
@@ -44,7 +44,7 @@ from export.parity import (
     measure_stages,
 )
 from export.run_folder import RunFolder, read_run
-from export.validation import ValidationSet
+from export.validation_set import ValidationSet
 
 SAME = Differences(
     inputs=1,

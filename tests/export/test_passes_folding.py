@@ -7,8 +7,8 @@ import onnx_ir as ir
 import pytest
 from graphs import assert_rounding_apart, assert_same, clean, numbers, operators, run, weighted_graph
 
+from export.graph import rectifier_of
 from export.passes.batch_norm import FoldBatchNorm
-from export.passes.graph import rectifier_of
 from export.passes.padding import FoldPadding
 from export.passes.quantize import Quantize, measured_values
 

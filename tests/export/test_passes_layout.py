@@ -22,8 +22,8 @@ from graphs import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from export.graph import constant
 from export.passes.copies import UpsampleByCopies
-from export.passes.graph import constant
 from export.passes.normalisation import FoldNormalisation
 from export.passes.pixel_groups import GroupNarrow, GroupPixels
 from export.passes.pixels import TakePixels

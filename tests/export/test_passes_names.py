@@ -11,7 +11,7 @@ from keras import layers
 from runs import reloaded, traced
 
 from export.convert import convolution_layers, trace
-from export.passes.graph import LAYER
+from export.graph import LAYER
 from export.passes.names import NameByLayer
 from export.passes.quantize import layers_of
 

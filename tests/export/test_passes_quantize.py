@@ -15,9 +15,9 @@ from graphs import assert_same, clean, operators, pixels, run, traced_graph, wei
 from runs import traced
 
 from export.convert import convolution_layers
+from export.graph import LAYER, constant
 from export.passes.class_map import AddClassMap
 from export.passes.copies import UpsampleByCopies
-from export.passes.graph import LAYER, constant
 from export.passes.joined_phases import JoinPhases
 from export.passes.names import NameByLayer
 from export.passes.normalisation import FoldNormalisation

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from runs import PAIRS, narrow_plan, random_unet, write_color_data, write_run
 
+from edge_runtime.dataset.label_key import LabelKey
 from edge_runtime.errors import InputError, ModelError
-from edge_runtime.labels import LabelKey
 from export.errors import ConvertError
 from export.run_folder import read_run
-from training.trainer import archive_of
+from training.loop.trainer import archive_of
 
 
 @pytest.fixture(scope="module")

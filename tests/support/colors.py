@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_runtime.contract import METADATA_KEY, ClassInfo, Contract
-from edge_runtime.package import MANIFEST, GoldenFrame, Manifest, Variant
-from edge_runtime.segmenter import Segmenter
+from edge_runtime.model.contract import METADATA_KEY, ClassInfo, Contract
+from edge_runtime.model.package import MANIFEST, GoldenFrame, Manifest, Variant
+from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.storage import write_json
 
 COLOR_CLASSES = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_runtime.contract import METADATA_KEY, ClassInfo, Contract
+from edge_runtime.model.contract import METADATA_KEY, ClassInfo, Contract
 
 
 def context_contract(height_px: int, width_px: int, *, channels: int = 3, classes: int = 2) -> Contract:

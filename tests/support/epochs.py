@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from training.history import EpochRecord
+from training.monitor.records import EpochRecord
 
 
 def epoch_record(number: int = 1, **changes: Any) -> EpochRecord:

@@ -10,7 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from runs import traced
 
-from export.passes.graph import constant
+from export.graph import constant
 
 DOUBLE = 'Resize<mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor">'
 """A nearest 2× upsampling as ``RestoreUpsampling`` writes it; takes ``(value, "", twice)``."""

@@ -18,19 +18,19 @@ from epochs import epoch_record
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from edge_runtime.contract import ClassInfo, Contract
+from edge_runtime.model.contract import ClassInfo, Contract
 from export.checkpoint import load_checkpoint
 from export.convert import convolution_layers, trace
 from export.optimise import optimise
-from training.check import check_dataset
 from training.config import PRESETS, TrainConfig, UNetPlan
+from training.data.check import check_dataset
 
 # The private halves of `fit`, so that what stands in run.json is written down only there.
 from training.fit import _contract, _record_setup
+from training.loop.run_folder import open_run
+from training.loop.trainer import archive_of
+from training.monitor.progress import ProgressBar
 from training.network.unet import build_unet
-from training.progress import ProgressBar
-from training.run_folder import open_run
-from training.trainer import archive_of
 
 PAIRS = {"train": 2, "val": 6}
 

@@ -5,8 +5,8 @@ from datasets import COLORS_BGR
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.labels import IGNORE
-from training.augment import augment, mix, random_affine
+from edge_runtime.dataset.label_key import IGNORE
+from training.input.augment import augment, mix, random_affine
 
 
 def blocks(seed, height_px=48, width_px=64, channels=3):

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import WedgedError
-from training.batches import Batches
-from training.cache import PixelCache
 from training.errors import DataError, LoaderError
+from training.input.batches import Batches
+from training.input.cache import PixelCache
 
 HEIGHT_PX, WIDTH_PX = 6, 8
 

@@ -10,13 +10,13 @@ from datasets import jpeg, png, squares
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_runtime.dataset.mask_files import read_mask
+from edge_runtime.dataset.pairs import find_pairs
 from edge_runtime.errors import StorageError
 from edge_runtime.image import read_image
-from edge_runtime.pairs import find_pairs
-from edge_runtime.preprocess import model_input, resize_mask
-from edge_runtime.stored_masks import read_mask
-from training.cache import cache_size, open_cache
+from edge_runtime.segment.preprocess import model_input, resize_mask
 from training.errors import DataError
+from training.input.cache import cache_size, open_cache
 
 SIZE = {"height_px": 24, "width_px": 40}
 

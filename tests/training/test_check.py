@@ -13,7 +13,7 @@ from datasets import jpeg, palette_png, png, squares
 from PIL import Image
 
 from edge_runtime.errors import InputError
-from training.check import check_dataset
+from training.data.check import check_dataset
 from training.errors import DataError
 
 IMAGE, IDS = squares(99)

@@ -8,7 +8,7 @@ from faults import scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.check.duplicates import near_duplicates, thumbnail, turn
+from training.data.check.duplicates import near_duplicates, thumbnail, turn
 
 OTHERS = [thumbnail(scene(seed)[0]) for seed in range(30)]
 
@@ -90,6 +90,6 @@ def test_among_themselves_each_picture_is_compared_with_those_before_it():
 
 def test_a_large_set_is_compared_in_parts(monkeypatch):
     whole = near_duplicates(OTHERS[:9], OTHERS)
-    monkeypatch.setattr("training.check.duplicates._MAX_SCORES", 1)
+    monkeypatch.setattr("training.data.check.duplicates._MAX_SCORES", 1)
     assert near_duplicates(OTHERS[:9], OTHERS) == whole
     assert [m.reference for m in whole] == list(range(9))

@@ -11,8 +11,8 @@ from datasets import jpeg, png
 from faults import plant, scene, scenes
 
 from edge_runtime.cli import main
-from training.check import check_dataset, render
-from training.check.duplicates import turn
+from training.data.check import check_dataset, render
+from training.data.check.duplicates import turn
 from training.errors import DataError
 
 MIN_FAULTS = 25

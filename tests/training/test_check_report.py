@@ -8,7 +8,7 @@ import pytest
 from datasets import jpeg, png, squares
 from faults import scene, scenes
 
-from training.check import check_dataset, progress_bar, render, warnings_in_short
+from training.data.check import check_dataset, progress_bar, render, warnings_in_short
 from training.errors import DataError
 
 NAMED = "classes: [background, red, blue]\n"

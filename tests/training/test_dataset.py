@@ -3,9 +3,9 @@ import pytest
 from datasets import png, squares
 from masks import blobs, colored, encoded
 
+from edge_runtime.dataset.label_key import IGNORE, LabelKey
 from edge_runtime.errors import InputError
-from edge_runtime.labels import IGNORE, LabelKey
-from training.dataset import (
+from training.data.dataset import (
     DatasetInfo,
     default_color,
     find_dataset,

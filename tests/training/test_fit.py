@@ -19,12 +19,12 @@ import pytest
 from datasets import DatasetFolder
 
 from edge_runtime import cli
-from edge_runtime.contract import Contract
-from training.check import check_dataset
+from edge_runtime.model.contract import Contract
 from training.config import TrainConfig
+from training.data.check import check_dataset
 from training.errors import TrainingStopped
 from training.fit import fit
-from training.run_folder import open_run
+from training.loop.run_folder import open_run
 
 NEEDS_POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
 EDGE = ("--preset", "edge", "--input-size", "32x32", "--epochs", "3", "--batch-size", "4")

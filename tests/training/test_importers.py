@@ -13,10 +13,10 @@ import yaml
 from foreign_datasets import BUILDERS, imported, same
 
 from edge_runtime.cli import build_parser
-from training.check import check_dataset
+from training.commands.importing import register
+from training.data.check import check_dataset
 from training.importers import IMPORTERS, import_dataset
-from training.importers.cli import register
-from training.pictures import contact_sheet
+from training.report.pictures import contact_sheet
 
 CLASSES = {
     "coco": ["background", "red", "собака"],
@@ -134,7 +134,7 @@ def test_command_says_what_was_written_and_left_out(tmp_path, capsys):
 
 
 def test_registering_the_command_loads_nothing_heavy():
-    code = "import sys, training.importers.cli; print(sorted({'cv2', 'numpy', 'keras', 'yaml', 'rich'} & set(sys.modules)))"
+    code = "import sys, training.commands.importing; print(sorted({'cv2', 'numpy', 'keras', 'yaml', 'rich'} & set(sys.modules)))"
     child = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
     )

@@ -27,9 +27,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.errors import InputError, StorageError, UsageError
+from training.commands.importing import register
 from training.errors import DataError
 from training.importers import IMPORTERS, ImportProblemsError, import_dataset
-from training.importers.cli import register
 
 SQUARE = [(0, 0), (9, 0), (9, 9), (0, 9)]
 

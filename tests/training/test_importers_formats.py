@@ -26,7 +26,7 @@ from foreign_datasets import (
 )
 from PIL import Image
 
-from training.check import check_dataset
+from training.data.check import check_dataset
 from training.importers import import_dataset
 
 PICTURE = png(scene(0)[0])

@@ -9,8 +9,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.labels import IGNORE
-from edge_runtime.metrics import class_iou, confusion_matrix, pixel_accuracy
+from edge_runtime.dataset.label_key import IGNORE
+from edge_runtime.dataset.metrics import class_iou, confusion_matrix, pixel_accuracy
 from training.losses.make import accuracy, make_loss
 from training.losses.spec import LOSS_NAMES
 from training.losses.terms import LOVASZ_BINS, near_border

@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 from datasets import png, squares
 
-from training.check import check_dataset
-from training.dataset import make_classes, read_class_ids
+from training.data.check import check_dataset
+from training.data.dataset import make_classes, read_class_ids
 from training.errors import DataError
-from training.pictures import captioned, choose_pairs, contact_sheet, legend, painted, write_pictures
+from training.report.pictures import captioned, choose_pairs, contact_sheet, legend, painted, write_pictures
 
 CLASSES = make_classes(["background", "red", "blue"], [[0, 0, 0], [255, 0, 0], [0, 0, 255]])
 CAPTION_PX = captioned(np.zeros((1, 64, 3), np.uint8), "").shape[0] - 1

@@ -7,7 +7,7 @@ import pytest
 from epochs import epoch_record
 from rich.console import Console
 
-from training.progress import ProgressBar
+from training.monitor.progress import ProgressBar
 
 
 class Clock:

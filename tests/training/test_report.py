@@ -13,13 +13,13 @@ from epochs import epoch_record
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.contract import Contract
-from edge_runtime.evaluate import Evaluation, evaluate
-from edge_runtime.labels import IGNORE
-from edge_runtime.metrics import BoundaryCounts
-from training.check import check_dataset
-from training.dataset import make_classes, read_class_ids
-from training.history import EpochRecord, to_csv
+from edge_runtime.dataset.evaluate import Evaluation, evaluate
+from edge_runtime.dataset.label_key import IGNORE
+from edge_runtime.dataset.metrics import BoundaryCounts
+from edge_runtime.model.contract import Contract
+from training.data.check import check_dataset
+from training.data.dataset import make_classes, read_class_ids
+from training.monitor.records import EpochRecord, to_csv
 from training.report import ReportFacts, render_report, write_report
 from training.report.charts import Series, epoch_ticks, histogram, line_chart, nice_ticks, sparkline, stacked_bars
 from training.report.tables import class_rows, line_css, matrix_rows
@@ -427,7 +427,7 @@ def test_the_csv_has_a_header_and_a_row_an_epoch_without_the_classes():
 
 
 def test_wrong_pixels_are_red_and_what_counts_nowhere_is_not():
-    from training.samples import ERROR_BGR, Sample
+    from training.monitor.samples import ERROR_BGR, Sample
 
     image_bgr, truth = squares(1)
     truth = truth.copy()

@@ -11,7 +11,7 @@ import pytest
 
 from edge_runtime.errors import StorageError, UsageError
 from training.errors import ResumeError
-from training.run_folder import FORMAT_VERSION, RunFolder, open_run
+from training.loop.run_folder import FORMAT_VERSION, RunFolder, open_run
 
 NOTHING = {"format_version": FORMAT_VERSION, "history": [], "checkpoints": {"best": [], "states": []}, "elapsed_s": 0.0}
 
@@ -149,7 +149,7 @@ class CutOff(RunFolder):
 
     def __init__(self, run, files, monkeypatch):
         super().__init__(run.root, run.record)
-        from training import run_folder
+        from training.loop import run_folder
 
         left = iter(range(files))
 
@@ -191,7 +191,7 @@ import resource, sys
 import numpy as np
 from pathlib import Path
 from edge_runtime.errors import StorageError
-from training.run_folder import open_run
+from training.loop.run_folder import open_run
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 with open_run(Path(sys.argv[1]), resume=False) as run:
     run.record["history"] = [{"epoch": 1}]
@@ -302,7 +302,7 @@ SECOND_RUN = """
 import sys
 from pathlib import Path
 from edge_runtime.errors import EdgeUnetError
-from training.run_folder import open_run
+from training.loop.run_folder import open_run
 try:
     with open_run(Path(sys.argv[1]), resume=True):
         print("opened")

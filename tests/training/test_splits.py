@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_runtime.pairs import Pair
-from training.dataset import Dataset
+from edge_runtime.dataset.pairs import Pair
+from training.data.dataset import Dataset
+from training.data.splits import FRAMES, find_groups, hold_out_by_seed, hold_out_groups, leaking_groups, suggest_groups
 from training.errors import DataError
-from training.splits import FRAMES, find_groups, hold_out_by_seed, hold_out_groups, leaking_groups, suggest_groups
 
 ROOT = Path("data")
 PINNED = ("img_4", "img_5", "img_6")

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.errors import DataError
-from training.synth import (
+from training.data.synth import (
     CLASS_COLORS_RGB,
     CLASS_NAMES,
     DEFAULT_SIZE,
@@ -23,6 +22,7 @@ from training.synth import (
     render_scene,
     write_synthetic_dataset,
 )
+from training.errors import DataError
 
 SIZE = SynthSize(train=8, val=2, test=1, video_frames=4)
 

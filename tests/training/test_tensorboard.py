@@ -9,9 +9,9 @@ from epochs import epoch_record
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from edge_runtime.errors import StorageError
-from training.dataset import make_classes
-from training.samples import Sample
-from training.tensorboard import TensorBoardLog
+from training.data.dataset import make_classes
+from training.monitor.samples import Sample
+from training.monitor.tensorboard import TensorBoardLog
 
 CLASSES = make_classes(["background", "red"], [[0, 0, 0], [255, 0, 0]])
 FIRST = epoch_record(

@@ -7,7 +7,7 @@ import pytest
 from datasets import png, squares
 
 from edge_runtime import cli
-from training.synth import SynthSize, write_synthetic_dataset
+from training.data.synth import SynthSize, write_synthetic_dataset
 
 
 @pytest.fixture

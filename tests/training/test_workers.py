@@ -4,7 +4,7 @@ import time
 import pytest
 
 from edge_runtime.errors import WedgedError
-from training.workers import in_order
+from training.input.workers import in_order
 
 
 def run(work, items, **changes):

@@ -10,8 +10,8 @@ from pathlib import Path
 from edge_runtime.cli import Commands, require_modules
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.storage import printable
+from training.commands import importing
 from training.commands.options import NEEDED, add_tolerance, check_with_progress, tolerance
-from training.importers import cli as importing
 
 
 def register(commands: Commands) -> None:
@@ -44,7 +44,7 @@ def register(commands: Commands) -> None:
 
 def _check(args: argparse.Namespace) -> int:
     require_modules("data check", NEEDED)
-    from training.check import render
+    from training.data.check import render
 
     report = check_with_progress(args.data, tolerance(args))
     text = json.dumps(report.to_dict(), ensure_ascii=False) if args.json else render(report)
@@ -56,7 +56,7 @@ def _preview(args: argparse.Namespace) -> int:
     require_modules("data preview", NEEDED)
     from edge_runtime.image import encode_png
     from edge_runtime.storage import write_bytes
-    from training.pictures import contact_sheet
+    from training.report.pictures import contact_sheet
 
     if args.out.suffix.lower() != ".png":
         raise UsageError(f"--out {printable(args.out)} — expected a name that ends in .png")
@@ -73,7 +73,7 @@ def _synth(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from training.synth import TOTAL_IMAGES, write_synthetic_dataset
+    from training.data.synth import TOTAL_IMAGES, write_synthetic_dataset
 
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("drawing", total=TOTAL_IMAGES)

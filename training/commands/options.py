@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from training.check import DatasetReport
+    from training.data.check import DatasetReport
 
 NEEDED = ("keras", "rich", "tensorboard", "tensorflow", "yaml")
 _TOLERATED = {
@@ -31,7 +31,7 @@ def tolerance(args: argparse.Namespace) -> dict[str, bool]:
 
 def check_with_progress(data: Path, tolerated: Mapping[str, bool]) -> DatasetReport:
     """Check a dataset, with a bar on stderr where that is a terminal."""
-    from training.check import check_dataset, progress_bar
+    from training.data.check import check_dataset, progress_bar
 
     with progress_bar() as on_pair:
         return check_dataset(data, on_pair, **tolerated)

@@ -20,8 +20,8 @@ from training.errors import TrainingStopped
 from training.network.plan import EncoderName
 
 if TYPE_CHECKING:
-    from training.check import DatasetReport
-    from training.run_folder import RunFolder
+    from training.data.check import DatasetReport
+    from training.loop.run_folder import RunFolder
 
 _EPILOG = """\
 examples:
@@ -142,8 +142,8 @@ def input_size(text: str) -> tuple[int, int]:
 def run(args: argparse.Namespace) -> int:
     """Check the data, plan, train and say where to look."""
     require_modules("train", NEEDED)
-    from training.check import warnings_in_short
-    from training.run_folder import open_run
+    from training.data.check import warnings_in_short
+    from training.loop.run_folder import open_run
 
     configuration(args)  # refuses what cannot work before anything is read
     with open_run(args.out, resume=args.resume or args.force_resume) as folder:
@@ -167,7 +167,7 @@ def _train(args: argparse.Namespace, report: DatasetReport, folder: RunFolder) -
         import tensorflow
 
         from training.fit import fit, planned
-        from training.progress import ProgressBar
+        from training.monitor.progress import ProgressBar
 
         tensorflow.config.list_physical_devices()  # looks for GPUs, and complains where there is none
 

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from edge_runtime.labels import IGNORE
-from edge_runtime.pairs import SPLITS, Split, image_files
+from edge_runtime.dataset.label_key import IGNORE
+from edge_runtime.dataset.pairs import SPLITS, Split, image_files
 from edge_runtime.storage import printable
-from training.color_tables import CAMVID_32
+from training.data.color_tables import CAMVID_32
 from training.errors import DataError
 from training.importers.files import FileFinder
 from training.importers.mask_files import draw_by_color, draw_by_value

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_runtime.labels import IGNORE
-from edge_runtime.pairs import SPLITS, image_files
+from edge_runtime.dataset.label_key import IGNORE
+from edge_runtime.dataset.pairs import SPLITS, image_files
 from edge_runtime.storage import printable
-from training.color_tables import CITYSCAPES
+from training.data.color_tables import CITYSCAPES
 from training.errors import DataError
 from training.importers.files import FileFinder
 from training.importers.mask_files import draw_by_value

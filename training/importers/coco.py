@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.labels import IGNORE
-from edge_runtime.pairs import Split
+from edge_runtime.dataset.label_key import IGNORE
+from edge_runtime.dataset.pairs import Split
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents

@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
+from edge_runtime.dataset.pairs import Split
 from edge_runtime.image import IMAGE_SUFFIXES
-from edge_runtime.pairs import Split
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers.plan import Item

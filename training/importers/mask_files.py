@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.dataset.label_key import IGNORE, UNKNOWN
+from edge_runtime.dataset.mask_files import decode_mask
 from edge_runtime.image import decode
-from edge_runtime.labels import IGNORE, UNKNOWN
 from edge_runtime.storage import printable, read_bytes
-from edge_runtime.stored_masks import decode_mask
 from training.errors import DataError
 from training.importers.plan import Color, Draw
 

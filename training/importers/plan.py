@@ -10,9 +10,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.contract import MAX_CLASSES, ClassInfo
-from edge_runtime.pairs import Split
-from training.dataset import default_color
+from edge_runtime.dataset.pairs import Split
+from edge_runtime.model.contract import MAX_CLASSES, ClassInfo
+from training.data.dataset import default_color
 from training.errors import DataError
 
 Color: TypeAlias = tuple[int, int, int]

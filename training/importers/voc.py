@@ -11,11 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from edge_runtime.dataset.label_key import IGNORE
+from edge_runtime.dataset.pairs import SPLITS, Split, image_files
 from edge_runtime.image import IMAGE_SUFFIXES
-from edge_runtime.labels import IGNORE
-from edge_runtime.pairs import SPLITS, Split, image_files
 from edge_runtime.storage import printable
-from training.color_tables import VOC, voc_color
+from training.data.color_tables import VOC, voc_color
 from training.errors import DataError
 from training.importers.documents import read_lines
 from training.importers.files import FileFinder

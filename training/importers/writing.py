@@ -12,11 +12,11 @@ from threading import Event
 
 import numpy as np
 
+from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.image import IMAGE_SUFFIXES, decode, encode_png, read_header
-from edge_runtime.labels import IGNORE
 from edge_runtime.storage import new_folder, printable, read_bytes, translated, write_bytes
-from training.dataset import CONFIG
+from training.data.dataset import CONFIG
 from training.errors import DataError
 from training.importers.errors import ImportProblemsError
 from training.importers.files import new_stems

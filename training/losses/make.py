@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.errors import UsageError
-from edge_runtime.labels import IGNORE
 from training.losses.pixels import Pixels
 from training.losses.spec import parse_loss
 from training.losses.terms import TERMS, LossOptions

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from edge_runtime.labels import IGNORE
+from edge_runtime.dataset.label_key import IGNORE
 
 
 class Pixels:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import tensorflow as tf
 
-from edge_runtime.labels import IGNORE
+from edge_runtime.dataset.label_key import IGNORE
 from training.losses.pixels import Pixels
 
 FALSE_POSITIVES, FALSE_NEGATIVES = 0.3, 0.7

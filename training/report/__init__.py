@@ -17,15 +17,15 @@ import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.contract import ClassInfo, Contract
-from edge_runtime.evaluate import Evaluation, SegmentFrame
-from edge_runtime.pairs import Pair
+from edge_runtime.dataset.evaluate import Evaluation, SegmentFrame
+from edge_runtime.dataset.pairs import Pair
+from edge_runtime.model.contract import ClassInfo, Contract
 from edge_runtime.storage import printable, write_bytes
-from training.history import EpochRecord
+from training.monitor.records import EpochRecord
+from training.monitor.samples import ReadTruth, read_samples
 from training.report.charts import BarChart, LineChart, Series, histogram, line_chart, stacked_bars
 from training.report.tables import class_rows, css, line_css, matrix_rows
 from training.report.words import advice, confusions, duration, limit, listed, percent, time_shares, with_code
-from training.samples import ReadTruth, read_samples
 
 EACH = 3
 """Images of the worst, of the middle and of the best that are shown."""

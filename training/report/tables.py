@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_runtime.contract import ClassInfo
-from edge_runtime.evaluate import Evaluation
-from edge_runtime.metrics import class_dice, class_iou, class_precision, class_recall
-from training.history import EpochRecord
+from edge_runtime.dataset.evaluate import Evaluation
+from edge_runtime.dataset.metrics import class_dice, class_iou, class_precision, class_recall
+from edge_runtime.model.contract import ClassInfo
+from training.monitor.records import EpochRecord
 from training.report.charts import sparkline
 from training.report.words import percent
 

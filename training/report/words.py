@@ -11,9 +11,9 @@ import numpy as np
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
-from edge_runtime.evaluate import Evaluation
-from edge_runtime.metrics import class_iou
-from training.history import EpochRecord
+from edge_runtime.dataset.evaluate import Evaluation
+from edge_runtime.dataset.metrics import class_iou
+from training.monitor.records import EpochRecord
 
 CONFUSIONS = 8
 LEAST_CONFUSED = 0.02

@@ -1,0 +1,217 @@
+"""Dataset metrics of anything that turns a frame into a mask: the Segmenter on a device, a Keras model in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.dataset.label_key import IGNORE, LabelKey, to_class_ids
+from edge_runtime.dataset.mask_files import read_mask
+from edge_runtime.dataset.metrics import (
+    BoundaryCounts,
+    boundary_counts,
+    class_dice,
+    class_iou,
+    confusion_matrix,
+    mean_iou,
+    mean_of_present,
+    pixel_accuracy,
+)
+from edge_runtime.dataset.pairs import Pair, Split, find_pairs, split_folders
+from edge_runtime.errors import InputError, ModelError
+from edge_runtime.image import read_image
+from edge_runtime.storage import printable
+
+MAX_LISTED = 20
+"""Problems of a dataset that a message lists before it only counts."""
+
+SegmentFrame = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+"""(H, W, 3) uint8 BGR to (H, W) uint8 class ids at the same size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evaluation:
+    """How well masks agree with the truth, over a dataset.
+
+    Attributes:
+        images: Number of images.
+        class_names: In order of the ids.
+        matrix: (C, C) int64 pixel counts, rows truth, columns prediction.
+        boundary: Matched boundary pixels.
+        image_accuracies: Pixel accuracy of each image, in their order; 1 where no pixel counts.
+        image_ious: Mean IoU of each image, in their order; None where no pixel counts.
+    """
+
+    images: int
+    class_names: tuple[str, ...]
+    matrix: NDArray[np.int64]
+    boundary: BoundaryCounts
+    image_accuracies: tuple[float, ...]
+    image_ious: tuple[float | None, ...]
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean over the occurring classes of the IoU from the one matrix, 0–1."""
+        return mean_iou(self.matrix)
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of the counted pixels whose class is right, 0–1."""
+        return pixel_accuracy(self.matrix)
+
+    @property
+    def mean_image_iou(self) -> float:
+        """Mean over the images of each image's own mean IoU, 0–1."""
+        return float(np.mean([iou for iou in self.image_ious if iou is not None]))
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean over the occurring classes of the Dice coefficient, 0–1."""
+        return mean_of_present(class_dice(self.matrix))
+
+    @property
+    def boundary_f(self) -> float:
+        """Boundary F score over the dataset, 0–1."""
+        return self.boundary.f_score
+
+    @property
+    def per_class_iou(self) -> dict[str, float | None]:
+        """IoU by class name, 0–1; None for a class in neither truth nor prediction."""
+        return self._by_name(class_iou(self.matrix))
+
+    @property
+    def per_class_dice(self) -> dict[str, float | None]:
+        """Dice coefficient by class name, 0–1; None likewise."""
+        return self._by_name(class_dice(self.matrix))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics as a JSON object; an absent class is null, for JSON has no NaN."""
+        return {
+            "images": self.images,
+            "mean_iou": self.mean_iou,
+            "pixel_accuracy": self.pixel_accuracy,
+            "per_class_iou": self.per_class_iou,
+            "mean_dice": self.mean_dice,
+            "per_class_dice": self.per_class_dice,
+            "boundary_f": self.boundary_f,
+            "mean_image_iou": self.mean_image_iou,
+        }
+
+    def _by_name(self, values: NDArray[np.float64]) -> dict[str, float | None]:
+        return {
+            name: None if np.isnan(value) else float(value)
+            for name, value in zip(self.class_names, values, strict=True)
+        }
+
+
+def evaluate(
+    segment: SegmentFrame,
+    pairs: Sequence[Pair],
+    *,
+    key: LabelKey,
+    classes: Sequence[str],
+    on_image: Callable[[int], None] | None = None,
+) -> Evaluation:
+    """Compare masks with the truth at each frame's own size.
+
+    Args:
+        segment: (H, W, 3) uint8 BGR to (H, W) uint8 class ids.
+        pairs: Images and masks on disk.
+        key: What the values of the masks mean; see ``mask_encoding.dataset_key``.
+        classes: Class names in order of their ids.
+        on_image: Called after each image with the number of images done.
+
+    Raises:
+        InputError: No images, a file that cannot be read, an image and mask of different size, or not one pixel counts.
+        ModelError: ``segment`` gave something else than class ids at the frame's size.
+    """
+    matrix = np.zeros((len(classes), len(classes)), np.int64)
+    boundary = BoundaryCounts()
+    image_ious: list[float | None] = []
+    image_accuracies: list[float] = []
+    for done, pair in enumerate(pairs, start=1):
+        image_bgr, truth = read_pair(pair, key)
+        prediction = segment(image_bgr)
+        _check_prediction(prediction, truth, len(classes), pair)
+        counts = confusion_matrix(truth, prediction, len(classes))
+        matrix += counts
+        boundary += boundary_counts(truth, prediction, len(classes))
+        image_accuracies.append(pixel_accuracy(counts) if counts.any() else 1.0)
+        image_ious.append(mean_iou(counts) if counts.any() else None)
+        if on_image is not None:
+            on_image(done)
+    if not matrix.any():
+        found = f"all pixels of {len(pairs)} masks are ignored" if pairs else "no images"
+        raise InputError(f"evaluation — {found} — expected at least one labelled pixel — check the dataset")
+    return Evaluation(
+        images=len(pairs),
+        class_names=tuple(classes),
+        matrix=matrix,
+        boundary=boundary,
+        image_accuracies=tuple(image_accuracies),
+        image_ious=tuple(image_ious),
+    )
+
+
+def read_pair(pair: Pair, key: LabelKey) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Read an image as (H, W, 3) uint8 BGR and its mask as (H, W) uint8 class ids or ``IGNORE``.
+
+    Raises:
+        InputError: One of them cannot be read, or their sizes differ.
+    """
+    image_bgr = read_image(pair.image)
+    mask = read_mask(pair.mask, allow_lossy=key.lossy)
+    if mask.values.shape != image_bgr.shape[:2]:
+        (ih, iw), (mh, mw) = image_bgr.shape[:2], mask.values.shape
+        hint = " (turned: the image has an EXIF orientation, the mask not?)" if (ih, iw) == (mw, mh) else ""
+        raise InputError(
+            f"{printable(pair.mask)} — {mw}x{mh} pixels, its image {printable(pair.image)} {iw}x{ih}{hint} — "
+            "expected the same size — export the mask again at the image's size"
+        )
+    return image_bgr, to_class_ids(mask, key, printable(pair.mask))
+
+
+def dataset_pairs(root: Path, split: Split | None = None) -> tuple[Pair, ...]:
+    """Return the pairs of one split of a dataset: by default test, else val, else all there is.
+
+    Raises:
+        InputError: No such dataset or split, no pairs, or images and masks that do not pair; all problems are listed.
+    """
+    folders = split_folders(root)
+    if split is not None and split not in folders:
+        found = f"it has {', '.join(folders)}" if folders else "it has no splits, only images/ and masks/"
+        raise InputError(
+            f"dataset {printable(root)} — no split '{split}' — {found} — choose another --split or leave it out"
+        )
+    chosen = split or next((s for s in ("test", "val") if s in folders), None)
+    parts = [folders[chosen]] if chosen else list(folders.values()) or [root]
+    pairings = [find_pairs(part) for part in parts]
+    problems = [problem.message for pairing in pairings for problem in pairing.problems]
+    if problems:
+        rest = [f"and {len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
+        listing = "\n  ".join(problems[:MAX_LISTED] + rest)
+        raise InputError(f"dataset {printable(root)} — {len(problems)} problems:\n  {listing}")
+    pairs = tuple(pair for pairing in pairings for pair in pairing.pairs)
+    if not pairs:
+        raise InputError(
+            f"dataset {printable(root)} — no images in {', '.join(printable(p / 'images') for p in parts)}"
+        )
+    return pairs
+
+
+def _check_prediction(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], classes: int, pair: Pair) -> None:
+    if prediction.shape != truth.shape or prediction.dtype != np.uint8:
+        raise ModelError(
+            f"mask for {printable(pair.image)} — {prediction.dtype} of shape {prediction.shape} — "
+            f"expected uint8 of shape {truth.shape}"
+        )
+    highest = int(prediction[truth != IGNORE].max(initial=0))
+    if highest >= classes:
+        raise ModelError(
+            f"mask for {printable(pair.image)} — holds class id {highest} — expected 0 to {classes - 1} — export the model again"
+        )

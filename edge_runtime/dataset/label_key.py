@@ -1,0 +1,236 @@
+"""What stored mask values mean: index, binary 0/255, palette, colour and soft masks to class ids, by one key a dataset."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.dataset.mask_files import (
+    RGB,
+    MaskContents,
+    MaskForm,
+    StoredMask,
+    all_contents_of,
+    pack_color,
+    runs,
+    unpack_color,
+)
+from edge_runtime.errors import InputError, ModelError
+from edge_runtime.model.contract import MAX_CLASSES, ClassInfo, Fields
+
+MaskEncoding = Literal["index", "binary", "palette", "color", "soft"]
+UNKNOWN = 254
+"""Stands for "no class" among ids; a contract has at most 254 classes, so that it is free."""
+IGNORE = 255
+"""The id that counts nowhere, once a mask has been read."""
+SOFT_THRESHOLD = 128
+"""Grey levels of a soft mask from here on are the foreground."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelKey:
+    """What the stored values of a dataset's masks mean, once for all of them.
+
+    Attributes:
+        encoding: How masks are stored: class ids ("index", "palette"), 0 and 255 ("binary"), grey edges between them
+            ("soft"), or a colour a class ("color").
+        classes: Number of classes.
+        meanings: (stored value, class id or ``IGNORE``), in order of the values; colours are packed as 0xRRGGBB.
+        lossy: JPEG masks are read too: what is near a known value means the same.
+    """
+
+    encoding: MaskEncoding
+    classes: int
+    meanings: tuple[tuple[int, int], ...]
+    lossy: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        encoding: MaskEncoding,
+        classes: Sequence[ClassInfo],
+        *,
+        ignore_id: int | None = None,
+        ignore_colors: Sequence[RGB] = (),
+        ids: Mapping[int, int] | None = None,
+        lossy: bool = False,
+    ) -> LabelKey:
+        """Return the key of a dataset.
+
+        Args:
+            encoding: How masks are stored.
+            classes: In order of their ids.
+            ignore_id: The stored grey level or palette index that counts nowhere.
+            ignore_colors: The colours that count nowhere, for "color".
+            ids: Class id or ``IGNORE`` by stored value, for "index" and "palette" where these are not the same.
+            lossy: Read JPEG masks too.
+
+        Raises:
+            InputError: Two classes of a colour-coded dataset have one colour, or an ignored one.
+        """
+        if encoding == "color":
+            found = [(pack_color(c.color), c.id) for c in classes] + [(pack_color(c), IGNORE) for c in ignore_colors]
+            meanings = dict(found)
+            if len(meanings) < len(found):
+                twice = next(color for color, n in Counter(color for color, _ in found).items() if n > 1)
+                raise InputError(f"colours of classes — {unpack_color(twice)} stands twice — expected one a class")
+        elif encoding in ("binary", "soft"):
+            meanings = {0: 0, 255: 1}
+        else:
+            meanings = dict(ids) if ids is not None else {c.id: c.id for c in classes}
+        if ignore_id is not None and encoding != "color":
+            meanings[ignore_id] = IGNORE
+        return cls(encoding=encoding, classes=len(classes), meanings=tuple(sorted(meanings.items())), lossy=lossy)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the key as a JSON object, as it stands in ``run.json``."""
+        return {**asdict(self), "meanings": [list(pair) for pair in self.meanings]}
+
+    @classmethod
+    def from_dict(cls, value: object, where: str) -> LabelKey:
+        """Read a key from a JSON object.
+
+        Raises:
+            ModelError: A key is missing, unknown or of the wrong type.
+        """
+        fields = Fields(value, where)
+        encoding, meanings = fields.take("encoding", str), fields.take("meanings", list)
+        if encoding not in get_args(MaskEncoding):
+            raise ModelError(f"{where}: encoding is '{encoding}' — expected {', '.join(get_args(MaskEncoding))}")
+        classes = fields.take("classes", int)
+        ids = {*range(min(classes, MAX_CLASSES)), IGNORE}
+        if not all(isinstance(m, list) and len(m) == 2 and type(m[0]) is int and m[1] in ids for m in meanings):
+            raise ModelError(f"{where}: meanings is {meanings} — expected pairs of a stored value and a class id")
+        key = cls(
+            encoding=cast(MaskEncoding, encoding),
+            classes=classes,
+            meanings=tuple((stored, class_id) for stored, class_id in meanings),
+            lossy=fields.take("lossy", bool),
+        )
+        fields.finish()
+        return key
+
+
+def fits(form: MaskForm, encoding: MaskEncoding) -> bool:
+    """Whether a file of this form can be a mask of a dataset so encoded."""
+    return encoding == "color" or form == ("palette" if encoding == "palette" else "grey")
+
+
+def to_class_ids(mask: StoredMask, key: LabelKey, where: str) -> NDArray[np.uint8]:
+    """Turn stored mask values into class ids.
+
+    Args:
+        mask: As stored.
+        key: What its values mean.
+        where: The file's name, for messages.
+
+    Returns:
+        (H, W) uint8 in 0 … classes - 1, or ``IGNORE``.
+
+    Raises:
+        InputError: A value that means nothing; the message counts the pixels and guesses the cause.
+    """
+    table = class_table(all_contents_of(mask), key, where)
+    stored, ids = np.array(list(table), np.uint32), np.array(list(table.values()), np.uint8)
+    values, lengths = runs(mask.values)
+    return np.repeat(ids[np.searchsorted(stored, values)], lengths).reshape(mask.values.shape)
+
+
+def class_counts(contents: MaskContents, key: LabelKey, where: str) -> NDArray[np.int64]:
+    """Return (classes,) pixels of each class in a mask; raises as ``class_table``."""
+    counts = np.zeros(IGNORE + 1, np.int64)
+    for value, class_id in class_table(contents, key, where).items():
+        counts[class_id] += contents.counts[value]
+    return counts[: key.classes]
+
+
+def class_table(contents: MaskContents, key: LabelKey, where: str) -> dict[int, int]:
+    """Return the class id, or ``IGNORE``, of each stored value that occurs in a mask, in order of the values.
+
+    Values of a lossy mask mean what the nearest known value means, levels of a soft one black or white.
+
+    Raises:
+        InputError: A value that means nothing, a file of another form than the dataset's, or ids in a lossy file.
+    """
+    if not fits(contents.form, key.encoding):
+        raise InputError(
+            f"{where} — {_FORMS[contents.form]} — expected '{key.encoding}' as most masks of this dataset: the same "
+            "number may mean another class — save it as the others are, or set mask_encoding in dataset.yaml"
+        )
+    if contents.lossy and key.encoding in ("index", "palette"):
+        raise InputError(
+            f"{where} — class ids in a lossy file — expected PNG: neighbouring ids cannot be told apart after "
+            "compression — save masks as PNG"
+        )
+    stored = {value: contents.color_of(value) if key.encoding == "color" else value for value in contents.counts}
+    meanings = dict(key.meanings)
+    if contents.lossy or (key.encoding == "soft" and max(stored.values()) <= 255):
+        meanings = _nearest(list(stored.values()), key) | meanings
+    unknown = {stored[value]: n for value, n in contents.counts.items() if stored[value] not in meanings}
+    if unknown:
+        found = ", ".join(f"{_shown(value, key)} ({n} px)" for value, n in list(unknown.items())[:5])
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        what = "colour" if key.encoding == "color" else "label id"
+        raise InputError(
+            f"{where} — unknown {what} {found}{more} — expected {_expected(key)} — {_remedy(unknown, key)}"
+        )
+    return {value: meanings[meaning] for value, meaning in stored.items()}
+
+
+_FORMS: dict[MaskForm, str] = {"grey": "one channel of values", "palette": "a palette PNG", "color": "a colour mask"}
+_VOC_GREYS = frozenset({38, 75, 113, 14, 52, 89, 128})
+_NEAR = 40
+"""The largest difference in a channel at which a colour is taken for a damaged known one."""
+
+
+def _nearest(values: list[int], key: LabelKey) -> dict[int, int]:
+    """Return for each value what the nearest value of a class means, for a colour-coded mask also of what is ignored."""
+    meanings = [m for m in key.meanings if m[1] != IGNORE or key.encoding == "color"]
+    known = np.array([_channels(value) for value, _ in meanings])
+    nearest = [int(((known - _channels(value)) ** 2).sum(axis=1).argmin()) for value in values]
+    return {value: meanings[place][1] for value, place in zip(values, nearest, strict=True)}
+
+
+def _channels(value: int) -> NDArray[np.int64]:
+    return np.array(unpack_color(value), np.int64)
+
+
+def _shown(value: int, key: LabelKey) -> str:
+    return str(unpack_color(value)) if key.encoding == "color" else str(value)
+
+
+def _expected(key: LabelKey) -> str:
+    """Return the values that mean a class, for people."""
+    values = [value for value, class_id in key.meanings if class_id != IGNORE]
+    if key.encoding == "color":
+        rest = f" and {len(values) - 4} more" if len(values) > 4 else ""
+        return ", ".join(str(unpack_color(value)) for value in values[:4]) + rest
+    if values == list(range(values[0], values[-1] + 1)):
+        return f"{values[0]} to {values[-1]}"
+    return " and ".join(map(str, values)) if len(values) < 3 else "one of " + ", ".join(map(str, values[:20]))
+
+
+def _remedy(unknown: Mapping[int, int], key: LabelKey) -> str:
+    """Guess what went wrong from values that fit no class."""
+    if key.encoding == "color":
+        known = np.array([_channels(value) for value, _ in key.meanings])
+        if all(np.abs(known - _channels(value)).max(axis=1).min() <= _NEAR for value in list(unknown)[:1000]):
+            return "a little off known colours, as in a JPEG-compressed or resized mask: make it again with nearest neighbour and PNG"
+    elif set(unknown) <= _VOC_GREYS and key.encoding != "binary":
+        return "these are grey levels of the usual mask palette: save the indices, not the picture"
+    elif set(unknown) == {255}:
+        return "set ignore_id: 255 in dataset.yaml if these pixels count nowhere"
+    elif max(unknown) > 255:
+        return "16-bit ids are never scaled: say which class each stands for with ids in dataset.yaml"
+    if len(unknown) > 8:
+        return "many stray values look like a resized or JPEG-compressed mask: make it again with nearest neighbour and PNG"
+    if key.encoding == "binary":
+        return "set mask_encoding: soft in dataset.yaml for grey edges, or ignore_id if these pixels count nowhere"
+    if key.encoding == "color":
+        return "add the class or ignore_colors in dataset.yaml (eval: --ignore-color), or correct the mask"
+    return "add the class or set ignore_id in dataset.yaml, or correct the mask"

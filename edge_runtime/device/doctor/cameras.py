@@ -1,0 +1,119 @@
+"""Cameras as Linux shows them: which there are, who may open them, who holds them, and which need libcamera."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_runtime.device.doctor.findings import Check
+from edge_runtime.storage import printable, system_text
+
+# Nodes of a Raspberry Pi that are no cameras for V4L2: sensors that give raw data to libcamera only …
+_RAW_SENSOR = re.compile(r"unicam|rp1-cfe", re.IGNORECASE)
+# … and codecs and image processors, which are there without any camera.
+_NO_CAMERA = re.compile(r"bcm2835-(isp|codec)|pispbe|rpi-?hevc|rpivid", re.IGNORECASE)
+_RPICAM = "rpicam-vid -t 0 --codec mjpeg -o - | edge-unet run PACKAGE --source - --live"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A video device of Linux: its path, and the name that its driver gives it, empty where sys does not tell."""
+
+    path: Path
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.path} ({printable(self.name)})" if self.name else str(self.path)
+
+
+def check_cameras(root: Path, platform: str, *, may_open: Callable[[Path], bool] | None = None) -> list[Check]:
+    """Tell which cameras there are, and what stands in the way of opening them.
+
+    Args:
+        root: The file system that holds dev, sys and proc.
+        platform: As ``sys.platform``.
+        may_open: Tells whether this user may read and write a device; by default asks the system.
+    """
+    if platform != "linux":
+        return [Check(name="cameras", status="ok", cause="not listed on this system: try run --source 0")]
+    nodes = video_nodes(root)
+    cameras = [node for node in nodes if not _RAW_SENSOR.search(node.name) and not _NO_CAMERA.search(node.name)]
+    if not cameras:
+        return [_no_camera(root, nodes)]
+    allowed = may_open or (lambda path: os.access(path, os.R_OK | os.W_OK))
+    closed = [node for node in cameras if not allowed(node.path)]
+    checks = []
+    if closed:
+        cause, fix = f"no permission for {_listed(closed)}", "sudo usermod -aG video $USER, then log in again"
+        checks.append(Check(name="camera permission", status="warning", cause=cause, fix=fix))
+    for path, holders in holders_of(root, cameras).items():
+        cause = f"{path} is in use by {', '.join(f'{name} (pid {pid})' for pid, name in holders)}"
+        fix = f"end it if it is not needed: kill {' '.join(str(pid) for pid, _ in holders)}"
+        checks.append(Check(name="camera busy", status="warning", cause=cause, fix=fix))
+    return checks or [Check(name="cameras", status="ok", cause=_listed(cameras))]
+
+
+def video_nodes(root: Path) -> list[Node]:
+    """Return the video devices in the order of their numbers, without the second nodes of cameras for metadata."""
+    found = []
+    for path in (root / "dev").glob("video*"):
+        if number := re.fullmatch(r"video(\d+)", path.name):
+            about = root / "sys/class/video4linux" / path.name
+            if system_text(about / "index") in ("", "0") or _RAW_SENSOR.search(system_text(about / "name")):
+                found.append((int(number[1]), Node(path=path, name=system_text(about / "name"))))
+    return [node for _, node in sorted(found, key=lambda item: item[0])]
+
+
+def holders_of(root: Path, nodes: list[Node]) -> dict[Path, list[tuple[int, str]]]:
+    """Return by device the processes that have it open, as (pid, name); of other users' processes root alone knows.
+
+    Devices that are made by software (v4l2loopback) are left out: somebody always feeds them.
+    """
+    wanted = {str(node.path): node.path for node in nodes if not _is_virtual(root, node)}
+    holders: dict[Path, list[tuple[int, str]]] = {}
+    processes = [p for p in (root / "proc").glob("[0-9]*") if p.name.isdigit() and int(p.name) != os.getpid()]
+    for process in sorted(processes, key=lambda p: int(p.name)):
+        for target in sorted(_open_files(process) & wanted.keys()):
+            name = printable(system_text(process / "comm")) or "a process"
+            holders.setdefault(wanted[target], []).append((int(process.name), name))
+    return holders
+
+
+def _no_camera(root: Path, nodes: list[Node]) -> Check:
+    """Say why there is none that OpenCV could open."""
+    sensors = [node for node in nodes if _RAW_SENSOR.search(node.name)]
+    board = system_text(root / "proc/device-tree/model")
+    if sensors:
+        cause = f"{_listed(sensors)} is a camera for libcamera only, which OpenCV cannot open"
+        return Check(name="cameras", status="warning", cause=cause, fix=_RPICAM)
+    if "Raspberry Pi" in board:
+        rest = f"; {_listed(nodes)} are codecs" if nodes else ""
+        cause = f"no camera on this {printable(board)}{rest}"
+        fix = (
+            f"plug one in; one on the ribbon cable is listed by `rpicam-hello --list-cameras` and used with `{_RPICAM}`"
+        )
+        return Check(name="cameras", status="warning", cause=cause, fix=fix)
+    fix = "plug one in, or pass it to the container (--device /dev/video0), if you need one"
+    return Check(name="cameras", status="warning", cause="no /dev/video* device", fix=fix)
+
+
+def _listed(nodes: list[Node]) -> str:
+    return ", ".join(map(str, nodes))
+
+
+def _is_virtual(root: Path, node: Node) -> bool:
+    return "virtual" in (root / "sys/class/video4linux" / node.path.name).resolve().parts
+
+
+def _open_files(process: Path) -> set[str]:
+    """Return what the file descriptors of a process point to; nothing where that may not be seen."""
+    found = set()
+    with suppress(OSError):
+        for descriptor in (process / "fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                found.add(str(descriptor.readlink()))
+    return found

@@ -1,0 +1,61 @@
+"""The self-test: do the golden frames of a package come out on this machine as on the one that exported it?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from edge_runtime.device.doctor.findings import MIN_AGREEMENT, Golden
+from edge_runtime.errors import ModelError
+from edge_runtime.model.package import Package
+from edge_runtime.storage import printable
+
+if TYPE_CHECKING:
+    from edge_runtime.segment.segmenter import Segmenter
+
+
+def golden_test(package: Package) -> Golden | None:
+    """Run every variant on the golden frames and count the pixels that agree with the stored masks.
+
+    Returns:
+        The result, or None if the package holds no golden frames.
+
+    Raises:
+        ModelError: A variant does not load, or a golden frame and its mask do not fit together.
+    """
+    from edge_runtime.segment.segmenter import Segmenter
+
+    manifest, agreement = package.manifest, {}
+    for variant in manifest.variants:
+        share = golden_agreement(Segmenter.load(package.root, variant=variant), package)
+        if share is None:
+            return None
+        agreement[variant] = share
+    lowest = min(agreement.values())
+    return Golden(ok=lowest >= MIN_AGREEMENT, pixel_agreement=lowest, frames=len(manifest.golden), variants=agreement)
+
+
+def golden_agreement(segmenter: Segmenter, package: Package) -> float | None:
+    """Return the share of the golden frames' pixels that a loaded variant computes as stored, 0–1.
+
+    Returns:
+        The share, or None if the package holds no golden frames.
+
+    Raises:
+        ModelError: A golden frame and its mask do not fit together.
+    """
+    from edge_runtime.dataset.mask_files import read_mask
+    from edge_runtime.image import read_image
+
+    equal, total = 0, 0
+    for frame in package.manifest.golden:
+        path = package.root / frame.masks[segmenter.variant]
+        expected = read_mask(path).values
+        found = segmenter(read_image(package.root / frame.image)).mask
+        if found.shape != expected.shape:
+            raise ModelError(
+                f"{printable(path)} — shape {expected.shape} — expected {found.shape}, as its "
+                "frame — export the package again"
+            )
+        equal += int((found == expected).sum())
+        total += expected.size
+    return equal / total if total else None

@@ -1,0 +1,1 @@
+"""The model package: its contract, its files, and the onnxruntime session."""

@@ -1,0 +1,198 @@
+"""The model package on disk: a manifest, what it lists, and nothing else.
+
+Every file is checked against its SHA-256 before anything is loaded: more than half of randomly damaged ONNX files load
+and silently answer differently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.errors import ModelError
+from edge_runtime.model.contract import FORMAT_VERSION, Contract, Fields, check_version, parse_json
+from edge_runtime.storage import printable, read_bytes
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """One ONNX file of the package, relative to it, with its digest and size."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldenFrame:
+    """A frame and, by variant, the mask that the exporting machine computed for it: PNG files relative to the package."""
+
+    image: str
+    masks: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything ``manifest.json`` says.
+
+    Attributes:
+        contract: What the model takes and gives.
+        variants: "fp32" and, where it won, others.
+        files: SHA-256 of every other file in the package, by its path relative to the package.
+        golden: Frames for the self-test on the device.
+        parameters: Number of weights of the Keras model.
+        gflops: 10⁹ floating-point operations (a multiply-add is two) for one frame.
+        parity: Keras against onnxruntime, as measured at export.
+        metrics: Validation metrics of Keras and of this package's variants.
+        quantization: What was tried to make an INT8 variant, what it lost and gained, and what came of it.
+        provenance: Data, versions, seed and times. This and the three above are reports: their keys may grow.
+    """
+
+    contract: Contract
+    variants: dict[str, Variant]
+    files: dict[str, str]
+    golden: tuple[GoldenFrame, ...]
+    parameters: int
+    gflops: float
+    parity: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    quantization: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the manifest as a JSON object."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "contract": self.contract.to_dict(),
+            "variants": {name: asdict(variant) for name, variant in self.variants.items()},
+            "files": dict(self.files),
+            "golden": [asdict(frame) for frame in self.golden],
+            "parameters": self.parameters,
+            "gflops": self.gflops,
+            "parity": self.parity,
+            "metrics": self.metrics,
+            "quantization": self.quantization,
+            "provenance": self.provenance,
+        }
+
+    @classmethod
+    def from_dict(cls, value: object, where: str) -> Manifest:
+        """Read a manifest strictly; see ``Contract.from_dict``."""
+        fields = Fields(value, where)
+        check_version(fields)
+        manifest = cls(
+            contract=Contract.from_dict(fields.take("contract", dict), f"{where}: contract"),
+            variants=fields.take_map("variants", _variant),
+            files=fields.take_map("files", _text),
+            golden=tuple(_golden(item, f"{where}: golden") for item in fields.take("golden", list)),
+            parameters=fields.take("parameters", int),
+            gflops=fields.take("gflops", float),
+            parity=fields.take("parity", dict),
+            metrics=fields.take("metrics", dict),
+            quantization=fields.take("quantization", dict),
+            provenance=fields.take("provenance", dict),
+        )
+        fields.finish()
+        if "fp32" not in manifest.variants:
+            raise ModelError(f"{where}: variants has no 'fp32' — export the model again")
+        named = {name for frame in manifest.golden for name in (frame.image, *frame.masks.values())}
+        for frame in manifest.golden:
+            if frame.masks.keys() != manifest.variants.keys():
+                raise ModelError(
+                    f"{where}: golden frame '{frame.image}' has masks of {', '.join(sorted(frame.masks)) or 'no variant'} — "
+                    f"expected {', '.join(sorted(manifest.variants))} — export the model again"
+                )
+        if named - manifest.files.keys():
+            raise ModelError(
+                f"{where}: golden file '{min(named - manifest.files.keys())}' is not among 'files' — export the model again"
+            )
+        return manifest
+
+    def digests(self) -> dict[str, str]:
+        """Return the SHA-256 of every file that the package must hold, by relative path."""
+        return {**self.files, **{variant.file: variant.sha256 for variant in self.variants.values()}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """A package whose files have all been checked."""
+
+    root: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, root: Path) -> Package:
+        """Read and verify a package.
+
+        Raises:
+            ModelError: No package, a damaged, missing or extra file, or a manifest that this version does not read.
+        """
+        where = printable(root / MANIFEST)
+        if not (root / MANIFEST).is_file():
+            found = (
+                "a folder without manifest.json" if root.is_dir() else "a file" if root.exists() else "no such folder"
+            )
+            raise ModelError(f"model package {printable(root)} — {found} — expected what `edge-unet export` writes")
+        manifest = Manifest.from_dict(parse_json(read_bytes(root / MANIFEST, ModelError), where), where)
+        package = cls(root=root, manifest=manifest)
+        package._verify()
+        return package
+
+    def model_bytes(self, variant: str) -> bytes:
+        """Return the ONNX file of a variant, checked once more as read, so that what runs is what was verified."""
+        if variant not in self.manifest.variants:
+            raise ModelError(
+                f"model package {printable(self.root)} — has no variant '{variant}' — it has {', '.join(self.manifest.variants)}"
+            )
+        entry = self.manifest.variants[variant]
+        data = read_bytes(self.root / entry.file, ModelError)
+        self._compare(entry.file, hashlib.sha256(data).hexdigest(), entry.sha256)
+        return data
+
+    def _verify(self) -> None:
+        digests = self.manifest.digests()
+        for name, expected in digests.items():
+            path = self.root / name
+            # A control character or a lone surrogate is in no name of ours, and resolving some of them is a ValueError.
+            if not name.isprintable() or not path.resolve().is_relative_to(self.root.resolve()):
+                raise ModelError(
+                    f"{printable(self.root / MANIFEST)}: file '{printable(name)}' lies outside the package — refused"
+                )
+            if not path.is_file():
+                raise ModelError(f"{printable(path)} — missing — the package is incomplete: copy or export it again")
+            self._compare(name, hashlib.sha256(read_bytes(path, ModelError)).hexdigest(), expected)
+        found = {p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file() and p.name[0] != "."}
+        extra = sorted(found - digests.keys() - {MANIFEST})
+        if extra:
+            raise ModelError(f"{printable(self.root / extra[0])} — not in the manifest — remove it or export again")
+
+    def _compare(self, name: str, found: str, expected: str) -> None:
+        if found != expected:
+            raise ModelError(
+                f"{printable(self.root / name)} — SHA-256 is {found[:16]}… — the manifest says {expected[:16]}… — "
+                "the file is damaged or was changed: copy or export the package again"
+            )
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise ModelError(f"{where} is {type(value).__name__} — expected str")
+    return value
+
+
+def _variant(value: object, where: str) -> Variant:
+    fields = Fields(value, where)
+    variant = Variant(file=fields.take("file", str), sha256=fields.take("sha256", str), bytes=fields.take("bytes", int))
+    fields.finish()
+    return variant
+
+
+def _golden(value: object, where: str) -> GoldenFrame:
+    fields = Fields(value, where)
+    frame = GoldenFrame(image=fields.take("image", str), masks=fields.take_map("masks", _text))
+    fields.finish()
+    return frame

@@ -1,0 +1,1 @@
+"""A run from a source to its outputs, attended or as a service."""

@@ -1,0 +1,1 @@
+"""One frame to one mask: preprocessing, the segmenter, and what wraps it."""

@@ -1,0 +1,253 @@
+"""Pictures much larger than the model's input: cut into overlapping tiles, blended, in memory that stays flat.
+
+A row of tiles at a time: their logits are added up under a window that fades towards a tile's edges, where the model sees
+least around a pixel. Rows that no later tile touches become class ids and leave; only the strip that two rows of tiles
+share is carried over. The picture and its mask are the only arrays of their size.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import UsageError
+from edge_runtime.image import MAX_PIXELS
+from edge_runtime.segment.preprocess import checked_frame, model_input
+from edge_runtime.segment.segmenter import Segmentation, Segmenter
+
+MAX_TILED_PIXELS = 400_000_000
+"""Pictures with more are refused: 400 megapixels are 1.2 GB of BGR and 0.4 GB of mask."""
+OVERLAP = 0.5
+"""Share of a tile's height and width that the next one covers again. More of it agrees a little better with the whole
+picture seen at once, and a half means four times the tiles of none."""
+_SIGMA = 1 / 8
+_STRIDE_PX = 32
+_BAND_PIXELS = 500_000
+
+OnTile = Callable[[int, int], None]
+
+
+class TiledSegmenter:
+    """Segments pictures of up to 400 megapixels with a model of small input; called like a ``Segmenter``.
+
+    Every tile is resized to the model's input, so ``tile_size`` sets the scale at which the picture is looked at: things
+    should be about as large in a tile as they were in the training images. Safe to call from several threads.
+    """
+
+    def __init__(
+        self,
+        segmenter: Segmenter,
+        *,
+        tile_size: tuple[int, int] | None = None,
+        overlap: float = OVERLAP,
+        on_tile: OnTile = lambda done, total: None,
+    ) -> None:
+        """Choose the tiles.
+
+        Args:
+            segmenter: What segments a tile.
+            tile_size: (height, width) in pixels of the picture that a tile covers; the model's input size by default.
+            overlap: Share of a tile that the next one covers again, 0 to 0.9; at least, for tiles are spread evenly.
+            on_tile: Called after each tile with how many are done and in all. What it raises ends the call: that is how
+                a long one is stopped.
+
+        Raises:
+            UsageError: A tile without pixels or of more than 64 megapixels, or an overlap outside its range.
+        """
+        c = segmenter.contract
+        height, width = tile_size or (c.height_px, c.width_px)
+        if min(height, width) < 1 or height * width > MAX_PIXELS:
+            raise UsageError(f"tile size is {height}x{width} — expected 1x1 to {MAX_PIXELS // 10**6} megapixels")
+        if not 0 <= overlap <= 0.9:
+            raise UsageError(f"overlap of tiles is {overlap} — expected 0 to 0.9")
+        self._segmenter = segmenter
+        self._tile_size = height, width
+        self._overlap = overlap
+        self._on_tile = on_tile
+        self._window = window(c.height_px, c.width_px)[..., np.newaxis]
+
+    def __call__(self, image_bgr: NDArray[np.uint8]) -> Segmentation:
+        """Segment one picture; one that is no larger than a tile is segmented as a whole, as a ``Segmenter`` does it.
+
+        Args:
+            image_bgr: As for a ``Segmenter``, up to 400 megapixels; it is not copied, so it must stay as it is meanwhile.
+
+        Returns:
+            The mask at the picture's size; its times are sums over the tiles.
+
+        Raises:
+            InputError: As for a ``Segmenter``.
+            UsageError: This process was forked after the segmenter was made.
+        """
+        frame = checked_frame(image_bgr, max_pixels=MAX_TILED_PIXELS)
+        (height, width), (tile_height, tile_width) = frame.shape[:2], self._tile_size
+        if height <= tile_height and width <= tile_width:
+            result = self._segmenter(frame)
+            self._on_tile(1, 1)
+            return result
+        c = self._segmenter.contract
+        rows = Axis.spread(height, tile_height, c.height_px, self._overlap)
+        columns = Axis.spread(width, tile_width, c.width_px, self._overlap)
+        return self._blended(frame, rows, columns)
+
+    def _blended(self, frame: NDArray[np.uint8], rows: Axis, columns: Axis) -> Segmentation:
+        contract = self._segmenter.contract
+        begin = time.perf_counter()
+        stages_s = {"resize": 0.0, "inference": 0.0}
+        mask = np.empty((rows.picture, columns.picture), np.uint8)
+        row_under, column_under = rows.nearest(), columns.nearest()
+        # Weighted logits of as many rows as a tile has, from the current row of tiles on. They need no division by the
+        # sum of the weights: neither the sign nor the order of a pixel's classes depends on it.
+        band = np.zeros((rows.tile, columns.scaled, contract.logit_channels), np.float32)
+        done, total = 0, len(rows.starts) * len(columns.starts)
+        for top, below in pairwise((*rows.starts, rows.scaled)):
+            for left in columns.starts:
+                start = time.perf_counter()
+                tile = self._tile(frame, rows, columns, top, left)
+                resized = time.perf_counter()
+                logits = self._segmenter.session.logits(tile) * self._window
+                height, width = rows.used(top), columns.used(left)
+                band[:height, left : left + width] += logits[:height, :width]
+                stages_s["resize"] += resized - start
+                stages_s["inference"] += time.perf_counter() - resized
+                done += 1
+                self._on_tile(done, total)
+            finished = below - top
+            ids = _class_ids(band[:finished])[:, column_under]
+            first, last = np.searchsorted(row_under, (top, below))
+            np.take(ids, row_under[first:last] - top, axis=0, out=mask[first:last], mode="clip")
+            band[: rows.tile - finished] = band[finished:]
+            band[rows.tile - finished :] = 0
+        total_s = time.perf_counter() - begin
+        stages_s["mask"] = total_s - sum(stages_s.values())
+        return Segmentation(
+            mask=mask,
+            classes=contract.classes,
+            latency_ms=total_s * 1e3,
+            stages_ms={name: seconds * 1e3 for name, seconds in stages_s.items()},
+        )
+
+    def _tile(self, frame: NDArray[np.uint8], rows: Axis, columns: Axis, top: int, left: int) -> NDArray[np.uint8]:
+        """Return the model's input for one tile; where a tile reaches beyond the picture, the picture is reflected."""
+        c = self._segmenter.contract
+        part = frame[rows.part(top), columns.part(left)]
+        image = model_input(part, rows.used(top), columns.used(left), c.channels)
+        missing = c.height_px - rows.used(top), c.width_px - columns.used(left)
+        if any(missing):
+            image = np.asarray(cv2.copyMakeBorder(image, 0, missing[0], 0, missing[1], cv2.BORDER_REFLECT), np.uint8)
+        return image.reshape(c.height_px, c.width_px, c.channels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """The tiles along the height or the width of a picture.
+
+    Attributes:
+        picture: Pixels of the picture.
+        scaled: Pixels that the model sees of them: all tiles are at one scale.
+        tile: Pixels of one tile as the model sees it.
+        starts: Where tiles start, in scaled pixels; the last may reach beyond the picture.
+    """
+
+    picture: int
+    scaled: int
+    tile: int
+    starts: tuple[int, ...]
+
+    @classmethod
+    def spread(cls, picture_px: int, tile_px: int, model_px: int, overlap: float) -> Axis:
+        """Spread tiles evenly from edge to edge, no more of them than the overlap asks for.
+
+        They start at multiples of the network's stride: it answers the same for a shifted picture only if the shift is
+        one. That makes more of a difference than the overlap does.
+
+        Args:
+            picture_px: Size of the picture.
+            tile_px: Size of a tile in the picture.
+            model_px: Size of a tile as the model sees it, which is a multiple of its stride, a power of two up to 32.
+            overlap: Least share of a tile that the next one covers again.
+        """
+        scaled = max(1, round(picture_px * model_px / tile_px))
+        furthest = max(1, math.floor(model_px * (1 - overlap)))
+        unit = math.gcd(model_px, _STRIDE_PX)
+        while unit > furthest:
+            unit //= 2
+        free = max(0, math.ceil((scaled - model_px) / unit))
+        steps = math.ceil(free / (furthest // unit))
+        starts = tuple(unit * round(step * free / steps) for step in range(steps + 1)) if steps else (0,)
+        return cls(picture=picture_px, scaled=scaled, tile=model_px, starts=starts)
+
+    def used(self, start: int) -> int:
+        """Return how many scaled pixels of the tile at ``start`` lie in the picture."""
+        return min(self.tile, self.scaled - start)
+
+    def part(self, start: int) -> slice:
+        """Return the pixels of the picture that the tile at ``start`` covers."""
+        first, last = (round(place * self.picture / self.scaled) for place in (start, start + self.used(start)))
+        first = min(first, self.picture - 1)  # where a pixel of the picture is many of the model's
+        return slice(first, max(first + 1, last))
+
+    def nearest(self) -> NDArray[np.int64]:
+        """Return for each pixel of the picture the scaled pixel under its centre."""
+        return (2 * np.arange(self.picture, dtype=np.int64) + 1) * self.scaled // (2 * self.picture)
+
+
+def window(height_px: int, width_px: int) -> NDArray[np.float32]:
+    """Return the weights of a tile's pixels, (height_px, width_px) float32 in 0–1: a Gaussian, positive everywhere.
+
+    Reference:
+        Isensee et al., nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation, 2021,
+        https://arxiv.org/abs/1904.08128: standard deviation of an eighth of the tile, at half a tile's overlap.
+    """
+    vertical, horizontal = (
+        np.exp(-0.5 * (((np.arange(size) + 0.5) / size - 0.5) / _SIGMA) ** 2) for size in (height_px, width_px)
+    )
+    return np.outer(vertical, horizontal).astype(np.float32)
+
+
+def draw_in_bands(
+    effect: Callable[[NDArray[np.uint8], Segmentation], NDArray[np.uint8]],
+    image_bgr: NDArray[np.uint8],
+    segmentation: Segmentation,
+    *,
+    margin_px: int = 32,
+) -> NDArray[np.uint8]:
+    """Draw an effect over a picture in place, some rows at a time, where there is no memory for more of its size.
+
+    For effects that look only at what is near a pixel, such as an overlay. What an effect measures by the size of its
+    frame, such as the width of a contour, it measures by the size of a band.
+
+    Args:
+        effect: ``(image_bgr, segmentation) -> picture_bgr``, both (H, W, 3) uint8 BGR.
+        image_bgr: (H, W, 3) uint8 BGR, writeable; holds the picture afterwards.
+        segmentation: Of the whole picture.
+        margin_px: Rows above and below a band that the effect sees too.
+
+    Returns:
+        ``image_bgr``.
+    """
+    height, width = image_bgr.shape[:2]
+    bands = math.ceil(height * width / _BAND_PIXELS)
+    edges = [round(band * height / bands) for band in range(bands + 1)]
+    above = image_bgr[:0]  # the rows above a band as they were before anything was drawn on them
+    for top, bottom in pairwise(edges):
+        part = slice(top - len(above), min(height, bottom + margin_px))
+        alpha = segmentation.alpha
+        band = replace(segmentation, mask=segmentation.mask[part], alpha=None if alpha is None else alpha[part])
+        picture = effect(np.concatenate([above, image_bgr[top : part.stop]]), band)[len(above) :]
+        above = image_bgr[max(top, bottom - margin_px) : bottom].copy()
+        image_bgr[top:bottom] = picture[: bottom - top]
+    return image_bgr
+
+
+def _class_ids(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Turn logits, (H, W, L) float32, into class ids, (H, W) uint8: above zero for L = 1, else the largest."""
+    ids = logits[..., 0] > 0 if logits.shape[-1] == 1 else logits.argmax(-1)
+    return ids.astype(np.uint8)

@@ -1,0 +1,113 @@
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_runtime.errors import UsageError
+from training.loop.sizes import MEMORY_SHARE, PlanFacts, output_bytes_per_pixel, plan_training
+
+FACTS = PlanFacts(
+    image_sizes=[(360, 480)] * 367,
+    stride=32,
+    pixels=256 * 256,
+    batch_size=8,
+    output_bytes_per_pixel=567,
+    parameters=1_600_000,
+    memory_bytes=16 * 10**9,
+)
+
+
+def plan(count=367, size=(360, 480), input_size=None, batch_size=None, **changes):
+    facts = replace(FACTS, image_sizes=[size] * count, **changes)
+    return plan_training(facts, input_size=input_size, batch_size=batch_size)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        pytest.param((360, 480), (224, 288), id="landscape"),
+        pytest.param((480, 360), (288, 224), id="portrait"),
+        pytest.param((3000, 4000), (224, 288), id="large"),
+        pytest.param((500, 500), (256, 256), id="square"),
+        pytest.param((150, 210), (128, 192), id="smaller than the preset's pixels"),
+        pytest.param((20, 25), (32, 32), id="smaller than the stride"),
+        pytest.param((100, 3000), (64, 1376), id="a long strip"),
+    ],
+)
+def test_the_input_has_the_preset_s_pixels_in_the_shape_of_the_images(size, expected):
+    found = plan(size=size)
+    assert (found.height_px, found.width_px) == expected
+
+
+@given(height=st.integers(1, 5000), width=st.integers(1, 5000), stride=st.sampled_from([4, 16, 32]))
+def test_the_input_is_in_multiples_of_the_stride_and_no_larger_than_the_images(height, width, stride):
+    found = plan(size=(height, width), stride=stride, memory_bytes=10**12)
+    for side, own in ((found.height_px, height), (found.width_px, width)):
+        assert side % stride == 0
+        assert stride <= side <= max(stride, own)
+    if min(height, width) >= 256 and max(height, width) <= 2 * min(height, width):
+        assert 0.7 < found.height_px * found.width_px / FACTS.pixels < 1.4
+        assert 0.7 < found.height_px / found.width_px * width / height < 1.4
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, 4), (12, 4), (60, 4), (79, 4), (80, 8), (367, 8), (100_000, 8)])
+def test_a_small_dataset_gets_smaller_batches_and_so_more_steps(count, expected):
+    assert plan(count).batch_size == expected
+
+
+def test_memory_makes_the_batch_smaller_before_it_is_refused():
+    sizes = [plan(memory_bytes=gb * 10**9).batch_size for gb in (16, 2, 1)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 8 > sizes[-1] >= 1
+
+
+def test_what_the_user_chose_stays():
+    found = plan(input_size=(64, 96), batch_size=3)
+    assert (found.height_px, found.width_px, found.batch_size, found.lines) == (64, 96, 3, ())
+
+
+def test_not_one_picture_fits():
+    text = (
+        r"--batch-size 1 --input-size 4096x4096 — training takes about \d+\.\d GB — 16\.0 GB of memory are free — "
+        "choose a smaller --input-size$"
+    )
+    with pytest.raises(UsageError, match=text) as raised:
+        plan(input_size=(4096, 4096))
+    assert raised.value.exit_code == 2
+
+
+def test_too_large_a_batch_is_told_the_largest_that_fits():
+    with pytest.raises(
+        UsageError, match=r"--batch-size 5000 --input-size 224x288 — .* choose --batch-size (\d+) or"
+    ) as raised:
+        plan(batch_size=5000)
+    room = int(str(raised.value).split("--batch-size ")[2].split()[0])
+    assert plan(batch_size=room).batch_size == room
+    with pytest.raises(UsageError):
+        plan(batch_size=room + 1)
+    assert 0 < MEMORY_SHARE < 1
+
+
+def test_reasons_are_given_for_what_was_chosen():
+    size, batch = plan().lines
+    assert size == (
+        "input size 224x288: the preset's 65,536 pixels in the shape of the images (360x480, their median), in "
+        "multiples of 32"
+    )
+    assert batch.startswith("batch size 8: the preset's; 46 steps an epoch, about ")
+    assert "smaller than the preset's 8, for 12 images" in plan(12).lines[1]
+    assert "are no larger" in plan(size=(150, 210)).lines[0]
+    assert "all that fits into the memory, the preset's is 8" in plan(memory_bytes=10**9).lines[1]
+    assert len(plan(input_size=(64, 64)).lines) == len(plan(batch_size=2).lines) == 1
+
+
+def test_bytes_of_all_layers_outputs_are_counted_also_of_a_model_in_a_model():
+    import keras
+
+    image = keras.Input((8, 16, 3))
+    inner = keras.Sequential([keras.Input((4, 8, 5)), keras.layers.ReLU(), keras.layers.Conv2D(7, 1)])
+    x = keras.layers.Conv2D(5, 3, strides=2, padding="same")(image)
+    model = keras.Model(image, keras.layers.UpSampling2D(2)(inner(x)))
+    # Per input pixel: 3 of the input, 5/4 of the strided convolution, 5/4 and 7/4 inside, 7 of the upsampling.
+    assert output_bytes_per_pixel(model) == 4 * (3 + 5 / 4 + 5 / 4 + 7 / 4 + 7)

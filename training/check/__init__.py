@@ -1,9 +1,0 @@
-"""The dataset linter: every problem in one pass, before TensorFlow is loaded."""
-
-from __future__ import annotations
-
-from training.check.linter import check_dataset
-from training.check.report import DatasetReport
-from training.check.terminal import progress_bar, render, warnings_in_short
-
-__all__ = ["DatasetReport", "check_dataset", "progress_bar", "render", "warnings_in_short"]

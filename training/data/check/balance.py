@@ -1,0 +1,70 @@
+"""Which classes a dataset shows, in which split, and how much of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.dataset.pairs import Pair, Problem, Split
+from edge_runtime.model.contract import ClassInfo
+from edge_runtime.storage import printable
+from training.data.check.files import problem
+
+RARE = 200
+"""A class is called rare where the largest has so many times its pixels."""
+
+
+def background_only(counts: Mapping[Pair, NDArray[np.int64]], name: str) -> list[Problem]:
+    """Warn, once, of masks that show class 0 alone: right for an empty scene, and how a forgotten mask looks.
+
+    Args:
+        counts: (classes,) pixels of each class in each mask.
+        name: Of class 0.
+    """
+    empty = [pair for pair, pixels in counts.items() if pixels[0] and not pixels[1:].any()]
+    if not empty:
+        return []
+    message = (
+        f"{len(empty)} of {len(counts)} masks — only '{name}' (first: {printable(empty[0].mask)}) — good where nothing is to "
+        "be found — look at them, and draw what was forgotten"
+    )
+    return [problem("warning", "background_only", empty[0].mask, message)]
+
+
+def absent_classes(classes: tuple[ClassInfo, ...], pixels: Mapping[Split, NDArray[np.int64]]) -> list[Problem]:
+    """Warn of classes that a split has no pixel of: nothing can be learnt or measured about them there.
+
+    Args:
+        classes: In order of their ids.
+        pixels: (classes,) pixels of each class, for the splits that have readable masks.
+    """
+    return [
+        problem(
+            "warning",
+            "absent_class",
+            split,
+            f"split {split} — no pixel of class '{c.name}' — expected some — add images that show it",
+        )
+        for split, counts in pixels.items()
+        if split != "test"
+        for c in classes
+        if not counts[c.id]
+    ]
+
+
+def rare_classes(classes: tuple[ClassInfo, ...], pixels: NDArray[np.int64]) -> list[Problem]:
+    """Warn of classes that pixel accuracy would not miss."""
+    largest = int(pixels.argmax())
+    return [
+        problem(
+            "warning",
+            "rare_class",
+            c.name,
+            f"class '{c.name}' — {pixels[c.id] / pixels.sum():.2%} of the pixels, {pixels[largest] // pixels[c.id]} times "
+            f"fewer than '{classes[largest].name}' — judge it by its own IoU — add images that show it or weight the loss",
+        )
+        for c in classes
+        if 0 < pixels[c.id] * RARE < pixels[largest]
+    ]

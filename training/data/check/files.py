@@ -1,0 +1,193 @@
+"""What one image file and one mask file say about themselves, each read once and decoded once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.dataset.mask_files import MaskContents, contents_of, decode_mask
+from edge_runtime.dataset.pairs import Problem
+from edge_runtime.errors import InputError
+from edge_runtime.image import MAX_PIXELS, ImageHeader, decode, read_header
+from edge_runtime.storage import printable, read_bytes
+from training.data.check.duplicates import thumbnail
+from training.data.check.orientation import exif_orientation
+from training.errors import DataError
+
+MIN_SIDE_PX = 16
+"""Smaller pictures hold nothing that a U-Net could find."""
+BLANK = 1.0
+"""Grey levels (standard deviation) below which a picture is one flat colour, a JPEG's noise included."""
+_SUFFIXES = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "BMP": (".bmp",),
+    "WebP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFacts:
+    """What reading an image found.
+
+    Attributes:
+        digest: SHA-256 of the file, None if it cannot be decoded.
+        form: Format and samples, for people: "JPEG", "grey PNG", …
+        shape: (height, width) as it is shown, None if it cannot be decoded.
+        stored_shape: The same before any EXIF rotation, None if the header does not say.
+        orientation: EXIF orientation, 1–8.
+        grey: It has one channel.
+        thumbnail: (64, 64) uint8, None if it cannot be decoded.
+        problems: What is wrong with the file.
+    """
+
+    digest: str | None = None
+    form: str = ""
+    shape: tuple[int, int] | None = None
+    stored_shape: tuple[int, int] | None = None
+    orientation: int = 1
+    grey: bool = False
+    thumbnail: NDArray[np.uint8] | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaskFacts:
+    """What reading a mask found.
+
+    Attributes:
+        digest: SHA-256 of the file, None if it cannot be decoded.
+        shape: (height, width) as stored, likewise.
+        orientation: EXIF orientation, 1–8.
+        contents: Its values and their pixels, likewise.
+        problems: What is wrong with the file.
+    """
+
+    digest: str | None = None
+    shape: tuple[int, int] | None = None
+    orientation: int = 1
+    contents: MaskContents | None = None
+    problems: tuple[Problem, ...] = ()
+
+
+def problem(severity: Literal["error", "warning"], code: str, file: Path | str, message: str) -> Problem:
+    """Return a problem; ``file`` is the one to be mended."""
+    return Problem(severity=severity, code=code, file=str(file), message=message)
+
+
+def scan_image(path: Path) -> ImageFacts:
+    """Read and decode an image file."""
+    where = printable(path)
+    try:
+        data = read_bytes(path, DataError)
+    except DataError as error:
+        return ImageFacts(problems=(problem("error", "unreadable_file", path, str(error)),))
+    try:
+        header = read_header(data, where)
+        image_bgr = decode(data, where)
+    except InputError as error:
+        return ImageFacts(problems=(problem("error", refusal(data, where), path, str(error)),))
+    shape = image_bgr.shape[:2]
+    thumb = thumbnail(image_bgr)
+    stored = (header.height_px, header.width_px) if header.height_px and header.width_px else None
+    return ImageFacts(
+        digest=hashlib.sha256(data).hexdigest(),
+        form=_form(header),
+        shape=shape,
+        stored_shape=stored,
+        orientation=exif_orientation(data),
+        grey=header.channels in (1, 2),
+        thumbnail=thumb,
+        problems=tuple(_image_problems(path, header, image_bgr, thumb)),
+    )
+
+
+def scan_mask(path: Path) -> MaskFacts:
+    """Read and decode a mask file; lossy ones too, for the check to judge."""
+    where = printable(path)
+    try:
+        data = read_bytes(path, DataError)
+    except DataError as error:
+        return MaskFacts(problems=(problem("error", "unreadable_file", path, str(error)),))
+    try:
+        mask = decode_mask(data, where, allow_lossy=True)
+    except InputError as error:
+        return MaskFacts(problems=(problem("error", refusal(data, where, mask=True), path, str(error)),))
+    height_px, width_px = mask.values.shape
+    return MaskFacts(
+        digest=hashlib.sha256(data).hexdigest(),
+        shape=(height_px, width_px),
+        orientation=exif_orientation(data),
+        contents=contents_of(mask),
+        problems=tuple(_wrong_extension(path, read_header(data, where))),
+    )
+
+
+def refusal(data: bytes, where: str, *, mask: bool = False) -> str:
+    """Return the code for a file that was refused: what is wrong with it, from its bytes."""
+    if not data:
+        return "empty_file"
+    try:
+        header = read_header(data, where)
+    except InputError:
+        return "not_an_image"
+    if (header.height_px or 0) * (header.width_px or 0) > MAX_PIXELS:
+        return "too_large"
+    try:
+        samples = decode(data, where, mode="raw")
+    except InputError:
+        return "damaged_file"
+    if not mask:
+        return "sixteen_bit_image" if samples.dtype != np.uint8 else "damaged_file"
+    if samples.ndim == 3 and samples.shape[2] == 4 and samples.dtype == np.uint8:
+        return "transparent_mask"
+    return "bad_mask"
+
+
+def size(shape: tuple[int, ...]) -> str:
+    """Return (height, width) as people write it: width x height."""
+    return f"{shape[1]}x{shape[0]}"
+
+
+def _form(header: ImageHeader) -> str:
+    kind = "CMYK JPEG" if header.kind == "JPEG" and header.channels == 4 else header.kind
+    if header.palette:
+        return f"palette {kind}"
+    samples = {1: "grey ", 2: "grey + alpha "}.get(header.channels or 0, "")
+    return f"{samples}{'RGBA ' if header.channels == 4 and header.kind == 'PNG' else ''}{kind}"
+
+
+def _image_problems(
+    path: Path, header: ImageHeader, image_bgr: NDArray[np.uint8], thumb: NDArray[np.uint8]
+) -> list[Problem]:
+    """Judge an image that can be decoded."""
+    where, shape = printable(path), image_bgr.shape[:2]
+    found = _wrong_extension(path, header)
+    if min(shape) < MIN_SIDE_PX:
+        message = f"{where} — {size(shape)} pixels — expected at least {MIN_SIDE_PX} a side — remove it"
+        found.append(problem("error", "too_small", path, message))
+    elif thumb.std() < BLANK and cv2.meanStdDev(image_bgr)[1].max() < BLANK:
+        message = f"{where} — one flat colour — expected a picture — remove it, or find out why the camera gave nothing"
+        found.append(problem("warning", "blank_image", path, message))
+    if header.kind == "JPEG" and header.channels == 4:
+        message = f"{where} — a CMYK JPEG — converted to RGB without its colour profile, here as on the device — save it as RGB if its colours matter"
+        found.append(problem("warning", "cmyk_image", path, message))
+    elif header.channels in (2, 4):
+        message = f"{where} — has an alpha channel — it is dropped: what is transparent shows its hidden colour — flatten it if that is wrong"
+        found.append(problem("warning", "alpha_image", path, message))
+    return found
+
+
+def _wrong_extension(path: Path, header: ImageHeader) -> list[Problem]:
+    expected = _SUFFIXES[header.kind]
+    if path.suffix.lower() in expected:
+        return []
+    message = f"{printable(path)} — is a {header.kind} file — read as that here; other programs go by the name — rename it to {expected[0]}"
+    return [problem("warning", "wrong_extension", path, message)]

@@ -1,0 +1,95 @@
+"""A report as text, and a progress bar while it is made."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from edge_runtime.dataset.pairs import Problem
+from edge_runtime.storage import printable
+from training.data.check.files import size
+from training.data.check.findings import DatasetReport, share
+
+SHOWN = 20
+"""Problems of a kind that are printed."""
+
+
+def render(report: DatasetReport) -> str:
+    """Return a report for the terminal: what there is, the classes by split, and the problems by kind, errors first."""
+    errors = sum(problem.severity == "error" for problem in report.problems)
+    return "\n".join(
+        [
+            *_summary(report),
+            *_table(report),
+            *(line for found in _by_kind(report) for line in _listed(found)),
+            f"{errors} errors, {len(report.problems) - errors} warnings",
+        ]
+    )
+
+
+def warnings_in_short(report: DatasetReport) -> list[str]:
+    """Return a line for each kind of warning: the first of them, and how many more there are."""
+    lines = []
+    for found in _by_kind(report):
+        if found[0].severity == "warning":
+            rest = f" (and {len(found) - 1} more: `edge-unet data check` lists all)" if len(found) > 1 else ""
+            lines.append(f"warning: {found[0].message}{rest}")
+    return lines
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[int, int], None]]:
+    """Show a bar on stderr, where that is a terminal; yields ``on_pair`` for ``check_dataset``."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("checking", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _summary(report: DatasetReport) -> list[str]:
+    splits = ", ".join(f"{split} {len(pairs)}" for split, pairs in report.dataset.splits.items())
+    count = len(report.dataset.pairs())
+    lines = [f"{printable(report.dataset.root)}: {count} pairs ({splits}), masks: {report.encoding}"]
+    sizes = report.size_range()
+    if sizes is not None:
+        forms = ", ".join(f"{form} {n}" for form, n in sorted(report.forms.items(), key=lambda item: -item[1]))
+        smallest, median, largest = map(size, sizes)
+        span = smallest if smallest == largest else f"{smallest} to {largest}, median {median}"
+        lines.append(f"images: {forms}; {span}")
+    if report.groups is not None:
+        lines.append(f"groups: {len(set(report.groups.values()))}")
+    if report.ignored_files:
+        lines.append(f"passed over: {report.ignored_files} hidden or other files")
+    if report.quarantined:
+        lines.append(f"left out: {len(report.quarantined)} pairs")
+    return lines
+
+
+def _table(report: DatasetReport) -> list[str]:
+    by_split = report.split_pixels()
+    width = max(12, *(len(printable(c.name)) for c in report.info.classes))
+    images_with = report.images_with
+    lines = [f"{'id':>4}  {'class':<{width}} {'images':>7}" + "".join(f" {split:>8}" for split in by_split)]
+    for c in report.info.classes:
+        shares = "".join(f" {share(counts, c.id):>8.2%}" for counts in by_split.values())
+        lines.append(f"{c.id:>4}  {printable(c.name):<{width}} {images_with[c.id]:>7}{shares}")
+    return lines
+
+
+def _by_kind(report: DatasetReport) -> list[list[Problem]]:
+    kinds: dict[tuple[str, str], list[Problem]] = defaultdict(list)
+    for problem in report.problems:
+        kinds[problem.severity, problem.code].append(problem)
+    return [kinds[kind] for kind in sorted(kinds)]
+
+
+def _listed(found: list[Problem]) -> list[str]:
+    severity, code = found[0].severity, found[0].code
+    lines = [f"{severity} [{code}] {problem.message}" for problem in found[:SHOWN]]
+    if len(found) > SHOWN:
+        lines.append(f"{severity} [{code}] … and {len(found) - SHOWN} more: --json lists all")
+    return lines

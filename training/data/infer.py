@@ -1,0 +1,117 @@
+"""What the masks of a dataset say about its labels: classes without ``dataset.yaml``, and how masks are stored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from edge_runtime.dataset.detect import detect_encoding, looks_soft
+from edge_runtime.dataset.label_key import SOFT_THRESHOLD, LabelKey
+from edge_runtime.dataset.mask_files import RGB, MaskContents, unpack_color
+from edge_runtime.model.contract import MAX_CLASSES, ClassInfo
+from training.data.color_tables import VOC, ColorTable, recognise
+from training.data.dataset import DatasetInfo, default_color, make_classes
+from training.errors import DataError
+
+RARE = 1e-3
+"""Colours with less of the pixels than this may be blends of others at their borders."""
+
+
+def resolve_labels(
+    stated: DatasetInfo | None, masks: Sequence[MaskContents], *, lossy: bool = False
+) -> tuple[DatasetInfo, LabelKey]:
+    """Return the classes of a dataset and what the stored values of its masks mean.
+
+    Args:
+        stated: What ``dataset.yaml`` says, None if there is none.
+        masks: What occurs in each mask that can be read.
+        lossy: Read JPEG masks too.
+
+    Raises:
+        DataError: Masks are colour-coded and nobody says what the colours mean, or they are no colours of classes.
+    """
+    info = stated or infer_info(masks)
+    if info.encoding != "auto":
+        return info, info.key(info.encoding, lossy=lossy)
+    colors = [*(c.color for c in info.classes), *info.ignore_colors] if info.colors_known else None
+    ids = None if info.ids is None else dict(info.ids)
+    encoding = detect_encoding(masks, len(info.classes), ignore_id=info.ignore_id, colors=colors, ids=ids)
+    if encoding == "color" and not info.colors_known:
+        found = [unpack_color(color) for color, _ in _colors(masks).most_common(5)]
+        raise DataError(
+            f"masks are colour-coded, with {', '.join(map(str, found))} — expected to know which class each colour is — "
+            "add colors to dataset.yaml, one [red, green, blue] a class, and ignore_colors"
+        )
+    return info, info.key(encoding, lossy=lossy)
+
+
+def infer_info(masks: Sequence[MaskContents]) -> DatasetInfo:
+    """Make up classes for a dataset without ``dataset.yaml`` from what occurs in its masks.
+
+    Raises:
+        DataError: The masks' colours cannot be those of classes.
+    """
+    most = detect_encoding(masks, 0)
+    if most == "color":
+        return _info_of_colors(_colors(masks))
+    counts: Counter[int] = Counter()
+    palette: dict[int, RGB] = {}
+    for mask in (m for m in masks if m.form != "color"):
+        if mask.lossy:
+            counts.update({255 * (value >= SOFT_THRESHOLD): n for value, n in mask.counts.items()})
+        else:
+            counts.update(mask.counts)
+        palette |= {index: unpack_color(color) for index, color in mask.colors.items()}
+    if most != "palette" and (counts.keys() <= {0, 255} or looks_soft(counts)):
+        return DatasetInfo(classes=make_classes(["background", "foreground"]))
+    return _info_of_ids(set(counts), palette)
+
+
+def _info_of_ids(values: set[int], palette: Mapping[int, RGB]) -> DatasetInfo:
+    """Make up classes from the ids in masks, and from the colours that they have in a palette."""
+    ids = values - {255}
+    highest = max(ids, default=0)
+    if len(ids) <= highest / 2 and not ids <= palette.keys():
+        # So many gaps are no ids. Count up to the first gap; the check then names the other values and what they may be.
+        highest = next(i for i in range(1, 256) if i not in ids) - 1
+    highest = min(max(highest, 1), MAX_CLASSES - 1)
+    ignore_id = 255 if 255 in values else None
+    used = {i: palette[i] for i in ids & palette.keys()}
+    if recognise(set(used.values())) is VOC and all(color == VOC.classes[i][1] for i, color in used.items()):
+        return DatasetInfo(classes=_classes_of(VOC), ignore_id=ignore_id)
+    names = ["background", *(f"class_{i}" for i in range(1, highest + 1))]
+    return DatasetInfo(
+        classes=make_classes(names, [palette.get(i, default_color(i)) for i in range(highest + 1)]),
+        ignore_id=ignore_id,
+    )
+
+
+def _info_of_colors(pixels: Counter[int]) -> DatasetInfo:
+    """Make up classes from the colours in masks: those of a well-known dataset, or one a colour, the most pixels first."""
+    table = recognise({unpack_color(color) for color in pixels})
+    if table is not None:
+        return DatasetInfo(classes=_classes_of(table), colors_known=True, ignore_colors=table.ignored)
+    common = sum(n >= RARE * pixels.total() for n in pixels.values())
+    rare = len(pixels) - common
+    if len(pixels) > MAX_CLASSES or rare > max(8, 2 * common):
+        raise DataError(
+            f"masks have {len(pixels)} colours, {common} of them with {RARE:.1%} of the pixels or more — expected at most "
+            f"{MAX_CLASSES}, one a class: edges are blended, or the masks were resized or JPEG-compressed — make them "
+            "again without, or name the colours of the classes in dataset.yaml"
+        )
+    ordered = sorted(pixels, key=lambda color: (-pixels[color], color))
+    names = [f"color_{color:06x}" for color in ordered]
+    return DatasetInfo(classes=make_classes(names, [unpack_color(c) for c in ordered]), colors_known=True)
+
+
+def _classes_of(table: ColorTable) -> tuple[ClassInfo, ...]:
+    return make_classes([name for name, _ in table.classes], [color for _, color in table.classes])
+
+
+def _colors(masks: Sequence[MaskContents]) -> Counter[int]:
+    """Return the pixels of each packed colour."""
+    pixels: Counter[int] = Counter()
+    for mask in masks:
+        for value, n in mask.counts.items():
+            pixels[mask.color_of(value)] += n
+    return pixels

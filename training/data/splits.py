@@ -1,0 +1,270 @@
+"""Which images are held out: by seed, by fraction, and never parts of one sequence on both sides."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+from edge_runtime.dataset.pairs import Pair, Split
+from edge_runtime.storage import printable, read_bytes
+from training.data.dataset import Dataset
+from training.errors import DataError
+
+GROUPS_FILE = "groups.csv"
+ATTEMPTS = 10
+"""Orders of the groups that are tried for one that has every class on both sides."""
+FRAMES = r"^(.+)[_. -][A-Za-z]*\d+$"
+"""Names of the frames of several videos: what comes before the last separator and number is the video."""
+Groups = Mapping[Pair, str]
+"""The sequence, part or patient that each pair is of."""
+
+
+def find_groups(dataset: Dataset, pattern: str | None = None) -> dict[Pair, str] | None:
+    """Return the group of every pair, by a pattern on the names or from ``groups.csv``; None if there is neither.
+
+    Args:
+        dataset: The pairs.
+        pattern: Regular expression with one group in brackets, which is searched for in the stems. It goes before the file.
+
+    Raises:
+        DataError: The pattern or the file is wrong, or does not say of which group a pair is.
+    """
+    path = dataset.root / GROUPS_FILE
+    if pattern is not None:
+        groups, source = _by_pattern(dataset.pairs(), pattern), f"pattern '{pattern}'"
+    elif path.is_file():
+        groups, source = _by_file(dataset, path), printable(path)
+    else:
+        return None
+    missing = [printable(pair.image.name) for pair in dataset.pairs() if pair not in groups]
+    if missing:
+        more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+        raise DataError(
+            f"groups from {source} — none for {', '.join(missing[:5])}{more} — expected one for each image — "
+            "add what is missing"
+        )
+    return groups
+
+
+def hold_out_by_seed(
+    dataset: Dataset,
+    fraction: float,
+    seed: int,
+    *,
+    groups: Groups | None = None,
+    classes_in: Mapping[Pair, Iterable[int]] | None = None,
+) -> Dataset:
+    """Return the dataset with a ``val`` split that is held out of ``train`` by seed.
+
+    Groups stay whole, the number of images is as near to the fraction as they allow, and each class that two groups have
+    is on both sides where there is room. The same names, seed and fraction give the same split on every machine,
+    whatever the order of the files.
+
+    Args:
+        dataset: The pairs.
+        fraction: Share of the images of ``train`` to hold out, 0–1.
+        seed: Which of the many possible splits.
+        groups: The group of each pair; without it, each is one by itself.
+        classes_in: The class ids that each pair has.
+
+    Raises:
+        DataError: Too few images for both, or all of one group.
+    """
+    train = dataset.splits.get("train", ())
+    if len(train) < 2:
+        raise DataError(f"dataset {printable(dataset.root)} — {len(train)} pairs to train on — expected at least 2")
+    name_of = {pair: pair.stem if groups is None else groups[pair] for pair in train}
+    sizes = Counter(name_of.values())
+    if len(sizes) < 2:
+        raise DataError(
+            f"dataset {printable(dataset.root)} — all {len(train)} pairs are of group '{printable(next(iter(sizes)))}' — "
+            "expected at least 2 groups, to hold one out — correct the groups or bring images of another"
+        )
+    classes: dict[str, set[int]] = defaultdict(set)
+    for pair, name in name_of.items():
+        classes[name].update((classes_in or {}).get(pair, ()))
+    target = min(max(1, round(len(train) * fraction)), len(train) - 1)
+    return _held_out(dataset, _choose(sizes, classes, target, seed), name_of)
+
+
+def hold_out_groups(dataset: Dataset, names: Sequence[str], groups: Groups) -> Dataset:
+    """Return the dataset with some groups of ``train`` as its ``val`` split; one that it had is left aside.
+
+    Raises:
+        DataError: There is no such group in ``train``, or nothing would be left to train on.
+    """
+    name_of = {pair: groups[pair] for pair in dataset.splits.get("train", ())}
+    known = sorted(set(name_of.values()))
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else f"expected of {', '.join(map(printable, known[:20]))}"
+            raise DataError(f"group '{printable(name)}' — not in train — {hint}")
+    if set(known) <= set(names):
+        raise DataError(f"groups {', '.join(map(printable, names))} — are all of train — expected one to train on")
+    return _held_out(dataset, set(names), name_of)
+
+
+def leaking_groups(dataset: Dataset, groups: Groups) -> dict[str, tuple[Split, ...]]:
+    """Return the groups that are in more than one split, with these: metrics on them would flatter."""
+    places: dict[str, set[Split]] = defaultdict(set)
+    for split, pairs in dataset.splits.items():
+        for pair in pairs:
+            places[groups[pair]].add(split)
+    order = list(dataset.splits)
+    return {g: tuple(sorted(found, key=order.index)) for g, found in sorted(places.items()) if len(found) > 1}
+
+
+def suggest_groups(stems: Sequence[str]) -> str | None:
+    """Return a pattern for ``find_groups`` if names look like the frames of several videos; None if they do not.
+
+    Frames have the video's name and a number of a fixed width that mostly goes on by one step or two, as in ``0001TP_006690.png``.
+    """
+    numbers: dict[str, list[str]] = defaultdict(list)
+    for stem in stems:
+        found, number = re.search(FRAMES, stem), re.search(r"\d+$", stem)
+        if found is None or number is None:
+            return None
+        numbers[found[1]].append(number[0])
+    if len(numbers) < 2 or len(stems) < 4 * len(numbers):
+        return None
+    regular = sum(len(found) for found in numbers.values() if _are_frames(found))
+    return FRAMES if regular >= 0.8 * len(stems) else None
+
+
+def _are_frames(numbers: list[str]) -> bool:
+    """Whether numbers have one width, of several places, and mostly one step or two."""
+    ordered = sorted({int(n) for n in numbers})
+    if len({len(n) for n in numbers}) != 1 or len(numbers[0]) < 3 or len(ordered) < 3:
+        return False
+    steps = Counter(b - a for a, b in pairwise(ordered))
+    return sum(n for _, n in steps.most_common(2)) >= 0.7 * steps.total()
+
+
+def _by_pattern(pairs: Sequence[Pair], pattern: str) -> dict[Pair, str]:
+    try:
+        expression = re.compile(pattern)
+    except re.error as cause:
+        raise DataError(f"groups pattern '{pattern}' — {cause} — expected a regular expression") from cause
+    if expression.groups != 1:
+        raise DataError(
+            f"groups pattern '{pattern}' — {expression.groups} groups in brackets — expected one, as '^(.+)_\\d+$'"
+        )
+    found = {pair: expression.search(pair.stem) for pair in pairs}
+    return {pair: match[1] for pair, match in found.items() if match is not None and match[1]}
+
+
+def _by_file(dataset: Dataset, path: Path) -> dict[Pair, str]:
+    """Read ``groups.csv``: a row a file, by its path in the dataset, its name or its stem."""
+    where = printable(path)
+    try:
+        rows = list(csv.reader(read_bytes(path, DataError).decode("utf-8-sig").splitlines()))
+    except (UnicodeDecodeError, csv.Error) as cause:
+        raise DataError(f"{where} — not a CSV file in UTF-8 ({cause}) — save it again") from cause
+    header = [cell.strip() for cell in rows[0]] if rows else []
+    if header != ["file", "group"]:
+        raise DataError(f"{where} — its first line is {','.join(header)!r} — expected 'file,group'")
+    by_name: dict[str, str] = {}
+    for number, row in enumerate(rows[1:], start=2):
+        cells = [cell.strip() for cell in row]
+        if not any(cells):
+            continue
+        if len(cells) != 2 or not all(cells):
+            raise DataError(f"{where} — line {number} is {','.join(cells)!r} — expected a file and its group")
+        if by_name.setdefault(cells[0], cells[1]) != cells[1]:
+            raise DataError(
+                f"{where} — line {number}: '{cells[0]}' is of '{by_name[cells[0]]}' and of '{cells[1]}' — expected one group"
+            )
+    groups = {}
+    for pair in dataset.pairs():
+        names = (pair.image.relative_to(dataset.root).as_posix(), pair.image.name, pair.stem)
+        found = next((by_name[name] for name in names if name in by_name), None)
+        if found is not None:
+            groups[pair] = found
+    return groups
+
+
+def _held_out(dataset: Dataset, names: set[str], name_of: Groups) -> Dataset:
+    train = dataset.splits["train"]
+    splits: dict[Split, tuple[Pair, ...]] = {
+        **dataset.splits,
+        "train": tuple(pair for pair in train if name_of[pair] not in names),
+        "val": tuple(pair for pair in train if name_of[pair] in names),
+    }
+    return replace(dataset, splits=splits)
+
+
+def _choose(sizes: Mapping[str, int], classes: Mapping[str, set[int]], target: int, seed: int) -> set[str]:
+    """Choose the groups to hold out: of several good fills, the one with the most classes on both sides, then the nearest."""
+    holders: dict[int, set[str]] = defaultdict(set)
+    for name in sizes:
+        for class_id in classes[name]:
+            holders[class_id].add(name)
+
+    def faults(val: set[str]) -> tuple[int, int]:
+        # What only one group has is to be learnt rather than measured.
+        missing = sum(not names - val or (len(names) > 1 and not names & val) for names in holders.values())
+        return missing, abs(sum(sizes[name] for name in val) - target)
+
+    best: set[str] = set()
+    for attempt in range(ATTEMPTS):
+        # Hashes order names alike on every machine and for every order of the files.
+        order = sorted(sizes, key=lambda name: _digest(f"{seed}\0{attempt}\0{name}"))
+        if attempt < ATTEMPTS - 1:
+            val = _nearest_sum(order, sizes, target, least=1, most=sum(sizes.values()) - 1)
+        else:
+            val = _class_by_class(order, sizes, holders, target)
+        best = val if not best else min(best, val, key=faults)
+        if not faults(best)[0]:
+            break
+    return best
+
+
+def _class_by_class(
+    order: list[str], sizes: Mapping[str, int], holders: Mapping[int, set[str]], target: int
+) -> set[str]:
+    """Choose a group for each class on both sides, the rarest classes first, then those that fill up best."""
+    val: set[str] = set()
+    train: set[str] = set()
+    for _, names in sorted(holders.items(), key=lambda item: (len(item[1]), item[0])):
+        if train.isdisjoint(names):
+            train.update([name for name in order if name in names and name not in val][-1:])
+        if val.isdisjoint(names):
+            room = target - sum(sizes[name] for name in val)
+            val.update([name for name in order if name in names and name not in train and sizes[name] <= room][:1])
+    rest = [name for name in order if name not in val and name not in train]
+    held = sum(sizes[name] for name in val)
+    most = sum(sizes[name] for name in rest)
+    filled = val | _nearest_sum(rest, sizes, target - held, least=int(not val), most=most)
+    return filled or {min(order, key=lambda name: sizes[name])}
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+
+def _nearest_sum(names: list[str], sizes: Mapping[str, int], target: int, *, least: int, most: int) -> set[str]:
+    """Choose groups whose sizes add up as near to ``target`` as possible, within limits.
+
+    Bit s of an integer tells that the groups so far can add up to s; walking back finds which ones did.
+    """
+    reachable = [1]
+    for name in names:
+        reachable.append(reachable[-1] | reachable[-1] << sizes[name])
+        if least <= target <= most and reachable[-1] >> target & 1:
+            break
+    sums = (s for s in range(least, most + 1) if reachable[-1] >> s & 1)
+    total = min(sums, key=lambda s: (abs(s - target), s), default=0)
+    chosen: set[str] = set()
+    for i in range(len(reachable) - 1, 0, -1):
+        if not reachable[i - 1] >> total & 1:
+            chosen.add(names[i - 1])
+            total -= sizes[names[i - 1]]
+    return chosen

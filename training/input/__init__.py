@@ -1,0 +1,1 @@
+"""The input pipeline: decoded images to augmented batches."""

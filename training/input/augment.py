@@ -1,0 +1,161 @@
+"""Random variation of images and masks: what may differ between the pictures of today and those of tomorrow.
+
+One warp takes a picture from its cached size to the model's, so that zooming in shows detail that is really there.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.dataset.label_key import IGNORE
+
+SCALE = (0.8, 1.5)
+"""Range of the zoom; above 1 a part of the picture fills the frame, below 1 the picture is smaller than the frame."""
+STRETCH = 1.16
+"""Largest factor between the zooms of width and height."""
+ROTATION_DEGREES = 5.0
+SHEAR = 0.05
+"""Largest sideways shift of a row, as a share of its distance from the middle."""
+GAMMA = 1.25
+CONTRAST = 1.25
+"""Largest factors; their reciprocals are the smallest."""
+BRIGHTNESS = 0.1
+"""Largest shift of all pixels, as a share of white."""
+COLOR_CAST = 1.16
+"""Largest factor on one colour channel, as another white balance makes."""
+SATURATION = (0.5, 1.4)
+BLUR_SHARE, BLUR_PX = 0.1, (0.3, 1.2)
+NOISE_SHARE, NOISE_LEVELS = 0.1, (2.0, 10.0)
+_GRAIN_LEVELS, _GRAIN_PLACES = 32.0, 128
+_GREY = (0.299, 0.587, 0.114)
+"""Share of red, green and blue in a grey of the same brightness, ITU-R BT.601."""
+MIXED_AREA = (0.1, 0.5)
+"""Share of a picture that ``mix`` replaces."""
+
+
+def augment(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], height_px: int, width_px: int, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return a random variant of a pair at the model's size.
+
+    Args:
+        image: (h, w, C) uint8 at any size, RGB or grey.
+        mask: (h, w) uint8 class ids.
+        height_px: Height of the result.
+        width_px: Width of the result.
+        rng: Source of randomness; the same state gives the same variant.
+
+    Returns:
+        (height_px, width_px, C) and (height_px, width_px) uint8; what lies outside the picture is mirrored in the image and
+        ``IGNORE`` in the mask.
+    """
+    matrix = random_affine(mask.shape, height_px, width_px, rng)
+    size = (width_px, height_px)
+    moved = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    labels = cv2.warpAffine(
+        mask, matrix, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=IGNORE
+    )
+    lit = relight(np.asarray(moved, np.uint8).reshape(height_px, width_px, image.shape[2]), rng)
+    return lit, np.asarray(labels, np.uint8)
+
+
+def random_affine(
+    shape: tuple[int, ...], height_px: int, width_px: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Return a (2, 3) matrix from picture to frame: half of the time mirrored, then turned, sheared, zoomed and shifted.
+
+    A picture larger than the frame still covers it but for the corners that turning opens.
+    """
+    zoom = _between(SCALE, rng)
+    stretch = _around(STRETCH, rng)
+    angle = np.deg2rad(rng.uniform(-ROTATION_DEGREES, ROTATION_DEGREES))
+    mirrored = -1 if rng.random() < 0.5 else 1
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    shear = np.array([[1, rng.uniform(-SHEAR, SHEAR)], [0, 1]])
+    fit_x, fit_y = width_px / shape[1], height_px / shape[0]
+    linear = turn @ shear @ np.diag([mirrored * fit_x * zoom * stretch, fit_y * zoom / stretch])
+    frame_px = np.array([width_px, height_px])
+    shift_px = rng.uniform(-0.5, 0.5, 2) * frame_px * (zoom - 1)
+    # OpenCV counts from the middle of the first pixel.
+    target = frame_px / 2 - 0.5 + shift_px
+    middle = np.array([shape[1], shape[0]]) / 2 - 0.5
+    return np.hstack([linear, (target - linear @ middle)[:, np.newaxis]])
+
+
+def relight(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a picture, (H, W, C) uint8, as another camera in another light may have taken it."""
+    levels = np.linspace(0, 1, 256) ** _around(GAMMA, rng)
+    lit = cv2.LUT(image, (levels * 255).round().astype(np.uint8))
+    lit = cv2.transform(lit, _random_colors(image.shape[2], rng)).reshape(image.shape)
+    if rng.random() < BLUR_SHARE:
+        lit = cv2.GaussianBlur(lit, (3, 3), rng.uniform(*BLUR_PX)).reshape(image.shape)
+    if rng.random() < NOISE_SHARE:
+        strength = rng.uniform(*NOISE_LEVELS) / _GRAIN_LEVELS
+        lit = cv2.addWeighted(lit, 1, _grain(image.shape, rng), strength, -128 * strength).reshape(image.shape)
+    return np.asarray(lit, np.uint8)
+
+
+def mix(
+    images: NDArray[np.uint8], masks: NDArray[np.uint8], share: float, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return a batch in which some pictures have a rectangle of the next one in the same place, with its labels.
+
+    Args:
+        images: (N, H, W, C) uint8.
+        masks: (N, H, W) uint8.
+        share: Of the pictures that get one, 0–1.
+        rng: Source of randomness.
+
+    Reference:
+        Yun et al.: CutMix, ICCV 2019. https://arxiv.org/abs/1905.04899
+    """
+    mixed_images, mixed_masks = images.copy(), masks.copy()
+    count, height_px, width_px = masks.shape
+    for i in range(count):
+        if rng.random() >= share:
+            continue
+        side = np.sqrt(rng.uniform(*MIXED_AREA))
+        rows_px, columns_px = round(side * height_px), round(side * width_px)
+        top, left = rng.integers(height_px - rows_px + 1), rng.integers(width_px - columns_px + 1)
+        place = (slice(top, top + rows_px), slice(left, left + columns_px))
+        mixed_images[i][place], mixed_masks[i][place] = images[(i + 1) % count][place], masks[(i + 1) % count][place]
+    return mixed_images, mixed_masks
+
+
+@cache
+def _grain_bank(height_px: int, width_px: int, channels: int) -> NDArray[np.uint8]:
+    noise = np.random.default_rng(0).normal(128, _GRAIN_LEVELS, (height_px, width_px, channels))
+    return np.clip(noise.round(), 0, 255).astype(np.uint8)
+
+
+def _grain(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return noise around 128, (H, W, C) uint8, from a random place of a bank: drawing it anew takes ten times as long."""
+    height_px, width_px, channels = shape
+    top, left = rng.integers(_GRAIN_PLACES, size=2)
+    bank = _grain_bank(height_px + _GRAIN_PLACES, width_px + _GRAIN_PLACES, channels)
+    return bank[top : top + height_px, left : left + width_px]
+
+
+def _random_colors(channels: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return a (channels, channels + 1) matrix: contrast around mid-grey, brightness, a cast of colour, and saturation."""
+    contrast = _around(CONTRAST, rng)
+    matrix = np.eye(channels)
+    if channels == 3:
+        saturation = rng.uniform(*SATURATION)
+        cast = np.exp(rng.uniform(-1, 1, channels) * np.log(COLOR_CAST))
+        matrix = (saturation * matrix + (1 - saturation) * np.array(_GREY)) * cast[:, np.newaxis]
+    offset = 255 * (0.5 + rng.uniform(-BRIGHTNESS, BRIGHTNESS) - 0.5 * contrast)
+    return np.hstack([contrast * matrix, np.full((channels, 1), offset)]).astype(np.float32)
+
+
+def _around(factor: float, rng: np.random.Generator) -> float:
+    """Return a random factor between 1/factor and factor, even on a logarithmic scale."""
+    return float(np.exp(rng.uniform(-1, 1) * np.log(factor)))
+
+
+def _between(limits: tuple[float, float], rng: np.random.Generator) -> float:
+    return float(np.exp(rng.uniform(*np.log(limits))))

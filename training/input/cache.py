@@ -1,0 +1,234 @@
+"""A split decoded once: uint8 pixels in memory where they fit, else in memory-mapped files of the run folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.dataset.pairs import Pair
+from edge_runtime.errors import InputError, StorageError
+from edge_runtime.image import read_image
+from edge_runtime.resources import available_memory, usable_cores
+from edge_runtime.segment.preprocess import Channels, model_input, resize_mask
+from edge_runtime.storage import new_folder, printable, system_text, translated, write_json
+from training.errors import DataError
+from training.input.workers import in_order
+
+MAX_ENLARGEMENT = 2
+"""A cached picture has at most so many times the model's pixels a side: augmentation zooms in no further."""
+MEMORY_SHARE = 0.4
+"""Of the available memory, what one split's pixels may take; the network's activations need the rest."""
+_IMAGES, _MASKS, _KEY = "images.npy", "masks.npy", "cache.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelCache:
+    """A decoded split; every picture has the same size.
+
+    Attributes:
+        images: (N, H, W, C) uint8, RGB or grey, C-contiguous; read-only where they are on disk.
+        masks: (N, H, W) uint8 class ids, or ``IGNORE``; likewise.
+        names: N paths as they were given, for messages.
+        folder: Where the pixels are on disk; None where they are in memory.
+    """
+
+    images: NDArray[np.uint8]
+    masks: NDArray[np.uint8]
+    names: tuple[str, ...]
+    folder: Path | None = None
+
+    def remove(self) -> None:
+        """Delete what is on disk, if anything; arrays in use stay readable, on Windows by staying where they are."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def cache_size(sizes: Iterable[tuple[int, int]], *, height_px: int, width_px: int) -> tuple[int, int]:
+    """Return the (height, width) at which to keep pictures that are augmented by one warp to the model's size.
+
+    It is the median size of the images, so that zooming in shows real detail; but at least the model's, and at most
+    ``MAX_ENLARGEMENT`` times that, each side on its own: the model squeezes pictures to its shape anyway.
+
+    Args:
+        sizes: (height, width) of each image in pixels; at least one.
+        height_px: Height of the model's input.
+        width_px: Width of the model's input.
+    """
+    median = np.median(np.array(list(sizes)), axis=0)
+    height, width = (
+        min(max(round(float(side)), own), MAX_ENLARGEMENT * own)
+        for side, own in zip(median, (height_px, width_px), strict=True)
+    )
+    return height, width
+
+
+def open_cache(
+    pairs: Sequence[Pair],
+    read_ids: Callable[[Pair], NDArray[np.uint8]],
+    *,
+    height_px: int,
+    width_px: int,
+    channels: Channels,
+    folder: Path,
+    labels: str = "",
+    memory_bytes: int | None = None,
+    on_pair: Callable[[], None] = lambda: None,
+) -> PixelCache:
+    """Decode and resize pairs once, with the runtime's own functions, or take up what an interrupted run has decoded.
+
+    At the model's size the pictures are exactly what the runtime hands to the model: ``model_input(read_image(…))``.
+
+    Args:
+        pairs: Images and masks.
+        read_ids: Gives a pair's mask as (H, W) uint8 class ids at the size of its image; called in threads.
+        height_px: Height to keep, as ``cache_size`` gives it for training, the model's for validation.
+        width_px: Width to keep, likewise.
+        channels: 1 or 3.
+        folder: Where to keep the pixels if they do not fit into memory; made only then. Its parent must exist.
+        labels: What else the class ids depend on (classes, encoding); pixels kept under another text are not used.
+        memory_bytes: How many bytes may be kept in memory; by default ``MEMORY_SHARE`` of what is available.
+        on_pair: Called after each pair, in the caller's thread.
+
+    Raises:
+        DataError: A file cannot be read, or an image and its mask differ in size.
+        StorageError: The disk is full or the folder cannot be written; nothing is left behind.
+        WedgedError: Reading a file hangs.
+    """
+    names = tuple(printable(pair.image) for pair in pairs)
+    shape = (len(pairs), height_px, width_px, channels)
+    key = _fingerprint(pairs, shape, labels)
+    kept = _kept(folder, key, shape)
+    if kept is not None:
+        return PixelCache(images=kept[0], masks=kept[1], names=names, folder=folder)
+
+    def load(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        return _load(pairs[index], read_ids, height_px, width_px, channels)
+
+    def fill(store: Callable[[int, NDArray[np.uint8], NDArray[np.uint8]], None]) -> None:
+        threads = usable_cores()
+        done = in_order(
+            lambda index: store(index, *load(index)),
+            range(len(pairs)),
+            threads=threads,
+            ahead=2 * threads,
+            describe=lambda index: f"reading {names[index]} and its mask",
+        )
+        for _ in done:
+            on_pair()
+
+    needed = math.prod(shape[:3]) * (channels + 1)
+    if needed <= (MEMORY_SHARE * available_memory() if memory_bytes is None else memory_bytes):
+        images, masks = np.empty(shape, np.uint8), np.empty(shape[:3], np.uint8)
+
+        def keep(index: int, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
+            images[index], masks[index] = image, mask
+
+        fill(keep)
+        return PixelCache(images=images, masks=masks, names=names)
+    require_space(folder, needed, "the decoded pictures")
+    with new_folder(folder, overwrite=True) as temporary:
+        with (temporary / _IMAGES).open("xb") as image_file, (temporary / _MASKS).open("xb") as mask_file:
+            stores = _RowWriter(image_file, shape), _RowWriter(mask_file, shape[:3])
+
+            def write(index: int, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
+                for store, row in zip(stores, (image, mask), strict=True):
+                    store(index, row)
+
+            fill(write)
+        write_json(temporary / _KEY, {"fingerprint": key})
+    images, masks = (_mapped(folder / name) for name in (_IMAGES, _MASKS))
+    return PixelCache(images=images, masks=masks, names=names, folder=folder)
+
+
+class _RowWriter:
+    """Writes the rows of a ``.npy`` file of uint8, in any order and from any thread.
+
+    Not through a memory map: on a full disk a write to one ends the process with SIGBUS, a plain write says so.
+    """
+
+    def __init__(self, file: BinaryIO, shape: tuple[int, ...]) -> None:
+        self._file = file
+        self._row_bytes = math.prod(shape[1:])
+        self._lock = threading.Lock()
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        self._start = file.tell()
+
+    def __call__(self, index: int, row: NDArray[np.uint8]) -> None:
+        with self._lock:
+            self._file.seek(self._start + index * self._row_bytes)
+            self._file.write(np.ascontiguousarray(row).data)
+
+
+def _load(
+    pair: Pair, read_ids: Callable[[Pair], NDArray[np.uint8]], height_px: int, width_px: int, channels: Channels
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return (height_px, width_px, channels) RGB or grey, and (height_px, width_px) class ids."""
+    try:
+        image_bgr, ids = read_image(pair.image), read_ids(pair)
+    except DataError:
+        raise
+    except InputError as cause:
+        raise DataError(str(cause)) from cause
+    if image_bgr.shape[:2] != ids.shape:
+        raise DataError(
+            f"{printable(pair.mask)} — mask is {ids.shape[0]}x{ids.shape[1]}, image {printable(pair.image)} is "
+            f"{image_bgr.shape[0]}x{image_bgr.shape[1]} — expected the same size — make them the same size"
+        )
+    return model_input(image_bgr, height_px, width_px, channels)[..., ::-1], resize_mask(ids, height_px, width_px)
+
+
+def _fingerprint(pairs: Sequence[Pair], shape: tuple[int, ...], labels: str) -> str:
+    """Return what decides the cached pixels, as SHA-256: files by path, size and time, the shape, labels, decoder."""
+    files = []
+    for path in (file for pair in pairs for file in (pair.image, pair.mask)):
+        with translated("read", path, DataError):
+            status = path.stat()
+        files.append([printable(path.absolute()), status.st_size, status.st_mtime_ns])
+    return hashlib.sha256(json.dumps([files, shape, labels, cv2.__version__]).encode()).hexdigest()
+
+
+def _kept(folder: Path, key: str, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
+    """Return images and masks that an earlier call has written for this fingerprint, whole, or None."""
+    try:
+        if json.loads(system_text(folder / _KEY))["fingerprint"] != key:
+            return None
+        images, masks = (_mapped(folder / name) for name in (_IMAGES, _MASKS))
+    except (OSError, ValueError, LookupError, TypeError):  # missing, cut short or not ours
+        return None
+    return (images, masks) if (images.shape, masks.shape) == (shape, shape[:3]) else None
+
+
+def _mapped(path: Path) -> NDArray[np.uint8]:
+    """Return a ``.npy`` file as an array whose pages are read when they are used."""
+    return np.asarray(np.lib.format.open_memmap(path, mode="r"))
+
+
+def require_space(folder: Path, needed: int, what: str) -> None:
+    """Refuse before hours of work what would not fit after them.
+
+    Args:
+        folder: Where it is to be, which need not exist.
+        needed: In bytes.
+        what: "the decoded pictures", for the message.
+
+    Raises:
+        StorageError: There is less room than that.
+    """
+    with translated("write", folder):
+        free = shutil.disk_usage(folder.parent).free
+    if free < needed:
+        raise StorageError(
+            f"cannot write {printable(folder)} — {what} take {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free — "
+            "free some space or choose another folder"
+        )

@@ -1,0 +1,307 @@
+"""The training loop: epochs of steps, validation, checkpoints, and an end that keeps what was done."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from edge_runtime.dataset.metrics import class_iou, confusion_matrix, mean_iou, pixel_accuracy
+from edge_runtime.errors import UsageError
+from edge_runtime.segment.postprocess import class_ids_of
+from edge_runtime.storage import temporary_name, translated, write_bytes
+from training.config import TrainConfig
+from training.errors import DivergedError, TrainingStopped
+from training.input.batches import Batches
+from training.input.cache import PixelCache
+from training.loop.run_folder import RunFolder
+from training.loop.train_state import Learner, learning_rate_at
+from training.monitor.records import EpochRecord, Progress, to_csv
+from training.monitor.samples import Sample, spread
+from training.monitor.tensorboard import TensorBoardLog
+from training.network.deploy import copy_weights
+
+SAVE_EVERY_S = 300.0
+"""An epoch that takes longer is saved in between, so that an accident costs at most so much work."""
+PICTURES = 4
+"""Validation images that TensorBoard shows."""
+RESERVED = 0.02
+"""Share of the time limit that is left for the end: the best model on whole images, and the report."""
+
+
+@dataclass(slots=True)
+class _Sums:
+    """The running epoch so far; saved with a state, so that a resumed epoch has a whole record."""
+
+    loss: float = 0.0
+    accuracy: float = 0.0
+    step_s: float = 0.0
+    wait_s: float = 0.0
+    seconds: float = 0.0
+
+
+class Trainer:
+    """One training run; ``run`` is the loop."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        learner: Learner,
+        shipped: keras.Model,
+        batches: Batches,
+        validation: PixelCache,
+        run: RunFolder,
+        progress: Progress,
+        log: TensorBoardLog,
+        *,
+        should_stop: Callable[[], bool],
+        start_s: float,
+    ) -> None:
+        """Prepare to train, or to go on.
+
+        Args:
+            config: What to train.
+            learner: The network, new; a state in the run folder is loaded into it.
+            shipped: The same network as it is saved, see ``deployable``.
+            batches: Of the training split.
+            validation: The validation split at the model's size.
+            run: The open run folder.
+            progress: Where to show what happens.
+            log: Told of each epoch.
+            should_stop: Asked after each step.
+            start_s: ``time.monotonic()`` when the run began: reading the images counts towards its time.
+        """
+        self._config = config
+        self._learner = learner
+        self._shipped = shipped
+        self._batches = batches
+        self._validation = validation
+        self._run = run
+        self._progress = progress
+        self._log = log
+        self._should_stop = should_stop
+        self._start_s = self._saved_s = start_s
+        self._step, self._sums = 0, _Sums()
+        self._restore()
+        self._history = [EpochRecord.from_dict(row) for row in run.record["history"]]
+        self._elapsed_before_s: float = run.record["elapsed_s"]
+        progress.resume(self._history)
+
+    def run(self) -> None:
+        """Train until the epochs, the time or the patience is used up.
+
+        Raises:
+            DivergedError: The loss or a weight is not finite; what was saved before is untouched.
+            TrainingStopped: ``should_stop`` said so.
+            StorageError: A file cannot be written; likewise.
+            UsageError: A step takes more memory than there is; likewise.
+        """
+        if self._history and self._run.best_on_disk() is None:
+            # The best is lost, or a crash came before it was written: the newest is the best that there is.
+            with self._learner.averaged():
+                copy_weights(self._learner.model, self._shipped)
+            self._write_best(self._history[-1])
+        try:
+            while not self._finished():
+                self._train_epoch(len(self._history))
+                with self._learner.averaged():
+                    best = self._finish_epoch()
+                self._save_state()
+                self._progress.epoch(self._history[-1], best=best)
+        except TrainingStopped:
+            self._save_state()
+            raise
+
+    def _train_epoch(self, epoch: int) -> None:
+        last_s = time.monotonic()
+        for batch in self._batches.epoch(epoch, first_step=self._step):
+            ready_s = time.monotonic()
+            share = self._share(epoch * self._batches.steps + self._step)
+            rate = self._learning_rate(share)
+            with self._enough_memory():
+                result = self._learner.step(batch.images, batch.masks, rate)
+            self._refuse_divergence(epoch, result.loss, rate, batch.indices)
+            self._step += 1
+            now_s = time.monotonic()
+            self._sums.loss += result.loss
+            self._sums.accuracy += result.accuracy
+            self._sums.wait_s += ready_s - last_s
+            self._sums.step_s += now_s - ready_s
+            self._sums.seconds += now_s - last_s
+            last_s = now_s
+            share = self._share(epoch * self._batches.steps + self._step)
+            self._progress.step(epoch + 1, share, self._sums.loss / self._step, len(batch.indices))
+            self._stop_if_asked()
+            if self._elapsed_s() >= self._limit_s():
+                break
+            if now_s - self._saved_s > SAVE_EVERY_S:
+                self._save_state()
+
+    def _finish_epoch(self) -> bool:
+        """Validate, record and save; return whether this is the best epoch so far."""
+        start_s = time.monotonic()
+        matrix, predictions = self._validate()
+        validate_s = time.monotonic() - start_s
+        steps, sums = self._step, self._sums
+        record = EpochRecord(
+            epoch=len(self._history) + 1,
+            loss=sums.loss / steps,
+            accuracy=sums.accuracy / steps,
+            val_mean_iou=mean_iou(matrix),
+            val_pixel_accuracy=pixel_accuracy(matrix),
+            learning_rate=float(self._learner.optimizer.learning_rate.numpy()),
+            seconds=sums.seconds + validate_s,
+            step_s=sums.step_s,
+            wait_s=sums.wait_s,
+            validate_s=validate_s,
+            images_per_s=steps * self._config.batch_size / max(sums.step_s + sums.wait_s, 1e-9),
+            val_class_iou=tuple(None if math.isnan(iou) else float(iou) for iou in class_iou(matrix)),
+        )
+        weight = self._learner.unfit_weight()
+        if weight is not None:
+            raise DivergedError(
+                f"training: epoch {record.epoch} — weight {weight} is not finite — lower --learning-rate; "
+                "the checkpoints of the epochs before are intact"
+            )
+        on_disk = self._run.best_on_disk()
+        best = on_disk is None or record.val_mean_iou > on_disk["val_mean_iou"]
+        if best:
+            self._write_best(record)
+        self._history.append(record)
+        self._run.record["history"] = [row.to_dict() for row in self._history]
+        self._step, self._sums = 0, _Sums()
+        self._log.epoch(record, best=best, pictures=lambda: self._samples(predictions))
+        return best
+
+    def _finished(self) -> bool:
+        epochs = len(self._history)
+        if self._step:
+            return False
+        if epochs and self._elapsed_s() >= self._limit_s():
+            self._progress.note(f"stopping after {self._config.max_minutes:g} minutes")
+            return True
+        if epochs and self._config.patience:
+            best = max(self._history, key=lambda r: r.val_mean_iou).epoch
+            if epochs - best >= self._config.patience:
+                self._progress.note(f"stopping: no better mean IoU for {self._config.patience} epochs")
+                return True
+        return self._config.epochs is not None and epochs >= self._config.epochs
+
+    def _validate(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+        """Return the confusion matrix of the validation split and the class ids found, (N, H, W) uint8.
+
+        It is the network that would be saved that is validated: in float32, with the average of the weights.
+        """
+        images, masks = self._validation.images, self._validation.masks
+        copy_weights(self._learner.model, self._shipped)
+        classes = max(2, self._shipped.output_shape[-1])
+        found = np.empty(masks.shape, np.uint8)
+        size = self._config.batch_size
+        for first in range(0, len(images), size):
+            self._stop_if_asked()
+            batch = images[first : first + size].astype(np.float32)
+            found[first : first + size] = class_ids_of(np.asarray(self._shipped.predict_on_batch(batch)))
+        return confusion_matrix(np.asarray(masks), found, classes), found
+
+    def _samples(self, predictions: NDArray[np.uint8]) -> Iterator[Sample]:
+        """Yield the same few validation images every time, at the model's size."""
+        for i in spread(range(len(predictions)), PICTURES):
+            image = self._validation.images[i]
+            yield Sample(
+                name=Path(self._validation.names[i]).stem,
+                image_bgr=np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image[..., ::-1],
+                truth=self._validation.masks[i],
+                prediction=predictions[i],
+            )
+
+    def _stop_if_asked(self) -> None:
+        if self._should_stop():
+            epoch = len(self._history) + 1
+            raise TrainingStopped(f"stopped in epoch {epoch}, after step {self._step} of {self._batches.steps}")
+
+    def _write_best(self, record: EpochRecord) -> None:
+        archive = archive_of(self._shipped, self._run.root)
+        self._run.write_best(archive, epoch=record.epoch, val_mean_iou=record.val_mean_iou)
+
+    def _save_state(self) -> None:
+        self._saved_s = time.monotonic()
+        self._run.record["elapsed_s"] = self._elapsed_s()
+        s = self._sums
+        self._run.write_state(
+            self._learner.state(),
+            epoch=len(self._history),
+            step=self._step,
+            elapsed_s=self._elapsed_s(),
+            loss=s.loss,
+            accuracy=s.accuracy,
+            step_s=s.step_s,
+            wait_s=s.wait_s,
+            seconds=s.seconds,
+        )
+        write_bytes(self._run.root / "history.csv", to_csv(self._history).encode())
+
+    def _restore(self) -> None:
+        found = self._run.read_state()
+        if found is None:
+            return
+        arrays, entry = found
+        self._learner.restore(arrays)
+        self._step = entry["step"]
+        self._sums = _Sums(**{key: entry[key] for key in ("loss", "accuracy", "step_s", "wait_s", "seconds")})
+        self._run.record["elapsed_s"] = entry["elapsed_s"]
+        within = f" and {entry['step']} steps" if entry["step"] else ""
+        self._progress.note(f"resuming after epoch {entry['epoch']}{within} from {entry['file']}")
+
+    def _refuse_divergence(self, epoch: int, loss: float, rate: float, indices: NDArray[np.int64]) -> None:
+        if math.isfinite(loss):
+            return
+        names = ", ".join(self._batches.names[i] for i in indices)
+        raise DivergedError(
+            f"training: epoch {epoch + 1}, step {self._step + 1} — loss is {loss} — expected a finite number — "
+            f"lower --learning-rate (now {rate:g}), or look at the images of this batch: {names}"
+        )
+
+    @contextmanager
+    def _enough_memory(self) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.ResourceExhaustedError as cause:
+            c = self._config
+            raise UsageError(
+                f"--batch-size {c.batch_size} --input-size {c.height_px}x{c.width_px} — out of memory in a training step — "
+                "choose smaller ones; what was saved before is intact, and --accumulate keeps the gradients as smooth"
+            ) from cause
+
+    def _share(self, step: int) -> float:
+        """Return the share of the run that is done, 0–1, by steps or by time, whichever is further."""
+        by_steps = step / (self._config.epochs * self._batches.steps) if self._config.epochs else 0.0
+        return min(1.0, max(by_steps, self._elapsed_s() / self._limit_s()))
+
+    def _learning_rate(self, share: float) -> float:
+        return learning_rate_at(share, peak=self._config.learning_rate, schedule=self._config.recipe.schedule)
+
+    def _elapsed_s(self) -> float:
+        return self._elapsed_before_s + time.monotonic() - self._start_s
+
+    def _limit_s(self) -> float:
+        minutes = self._config.max_minutes
+        return math.inf if minutes is None else minutes * 60 * (1 - RESERVED)
+
+
+def archive_of(model: keras.Model, folder: Path) -> bytes:
+    """Return the bytes of a model's ``.keras`` archive, which Keras can only write to a path; ``folder`` is for that."""
+    temporary = temporary_name(folder / "checkpoint.keras")
+    try:
+        with translated("write", temporary):
+            model.save(temporary)
+            return temporary.read_bytes()
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""What one sees of a training run: progress, TensorBoard, sample pictures."""

@@ -1,0 +1,106 @@
+"""Validation images to judge by eye: the picture, its truth, what the model says, and where that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.dataset.evaluate import SegmentFrame
+from edge_runtime.dataset.label_key import IGNORE
+from edge_runtime.dataset.pairs import Pair
+from edge_runtime.effects import Overlay
+from edge_runtime.image import read_image
+from edge_runtime.model.contract import ClassInfo
+from edge_runtime.segment.preprocess import resize_mask
+from edge_runtime.segment.segmenter import Segmentation
+
+ERROR_BGR = (60, 60, 255)
+
+T = TypeVar("T")
+
+ReadTruth = Callable[[Pair], NDArray[np.uint8]]
+"""A pair to its (H, W) uint8 class ids, or ``IGNORE``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One image with its truth and a prediction, all of one size.
+
+    Attributes:
+        name: Stem of the file.
+        image_bgr: (H, W, 3) uint8.
+        truth: (H, W) uint8 class ids, or ``IGNORE``.
+        prediction: (H, W) uint8 class ids.
+    """
+
+    name: str
+    image_bgr: NDArray[np.uint8]
+    truth: NDArray[np.uint8]
+    prediction: NDArray[np.uint8]
+
+    def painted_truth(self, classes: tuple[ClassInfo, ...]) -> NDArray[np.uint8]:
+        """Return the image with its true classes over it; what counts nowhere is dark."""
+        return _painted(self.image_bgr, self.truth, classes)
+
+    def painted_prediction(self, classes: tuple[ClassInfo, ...]) -> NDArray[np.uint8]:
+        """Return the image with the predicted classes over it."""
+        return _painted(self.image_bgr, self.prediction, classes)
+
+    def errors(self) -> NDArray[np.uint8]:
+        """Return the darkened image with wrong pixels in red, (H, W, 3) uint8 BGR."""
+        picture = (self.image_bgr // 3).astype(np.uint8)
+        picture[(self.prediction != self.truth) & (self.truth != IGNORE)] = ERROR_BGR
+        return picture
+
+
+def read_samples(
+    pairs: Iterable[Pair], read_truth: ReadTruth, segment: SegmentFrame, *, longest_px: int | None = None
+) -> Iterator[Sample]:
+    """Read pairs one by one and segment them at their own size.
+
+    Args:
+        pairs: What to read.
+        read_truth: See ``ReadTruth``.
+        segment: (H, W, 3) uint8 BGR to (H, W) uint8 class ids.
+        longest_px: The longer side that a sample is scaled down to afterwards; None leaves it as it is.
+
+    Raises:
+        InputError: A file cannot be read.
+    """
+    for pair in pairs:
+        image_bgr = read_image(pair.image)
+        sample = Sample(name=pair.stem, image_bgr=image_bgr, truth=read_truth(pair), prediction=segment(image_bgr))
+        yield sample if longest_px is None else _shrunk(sample, longest_px)
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """Return at most so many items at equal distances, the first and the last among them."""
+    places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
+    return [items[i] for i in places]
+
+
+def _painted(
+    image_bgr: NDArray[np.uint8], mask: NDArray[np.uint8], classes: tuple[ClassInfo, ...]
+) -> NDArray[np.uint8]:
+    return Overlay()(image_bgr, Segmentation(mask=mask, classes=classes, latency_ms=0.0))
+
+
+def _shrunk(sample: Sample, longest_px: int) -> Sample:
+    height_px, width_px = sample.truth.shape
+    scale = longest_px / max(height_px, width_px)
+    if scale >= 1:
+        return sample
+    height_px, width_px = max(1, round(height_px * scale)), max(1, round(width_px * scale))
+    return Sample(
+        name=sample.name,
+        image_bgr=np.asarray(
+            cv2.resize(sample.image_bgr, (width_px, height_px), interpolation=cv2.INTER_AREA), np.uint8
+        ),
+        truth=resize_mask(sample.truth, height_px, width_px),
+        prediction=resize_mask(sample.prediction, height_px, width_px),
+    )
