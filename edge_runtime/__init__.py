@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     )
     from edge_runtime.model.contract import ClassInfo, Contract
     from edge_runtime.model.session import SessionOptions
-    from edge_runtime.segment.segmenter import Segmentation, Segmenter
+    from edge_runtime.segment.segmentation import Segmentation
+    from edge_runtime.segment.segmenter import Segmenter
 
 _HOME = {
     "ClassInfo": "model.contract",
@@ -33,7 +34,7 @@ _HOME = {
     "GateError": "errors",
     "InputError": "errors",
     "ModelError": "errors",
-    "Segmentation": "segment.segmenter",
+    "Segmentation": "segment.segmentation",
     "Segmenter": "segment.segmenter",
     "SessionOptions": "model.session",
     "SourceError": "errors",

@@ -65,6 +65,15 @@ class ImageHeader:
     palette: bool = False
 
 
+def image_files(folder: Path) -> list[Path]:
+    """Return the image files directly inside a folder by name, without hidden ones and ``Thumbs.db``."""
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        names = [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
+    return [folder / name for name in sorted(names) if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+
+
 def read_header(data: bytes, where: str) -> ImageHeader:
     """Read format, size and channels from an image file's first bytes.
 

@@ -15,10 +15,9 @@ import onnx
 from numpy.typing import NDArray
 
 from edge_runtime.dataset.evaluate import Evaluation, evaluate
-from edge_runtime.dataset.pairs import image_files
 from edge_runtime.device.bench import bench_segmenters
 from edge_runtime.errors import InputError
-from edge_runtime.image import encode_png, read_image
+from edge_runtime.image import encode_png, image_files, read_image
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.package import MANIFEST, GoldenFrame, Manifest, Variant
 from edge_runtime.segment.preprocess import checked_frame, model_input, resize_image

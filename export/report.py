@@ -22,7 +22,8 @@ from edge_runtime.device.bench import Latency
 from edge_runtime.effects import Overlay
 from edge_runtime.image import read_image
 from edge_runtime.model.package import Manifest
-from edge_runtime.segment.segmenter import Segmentation, Segmenter
+from edge_runtime.segment.segmentation import Segmentation
+from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.storage import read_bytes
 from export.validation_set import spread
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from edge_runtime.effects import Effect
     from edge_runtime.run.runner import Runner
     from edge_runtime.run.service import Supervisor
-    from edge_runtime.segment.segmenter import Segmentation, Segmenter
+    from edge_runtime.segment.segmentation import Segmentation
+    from edge_runtime.segment.segmenter import Segmenter
     from edge_runtime.segment.stream import FrameResult, Segment
     from edge_runtime.sinks import JsonLines, Outputs, Written
     from edge_runtime.sources import Source

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from edge_runtime.errors import InputError
-from edge_runtime.image import IMAGE_SUFFIXES
+from edge_runtime.image import image_files
 from edge_runtime.storage import printable
 
 Split = Literal["train", "val", "test"]
@@ -70,15 +69,6 @@ def find_pairs(folder: Path) -> Pairing:
         problems.append(Problem(severity="error", code="orphan_mask", file=str(masks[stem]), message=message))
     pairs = [Pair(stem=s, image=images[s], mask=masks[s]) for s in sorted(images.keys() & masks.keys())]
     return Pairing(pairs=tuple(pairs), problems=tuple(problems))
-
-
-def image_files(folder: Path) -> list[Path]:
-    """Return the image files directly inside a folder by name, without hidden ones and ``Thumbs.db``."""
-    if not folder.is_dir():
-        return []
-    with os.scandir(folder) as entries:
-        names = [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
-    return [folder / name for name in sorted(names) if Path(name).suffix.lower() in IMAGE_SUFFIXES]
 
 
 def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:

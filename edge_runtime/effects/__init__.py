@@ -12,7 +12,7 @@ from edge_runtime.effects.background import Blur, LoopedVideo, Replace, cover, p
 from edge_runtime.effects.cutout import cutout
 from edge_runtime.effects.overlay import Overlay, color_mask
 from edge_runtime.errors import UsageError
-from edge_runtime.segment.segmenter import Segmentation
+from edge_runtime.segment.segmentation import Segmentation
 
 __all__ = [
     "EFFECTS",

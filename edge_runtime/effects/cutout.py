@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.segment.segmenter import Segmentation
+from edge_runtime.segment.segmentation import Segmentation
 
 
 def cutout(image_bgr: NDArray[np.uint8], segmentation: Segmentation) -> NDArray[np.uint8]:

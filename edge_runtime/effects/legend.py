@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.model.contract import ClassInfo
-from edge_runtime.segment.segmenter import Segmentation
+from edge_runtime.segment.segmentation import Segmentation
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _ROW_PX = 22  # for a picture of 480 rows, as are all sizes here

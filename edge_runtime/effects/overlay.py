@@ -10,7 +10,7 @@ from edge_runtime.effects.blend import Scratch, line_px, mix
 from edge_runtime.effects.legend import Legend
 from edge_runtime.errors import UsageError
 from edge_runtime.model.contract import ClassInfo
-from edge_runtime.segment.segmenter import Segmentation
+from edge_runtime.segment.segmentation import Segmentation
 
 
 class Overlay:

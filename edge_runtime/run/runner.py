@@ -20,9 +20,9 @@ from typing import TypeAlias
 
 from edge_runtime.errors import StorageError
 from edge_runtime.run.counts import Statistics
-from edge_runtime.segment.stream import FrameResult, ReadAhead, Segment, segment_frame
+from edge_runtime.segment.stream import FrameResult, Segment, segment_frame
 from edge_runtime.sinks import Outputs, Written
-from edge_runtime.sources import ImageSource, Source
+from edge_runtime.sources import ImageSource, ReadAhead, Source
 
 _log = logging.getLogger("edge_runtime")
 _DEPTH = 2

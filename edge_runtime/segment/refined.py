@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from edge_runtime.model.contract import Contract
 from edge_runtime.segment.postprocess import class_ids_of_planes, probability_planes
 from edge_runtime.segment.preprocess import checked_frame, model_input, resize_mask
-from edge_runtime.segment.segmenter import Segmentation, Segmenter
+from edge_runtime.segment.segmentation import Segmentation
+from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.segment.smoothing import TemporalSmoother
 from edge_runtime.segment.soft_edges import soft_alpha
 

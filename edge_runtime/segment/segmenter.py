@@ -4,61 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ModelError
-from edge_runtime.model.contract import ClassInfo, Contract
+from edge_runtime.model.contract import Contract
 from edge_runtime.model.device_profile import DeviceProfile, usable_profile
 from edge_runtime.model.package import Package
 from edge_runtime.model.session import Session, SessionOptions
 from edge_runtime.segment.postprocess import probabilities_of
 from edge_runtime.segment.preprocess import checked_frame, model_input, resize_mask
+from edge_runtime.segment.segmentation import Segmentation
+from edge_runtime.segment.stream import FrameResult, stream
 from edge_runtime.storage import printable, read_bytes
-
-if TYPE_CHECKING:
-    from edge_runtime.segment.stream import FrameResult
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segmentation:
-    """The result for one frame.
-
-    Attributes:
-        mask: (H, W) uint8 class ids at the frame's size.
-        classes: What the ids mean.
-        latency_ms: Time from frame to mask.
-        stages_ms: What it consists of, by stage: "resize", "inference", "mask".
-        alpha: (H, W) uint8 opacity, 0–255, of everything that is not class 0, where soft edges were asked for.
-    """
-
-    mask: NDArray[np.uint8]
-    classes: tuple[ClassInfo, ...]
-    latency_ms: float
-    stages_ms: Mapping[str, float] = field(default_factory=dict)
-    alpha: NDArray[np.uint8] | None = None
-
-    def fractions(self) -> dict[str, float]:
-        """Return the share of the frame's pixels that each class covers, by name, 0–1."""
-        counts = cv2.calcHist([self.mask], [0], None, [256], [0, 256]).reshape(-1)
-        return {c.name: float(counts[c.id]) / self.mask.size for c in self.classes}
-
-    def where(self, name: str) -> NDArray[np.bool_]:
-        """Return (H, W) bool, true where the mask holds the class of this name.
-
-        Raises:
-            KeyError: No class has this name.
-        """
-        ids = {c.name: c.id for c in self.classes}
-        if name not in ids:
-            raise KeyError(f"no class '{name}' — the model has {', '.join(ids)}")
-        return self.mask == ids[name]
 
 
 class Segmenter:
@@ -173,8 +134,6 @@ class Segmenter:
             SourceError: The camera or stream is not available.
             InputError: A file cannot be read.
         """
-        from edge_runtime.segment.stream import stream
-
         return stream(self, source)
 
     def _input(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:

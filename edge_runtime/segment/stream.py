@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,14 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.segment.segmenter import Segmentation
-from edge_runtime.sources import Frame, Source, open_source
+from edge_runtime.segment.segmentation import Segmentation
+from edge_runtime.sources import Frame, ReadAhead, Source, open_source
 
 Segment = Callable[[NDArray[np.uint8]], Segmentation]
 """``image_bgr -> segmentation``: a ``Segmenter``, or one of those that refine or tile it."""
-
-_DEPTH = 3
-_POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,65 +64,3 @@ def segment_frame(segmenter: Segment, frame: Frame) -> FrameResult:
     segmentation = segmenter(frame.image_bgr)
     age_ms = (time.monotonic() - frame.captured_at) * 1e3
     return FrameResult(frame=frame, segmentation=segmentation, age_ms=age_ms)
-
-
-class ReadAhead:
-    """Reads a source in a thread of its own, a few frames ahead; leaving the ``with`` block stops the source.
-
-    Attributes:
-        unused: After the block: frames that were read and that nobody took.
-    """
-
-    def __init__(self, source: Source, limit: int | None = None) -> None:
-        """Read at most ``limit`` frames."""
-        self._source = source
-        self._limit = limit
-        self._ready: queue.Queue[Frame | None] = queue.Queue(_DEPTH)
-        self._closing = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._read, name="edge-unet-read", daemon=True)
-        self.unused = 0
-
-    def __enter__(self) -> ReadAhead:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._closing.set()
-        self._source.stop()
-        # Room is made until the thread has seen it; a read that it is in ends by itself.
-        while self._thread.is_alive():
-            self._discard()
-            self._thread.join(0.01)
-        self._discard()
-
-    def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames in order; an error of the source is raised after those before it."""
-        while True:
-            try:
-                frame = self._ready.get(timeout=_POLL_S)  # some systems deliver Ctrl-C only between two waits
-            except queue.Empty:
-                continue
-            if frame is None:
-                break
-            yield frame
-        if self._error is not None:
-            raise self._error
-
-    def _read(self) -> None:
-        try:
-            for frame in itertools.islice(self._source, self._limit):
-                self._ready.put(frame)
-                if self._closing.is_set():
-                    return
-        except BaseException as error:  # noqa: BLE001 - raised where the frames are taken
-            self._error = error
-        if not self._closing.is_set():
-            self._ready.put(None)
-
-    def _discard(self) -> None:
-        while True:
-            try:
-                self.unused += self._ready.get_nowait() is not None
-            except queue.Empty:
-                return

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from edge_runtime.errors import UsageError
 from edge_runtime.image import MAX_PIXELS
 from edge_runtime.segment.preprocess import checked_frame, model_input
-from edge_runtime.segment.segmenter import Segmentation, Segmenter
+from edge_runtime.segment.segmentation import Segmentation
+from edge_runtime.segment.segmenter import Segmenter
 
 MAX_TILED_PIXELS = 400_000_000
 """Pictures with more are refused: 400 megapixels are 1.2 GB of BGR and 0.4 GB of mask."""

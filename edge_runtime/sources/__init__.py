@@ -8,13 +8,13 @@ from __future__ import annotations
 import glob
 from pathlib import Path
 
-from edge_runtime.dataset.pairs import image_files
 from edge_runtime.errors import InputError, UsageError
-from edge_runtime.image import IMAGE_SUFFIXES, MAX_PIXELS
+from edge_runtime.image import IMAGE_SUFFIXES, MAX_PIXELS, image_files
 from edge_runtime.sources.capture import URL_SCHEMES, Patience, is_camera, is_remote_video, redacted
 from edge_runtime.sources.frame import Frame, Kind, Source
 from edge_runtime.sources.images import ImageSource
 from edge_runtime.sources.live import LiveSource
+from edge_runtime.sources.read_ahead import ReadAhead
 from edge_runtime.sources.stdin import StdinSource
 from edge_runtime.sources.video import RemoteVideoSource, VideoSource
 from edge_runtime.storage import printable, translated
@@ -25,6 +25,7 @@ __all__ = [
     "Kind",
     "LiveSource",
     "Patience",
+    "ReadAhead",
     "RemoteVideoSource",
     "Source",
     "StdinSource",

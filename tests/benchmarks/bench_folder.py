@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from edge_runtime.dataset.pairs import image_files
+from edge_runtime.image import image_files
 from edge_runtime.model.session import usable_cores
 
 

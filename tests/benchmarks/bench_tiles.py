@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime import Segmenter
-from edge_runtime.dataset.pairs import image_files
-from edge_runtime.image import read_image
+from edge_runtime.image import image_files, read_image
 from edge_runtime.model.session import Session
 from edge_runtime.segment.tiled import TiledSegmenter
 from export.checkpoint import load_checkpoint

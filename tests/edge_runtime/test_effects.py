@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edge_runtime.effects import Overlay, color_mask, cover, parse_effect
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.model.contract import ClassInfo
-from edge_runtime.segment.segmenter import Segmentation
+from edge_runtime.segment.segmentation import Segmentation
 
 RED_BGR, BLUE_BGR = (0, 0, 255), (255, 0, 0)
 

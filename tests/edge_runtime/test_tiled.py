@@ -17,7 +17,7 @@ from edge_runtime import Segmenter
 from edge_runtime.effects import Overlay
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.segment.postprocess import class_ids_of
-from edge_runtime.segment.segmenter import Segmentation
+from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.segment.tiled import MAX_TILED_PIXELS, Axis, TiledSegmenter, draw_in_bands, window
 
 PROJECT = Path(__file__).parents[2]

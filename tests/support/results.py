@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from colors import COLOR_CLASSES
 
-from edge_runtime.segment.segmenter import Segmentation
+from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.segment.stream import FrameResult
 from edge_runtime.sources.frame import Frame
 

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from edge_runtime.model.contract import ClassInfo
-from edge_runtime.segment.segmenter import Segmentation
+from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.segment.stream import FrameResult
 from edge_runtime.sinks import open_outputs
 from edge_runtime.sources.frame import Frame

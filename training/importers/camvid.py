@@ -12,7 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from edge_runtime.dataset.label_key import IGNORE
-from edge_runtime.dataset.pairs import SPLITS, Split, image_files
+from edge_runtime.dataset.pairs import SPLITS, Split
+from edge_runtime.image import image_files
 from edge_runtime.storage import printable
 from training.data.color_tables import CAMVID_32
 from training.errors import DataError

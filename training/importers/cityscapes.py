@@ -9,7 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from edge_runtime.dataset.label_key import IGNORE
-from edge_runtime.dataset.pairs import SPLITS, image_files
+from edge_runtime.dataset.pairs import SPLITS
+from edge_runtime.image import image_files
 from edge_runtime.storage import printable
 from training.data.color_tables import CITYSCAPES
 from training.errors import DataError

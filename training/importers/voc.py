@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 
 from edge_runtime.dataset.label_key import IGNORE
-from edge_runtime.dataset.pairs import SPLITS, Split, image_files
-from edge_runtime.image import IMAGE_SUFFIXES
+from edge_runtime.dataset.pairs import SPLITS, Split
+from edge_runtime.image import IMAGE_SUFFIXES, image_files
 from edge_runtime.storage import printable
 from training.data.color_tables import VOC, voc_color
 from training.errors import DataError

@@ -17,7 +17,7 @@ from edge_runtime.effects import Overlay
 from edge_runtime.image import read_image
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.segment.preprocess import resize_mask
-from edge_runtime.segment.segmenter import Segmentation
+from edge_runtime.segment.segmentation import Segmentation
 
 ERROR_BGR = (60, 60, 255)
 

@@ -18,7 +18,7 @@ from edge_runtime.effects import Overlay
 from edge_runtime.image import encode_png, read_image
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.segment.preprocess import resize_image, resize_mask
-from edge_runtime.segment.segmenter import Segmentation
+from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.storage import printable, translated, write_bytes
 from training.data.check.findings import DatasetReport, share
 from training.data.dataset import read_class_ids

@@ -1,0 +1,47 @@
+"""The result for one frame: a mask, and what its class ids mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.model.contract import ClassInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segmentation:
+    """The result for one frame.
+
+    Attributes:
+        mask: (H, W) uint8 class ids at the frame's size.
+        classes: What the ids mean.
+        latency_ms: Time from frame to mask.
+        stages_ms: What it consists of, by stage: "resize", "inference", "mask".
+        alpha: (H, W) uint8 opacity, 0–255, of everything that is not class 0, where soft edges were asked for.
+    """
+
+    mask: NDArray[np.uint8]
+    classes: tuple[ClassInfo, ...]
+    latency_ms: float
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
+    alpha: NDArray[np.uint8] | None = None
+
+    def fractions(self) -> dict[str, float]:
+        """Return the share of the frame's pixels that each class covers, by name, 0–1."""
+        counts = cv2.calcHist([self.mask], [0], None, [256], [0, 256]).reshape(-1)
+        return {c.name: float(counts[c.id]) / self.mask.size for c in self.classes}
+
+    def where(self, name: str) -> NDArray[np.bool_]:
+        """Return (H, W) bool, true where the mask holds the class of this name.
+
+        Raises:
+            KeyError: No class has this name.
+        """
+        ids = {c.name: c.id for c in self.classes}
+        if name not in ids:
+            raise KeyError(f"no class '{name}' — the model has {', '.join(ids)}")
+        return self.mask == ids[name]
