@@ -148,7 +148,7 @@ def _sample(inputs: ReportInputs, pair: Pair, accuracy: float) -> Sample:
     wrong = (result.mask != truth) & (truth != IGNORE)
     errors = (image_bgr // 3).astype(np.uint8)
     errors[wrong] = (60, 60, 255)
-    true_result = Segmentation(mask=truth, classes=contract.classes, latency_ms=0.0)
+    true_result = Segmentation(mask=truth, classes=contract.classes)
     return Sample(
         name=pair.stem,
         figures=(

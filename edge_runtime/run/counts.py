@@ -59,7 +59,7 @@ class Statistics:
         """Count a frame whose result has reached its destination, with the times of its stages in milliseconds."""
         with self._lock:
             self.processed += 1
-            self._latency.add(result.segmentation.latency_ms)
+            self._latency.add(result.latency_ms)
             self._age.add(result.age_ms)
             for stage, value_ms in stages_ms.items():
                 self._stages.setdefault(stage, Times()).add(value_ms)

@@ -226,7 +226,7 @@ class Runner:
 
     def _add(self, result: FrameResult, written: Written) -> None:
         decode = {"decode": result.frame.decode_ms} if result.frame.decode_ms else {}
-        self.statistics.add(result, {**decode, **result.segmentation.stages_ms, **written.stages_ms})
+        self.statistics.add(result, {**decode, **result.stages_ms, **written.stages_ms})
 
     def _enough(self, outputs: Outputs) -> bool:
         done = self.statistics.processed + self.statistics.failed

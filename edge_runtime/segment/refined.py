@@ -14,6 +14,7 @@ from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.segment.smoothing import TemporalSmoother
 from edge_runtime.segment.soft_edges import soft_alpha
+from edge_runtime.segment.timing import StageTimes
 
 
 class RefinedSegmenter:
@@ -46,51 +47,39 @@ class RefinedSegmenter:
         if self._smoother is not None:
             self._smoother.reset()
 
-    def __call__(self, image_bgr: NDArray[np.uint8]) -> Segmentation:
+    def __call__(self, image_bgr: NDArray[np.uint8], times: StageTimes | None = None) -> Segmentation:
         """Segment one frame of the stream.
 
         Args:
             image_bgr: What ``Segmenter`` takes.
+            times: Collects the times of the stages "resize", "inference", "mask" (probabilities and class ids) and
+                "refine" (smoothing and soft edges).
 
         Returns:
-            Mask at the frame's size, and alpha where soft edges were asked for. The stages are "resize", "inference",
-            "mask" (probabilities and class ids) and "refine" (smoothing and soft edges).
+            Mask at the frame's size, and alpha where soft edges were asked for.
 
         Raises:
             InputError: The frame is none that ``Segmenter`` takes.
         """
-        started = time.perf_counter()
+        times = StageTimes() if times is None else times
         c = self.contract
-        frame = checked_frame(image_bgr)
-        if frame.shape[:2] != self._frame_shape:
-            self.reset()
-            self._frame_shape = frame.shape[:2]
-        small = model_input(frame, c.height_px, c.width_px, c.channels)
-        resized = time.perf_counter()
-        logits = self._segmenter.session.logits(small)
-        inferred = time.perf_counter()
-        planes = probability_planes(logits, binary=c.binary)
-        if self._smoother is None:
-            ids = class_ids_of_planes(planes)
-            decided = time.perf_counter()
-        else:
-            decided = time.perf_counter()
-            planes, ids = self._smoother(planes, small, time.monotonic())
-        alpha = None
-        if self._soft_edges:
-            alpha = soft_alpha(planes[0] if c.binary else 1 - planes[0], frame)
-        refined = time.perf_counter()
-        mask = resize_mask(ids, *frame.shape[:2])
-        done = time.perf_counter()
-        return Segmentation(
-            mask=mask,
-            classes=c.classes,
-            latency_ms=(done - started) * 1e3,
-            stages_ms={
-                "resize": (resized - started) * 1e3,
-                "inference": (inferred - resized) * 1e3,
-                "mask": (decided - inferred + done - refined) * 1e3,
-                "refine": (refined - decided) * 1e3,
-            },
-            alpha=alpha,
-        )
+        with times.stage("resize"):
+            frame = checked_frame(image_bgr)
+            if frame.shape[:2] != self._frame_shape:
+                self.reset()
+                self._frame_shape = frame.shape[:2]
+            small = model_input(frame, c.height_px, c.width_px, c.channels)
+        with times.stage("inference"):
+            logits = self._segmenter.session.logits(small)
+        with times.stage("mask"):
+            planes = probability_planes(logits, binary=c.binary)
+        held_ids = alpha = None
+        with times.stage("refine"):
+            if self._smoother is not None:
+                planes, held_ids = self._smoother(planes, small, time.monotonic())
+            if self._soft_edges:
+                alpha = soft_alpha(planes[0] if c.binary else 1 - planes[0], frame)
+        with times.stage("mask"):
+            ids = class_ids_of_planes(planes) if held_ids is None else held_ids
+            mask = resize_mask(ids, *frame.shape[:2])
+        return Segmentation(mask=mask, classes=c.classes, alpha=alpha)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -19,15 +18,11 @@ class Segmentation:
     Attributes:
         mask: (H, W) uint8 class ids at the frame's size.
         classes: What the ids mean.
-        latency_ms: Time from frame to mask.
-        stages_ms: What it consists of, by stage: "resize", "inference", "mask".
         alpha: (H, W) uint8 opacity, 0–255, of everything that is not class 0, where soft edges were asked for.
     """
 
     mask: NDArray[np.uint8]
     classes: tuple[ClassInfo, ...]
-    latency_ms: float
-    stages_ms: Mapping[str, float] = field(default_factory=dict)
     alpha: NDArray[np.uint8] | None = None
 
     def fractions(self) -> dict[str, float]:

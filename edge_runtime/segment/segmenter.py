@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from edge_runtime.segment.postprocess import probabilities_of
 from edge_runtime.segment.preprocess import checked_frame, model_input, resize_mask
 from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.segment.stream import FrameResult, stream
+from edge_runtime.segment.timing import StageTimes
 from edge_runtime.storage import printable, read_bytes
 
 
@@ -77,11 +77,12 @@ class Segmenter:
         """Threads that one inference uses."""
         return self._session.threads
 
-    def __call__(self, image_bgr: NDArray[np.uint8]) -> Segmentation:
+    def __call__(self, image_bgr: NDArray[np.uint8], times: StageTimes | None = None) -> Segmentation:
         """Segment one frame.
 
         Args:
             image_bgr: (H, W, 3) uint8 BGR of any size; (H, W) and (H, W, 1) grey and (H, W, 4) BGRA are taken too.
+            times: Collects the times of the stages "resize", "inference" and "mask".
 
         Returns:
             The mask at the frame's size.
@@ -90,24 +91,15 @@ class Segmenter:
             InputError: Anything else.
             UsageError: This process was forked after the segmenter was made.
         """
-        start = time.perf_counter()
-        frame = checked_frame(image_bgr)
-        image = self._input(frame)
-        resized = time.perf_counter()
-        small = self._session.mask(image)
-        inferred = time.perf_counter()
-        mask = resize_mask(small, frame.shape[0], frame.shape[1])
-        end = time.perf_counter()
-        return Segmentation(
-            mask=mask,
-            classes=self.contract.classes,
-            latency_ms=(end - start) * 1e3,
-            stages_ms={
-                "resize": (resized - start) * 1e3,
-                "inference": (inferred - resized) * 1e3,
-                "mask": (end - inferred) * 1e3,
-            },
-        )
+        times = StageTimes() if times is None else times
+        with times.stage("resize"):
+            frame = checked_frame(image_bgr)
+            image = self._input(frame)
+        with times.stage("inference"):
+            small = self._session.mask(image)
+        with times.stage("mask"):
+            mask = resize_mask(small, frame.shape[0], frame.shape[1])
+        return Segmentation(mask=mask, classes=self.contract.classes)
 
     def probabilities(self, image_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return (height_px, width_px, L) float32 probabilities at the model's size; L = 1 for a binary model.

@@ -1,35 +1,45 @@
-"""Source and segmenter joined: one result a frame."""
+"""Segment the frames of a source: one result per frame."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.segment.segmentation import Segmentation
+from edge_runtime.segment.timing import StageTimes
 from edge_runtime.sources import Frame, ReadAhead, Source, open_source
 
-Segment = Callable[[NDArray[np.uint8]], Segmentation]
-"""``image_bgr -> segmentation``: a ``Segmenter``, or one of those that refine or tile it."""
+
+class Segment(Protocol):
+    """Anything that segments one frame: a ``Segmenter``, a ``RefinedSegmenter``, a ``TiledSegmenter``."""
+
+    def __call__(self, image_bgr: NDArray[np.uint8], times: StageTimes | None = None) -> Segmentation:
+        """Segment (H, W, 3) uint8 BGR; ``times`` collects the time of each stage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameResult:
-    """What one frame came to.
+    """A frame, its mask, and the times measured on the way.
 
     Attributes:
         frame: The frame as it was captured.
         segmentation: Its mask.
         age_ms: Time from capture to mask, waiting included: what a viewer perceives as lag.
+        latency_ms: Time that segmenting took, from the frame in memory to its mask.
+        stages_ms: The stages of the latency, by name: "resize", "inference", "mask", with refinements "refine".
     """
 
     frame: Frame
     segmentation: Segmentation
     age_ms: float
+    latency_ms: float
+    stages_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 def stream(segmenter: Segment, source: int | str | Path | Source) -> Iterator[FrameResult]:
@@ -38,7 +48,7 @@ def stream(segmenter: Segment, source: int | str | Path | Source) -> Iterator[Fr
     Files are read ahead by a few frames while the model works; of a live source the newest frame is taken.
 
     Args:
-        segmenter: Takes (H, W, 3) uint8 BGR; a ``Segmenter``.
+        segmenter: A ``Segmenter``, or anything that is called like one.
         source: What ``open_source`` takes, opened at the first frame and closed after the last; or a source that is
             open already, which stays open.
 
@@ -60,7 +70,12 @@ def stream(segmenter: Segment, source: int | str | Path | Source) -> Iterator[Fr
 
 
 def segment_frame(segmenter: Segment, frame: Frame) -> FrameResult:
-    """Segment one frame and measure its age."""
-    segmentation = segmenter(frame.image_bgr)
+    """Segment one frame and measure its latency, the stages of it, and its age."""
+    times = StageTimes()
+    start = time.perf_counter()
+    segmentation = segmenter(frame.image_bgr, times)
+    latency_ms = (time.perf_counter() - start) * 1e3
     age_ms = (time.monotonic() - frame.captured_at) * 1e3
-    return FrameResult(frame=frame, segmentation=segmentation, age_ms=age_ms)
+    return FrameResult(
+        frame=frame, segmentation=segmentation, age_ms=age_ms, latency_ms=latency_ms, stages_ms=times.stages_ms
+    )

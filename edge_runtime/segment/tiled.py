@@ -8,7 +8,6 @@ share is carried over. The picture and its mask are the only arrays of their siz
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -22,6 +21,7 @@ from edge_runtime.image import MAX_PIXELS
 from edge_runtime.segment.preprocess import checked_frame, model_input
 from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.segment.segmenter import Segmenter
+from edge_runtime.segment.timing import StageTimes
 
 MAX_TILED_PIXELS = 400_000_000
 """Pictures with more are refused: 400 megapixels are 1.2 GB of BGR and 0.4 GB of mask."""
@@ -74,34 +74,34 @@ class TiledSegmenter:
         self._on_tile = on_tile
         self._window = window(c.height_px, c.width_px)[..., np.newaxis]
 
-    def __call__(self, image_bgr: NDArray[np.uint8]) -> Segmentation:
+    def __call__(self, image_bgr: NDArray[np.uint8], times: StageTimes | None = None) -> Segmentation:
         """Segment one picture; one that is no larger than a tile is segmented as a whole, as a ``Segmenter`` does it.
 
         Args:
             image_bgr: As for a ``Segmenter``, up to 400 megapixels; it is not copied, so it must stay as it is meanwhile.
+            times: Collects the times of the stages "resize", "inference" and "mask", added up over the tiles.
 
         Returns:
-            The mask at the picture's size; its times are sums over the tiles.
+            The mask at the picture's size.
 
         Raises:
             InputError: As for a ``Segmenter``.
             UsageError: This process was forked after the segmenter was made.
         """
+        times = StageTimes() if times is None else times
         frame = checked_frame(image_bgr, max_pixels=MAX_TILED_PIXELS)
         (height, width), (tile_height, tile_width) = frame.shape[:2], self._tile_size
         if height <= tile_height and width <= tile_width:
-            result = self._segmenter(frame)
+            result = self._segmenter(frame, times)
             self._on_tile(1, 1)
             return result
         c = self._segmenter.contract
         rows = Axis.spread(height, tile_height, c.height_px, self._overlap)
         columns = Axis.spread(width, tile_width, c.width_px, self._overlap)
-        return self._blended(frame, rows, columns)
+        return self._blended(frame, rows, columns, times)
 
-    def _blended(self, frame: NDArray[np.uint8], rows: Axis, columns: Axis) -> Segmentation:
+    def _blended(self, frame: NDArray[np.uint8], rows: Axis, columns: Axis, times: StageTimes) -> Segmentation:
         contract = self._segmenter.contract
-        begin = time.perf_counter()
-        stages_s = {"resize": 0.0, "inference": 0.0}
         mask = np.empty((rows.picture, columns.picture), np.uint8)
         row_under, column_under = rows.nearest(), columns.nearest()
         # Weighted logits of as many rows as a tile has, from the current row of tiles on. They need no division by the
@@ -110,30 +110,22 @@ class TiledSegmenter:
         done, total = 0, len(rows.starts) * len(columns.starts)
         for top, below in pairwise((*rows.starts, rows.scaled)):
             for left in columns.starts:
-                start = time.perf_counter()
-                tile = self._tile(frame, rows, columns, top, left)
-                resized = time.perf_counter()
-                logits = self._segmenter.session.logits(tile) * self._window
-                height, width = rows.used(top), columns.used(left)
-                band[:height, left : left + width] += logits[:height, :width]
-                stages_s["resize"] += resized - start
-                stages_s["inference"] += time.perf_counter() - resized
+                with times.stage("resize"):
+                    tile = self._tile(frame, rows, columns, top, left)
+                with times.stage("inference"):
+                    logits = self._segmenter.session.logits(tile) * self._window
+                    height, width = rows.used(top), columns.used(left)
+                    band[:height, left : left + width] += logits[:height, :width]
                 done += 1
                 self._on_tile(done, total)
-            finished = below - top
-            ids = _class_ids(band[:finished])[:, column_under]
-            first, last = np.searchsorted(row_under, (top, below))
-            np.take(ids, row_under[first:last] - top, axis=0, out=mask[first:last], mode="clip")
-            band[: rows.tile - finished] = band[finished:]
-            band[rows.tile - finished :] = 0
-        total_s = time.perf_counter() - begin
-        stages_s["mask"] = total_s - sum(stages_s.values())
-        return Segmentation(
-            mask=mask,
-            classes=contract.classes,
-            latency_ms=total_s * 1e3,
-            stages_ms={name: seconds * 1e3 for name, seconds in stages_s.items()},
-        )
+            with times.stage("mask"):
+                finished = below - top
+                ids = _class_ids(band[:finished])[:, column_under]
+                first, last = np.searchsorted(row_under, (top, below))
+                np.take(ids, row_under[first:last] - top, axis=0, out=mask[first:last], mode="clip")
+                band[: rows.tile - finished] = band[finished:]
+                band[rows.tile - finished :] = 0
+        return Segmentation(mask=mask, classes=contract.classes)
 
     def _tile(self, frame: NDArray[np.uint8], rows: Axis, columns: Axis, top: int, left: int) -> NDArray[np.uint8]:
         """Return the model's input for one tile; where a tile reaches beyond the picture, the picture is reflected."""

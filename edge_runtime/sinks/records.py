@@ -63,7 +63,7 @@ def frame_record(result: FrameResult, mask_path: Path | None, shapes: Shapes | N
         "size": list(segmentation.mask.shape),
         "flags": list(frame.flags),
         "age_ms": round(result.age_ms, 3),
-        "latency_ms": round(segmentation.latency_ms, 3),
+        "latency_ms": round(result.latency_ms, 3),
         "classes": {name: round(share, 6) for name, share in segmentation.fractions().items()},
         "mask": str(mask_path) if mask_path is not None else None,
     }

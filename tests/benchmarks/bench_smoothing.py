@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.segment.refined import RefinedSegmenter
 from edge_runtime.segment.segmenter import Segmenter
+from edge_runtime.segment.timing import StageTimes
 from edge_runtime.sources import open_source
 
 _MOVING_LEVELS = 4.0
@@ -71,10 +72,11 @@ def measure(segmenter: Segmenter, path: Path) -> Row:
     before, after = FlickerMeter(), FlickerMeter()
     overlap, moving_overlap, refine_ms, previous = (0, 0), (0, 0), [], None
     for frame in frames_of(path):
-        plain, result = segmenter(frame).mask, smoothed(frame)
+        times = StageTimes()
+        plain, result = segmenter(frame).mask, smoothed(frame, times)
         before.add(plain, frame)
         after.add(result.mask, frame)
-        refine_ms.append(result.stages_ms["refine"])
+        refine_ms.append(times.stages_ms["refine"])
         overlap = _plus(overlap, _overlap(plain, result.mask))
         if previous is not None:
             moving = picture_change(previous, frame) > _MOVING_LEVELS

@@ -19,7 +19,7 @@ EVERY_EFFECT = ("overlay", "mask", "blur", "replace=#204060", "cutout")
 
 
 def segmentation(mask, classes=COLOR_CLASSES, alpha=None):
-    return Segmentation(mask=mask, classes=classes, latency_ms=1.0, alpha=alpha)
+    return Segmentation(mask=mask, classes=classes, alpha=alpha)
 
 
 def soft(result, sigma=3.0):

@@ -117,7 +117,7 @@ class TestEveryKind:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_an_error_of_the_model_ends_it(self, make_runner, kind):
-        def failing(image_bgr):
+        def failing(image_bgr, times=None):
             raise ModelError("model 'colors' failed on a frame")
 
         runner = make_runner(kind, segment=failing, workers=2)
@@ -173,9 +173,9 @@ class TestImages:
         """Each waits until the other is there too; with one worker this would never end."""
         segmenter, together = Segmenter.load(color_package), threading.Barrier(2)
 
-        def meeting(image_bgr):
+        def meeting(image_bgr, times=None):
             together.wait(DEADLINE_S)
-            return segmenter(image_bgr)
+            return segmenter(image_bgr, times)
 
         runner = make_runner("images", segment=meeting, workers=2)
         runner.start()
@@ -189,11 +189,11 @@ class TestVideo:
         segmenter, third = Segmenter.load(color_package), threading.Event()
         count = []
 
-        def counting(image_bgr):
+        def counting(image_bgr, times=None):
             count.append(1)
             if len(count) == 3:
                 third.set()
-            return segmenter(image_bgr)
+            return segmenter(image_bgr, times)
 
         runner = make_runner("video", lambda result, written: third.wait(DEADLINE_S), segment=counting)
         runner.start()
@@ -205,9 +205,9 @@ class TestHang:
     def test_is_noticed_and_named(self, make_runner, color_package, capfd):
         segmenter, freed = Segmenter.load(color_package), threading.Event()
 
-        def hanging(image_bgr):
+        def hanging(image_bgr, times=None):
             freed.wait(DEADLINE_S)
-            return segmenter(image_bgr)
+            return segmenter(image_bgr, times)
 
         runner = make_runner("live", segment=hanging, max_frames=1)
         supervisor = Supervisor(runner, model={}, notifier=Notifier({}), status=None, interval_s=1000.0, wedged_s=0.05)

@@ -40,7 +40,19 @@ class TestStream:
             truth = color_truth(result.frame.image_bgr)
             assert (result.segmentation.mask == truth).mean() > 0.95
             assert before <= result.frame.captured_at <= time.monotonic()
-            assert result.age_ms >= result.segmentation.latency_ms > 0
+            assert list(result.stages_ms) == ["resize", "inference", "mask"]
+            assert result.age_ms >= result.latency_ms >= sum(result.stages_ms.values()) > 0
+
+    def test_the_latency_is_measured_also_of_a_segmenter_that_times_no_stage(self, color_package, scenes):
+        segmenter = Segmenter.load(color_package)
+
+        def untimed(image_bgr, times=None):
+            time.sleep(0.01)
+            return segmenter(image_bgr)
+
+        results = list(stream(untimed, scenes))
+        assert len(results) == 3
+        assert all(result.latency_ms >= 10 and result.stages_ms == {} for result in results)
 
     def test_an_open_source_stays_open(self, color_package, scenes):
         closed = []
@@ -71,9 +83,9 @@ class TestStream:
         """The model waits for the third frame to be read: one after the other would never end."""
         segmenter, source = Segmenter.load(color_package), open_source(video)
 
-        def waiting(image_bgr):
+        def waiting(image_bgr, times=None):
             until(lambda: source.captured >= 3)
-            return segmenter(image_bgr)
+            return segmenter(image_bgr, times)
 
         with source:
             assert [result.frame.index for result in stream(waiting, source)] == list(range(20))

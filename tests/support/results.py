@@ -33,8 +33,8 @@ def result(number=0, **options):
     of = frame(number, **options)
     mask = np.zeros(of.image_bgr.shape[:2], np.uint8)
     mask[:, : mask.shape[1] // 2] = 2
-    segmentation = Segmentation(mask=mask, classes=COLOR_CLASSES, latency_ms=1.23456)
-    return FrameResult(frame=of, segmentation=segmentation, age_ms=2.5)
+    segmentation = Segmentation(mask=mask, classes=COLOR_CLASSES)
+    return FrameResult(frame=of, segmentation=segmentation, age_ms=2.5, latency_ms=1.23456)
 
 
 def frames_of(path):

@@ -28,7 +28,8 @@ def result(index: int, size: tuple[int, int]) -> FrameResult:
     image = np.full((*size, 3), 60, np.uint8)
     frame = Frame(index=index, name=f"{index:06d}", source="x", image_bgr=image, captured_at=time.monotonic())
     mask = np.zeros(size, np.uint8)
-    return FrameResult(frame=frame, segmentation=Segmentation(mask=mask, classes=CLASSES, latency_ms=1.0), age_ms=1.0)
+    segmentation = Segmentation(mask=mask, classes=CLASSES)
+    return FrameResult(frame=frame, segmentation=segmentation, age_ms=1.0, latency_ms=1.0)
 
 
 def plain(name: str, drawn: list[str]):

@@ -87,7 +87,7 @@ def spread(items: Sequence[T], count: int) -> list[T]:
 def _painted(
     image_bgr: NDArray[np.uint8], mask: NDArray[np.uint8], classes: tuple[ClassInfo, ...]
 ) -> NDArray[np.uint8]:
-    return Overlay()(image_bgr, Segmentation(mask=mask, classes=classes, latency_ms=0.0))
+    return Overlay()(image_bgr, Segmentation(mask=mask, classes=classes))
 
 
 def _shrunk(sample: Sample, longest_px: int) -> Sample:

@@ -179,7 +179,7 @@ def _hatched(image_bgr: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[
 
 def painted(image_bgr: NDArray[np.uint8], mask: NDArray[np.uint8], classes: tuple[ClassInfo, ...]) -> NDArray[np.uint8]:
     """Return the image with the mask's classes drawn over it, (H, W, 3) uint8 BGR."""
-    return Overlay()(image_bgr, Segmentation(mask=mask, classes=classes, latency_ms=0.0))
+    return Overlay()(image_bgr, Segmentation(mask=mask, classes=classes))
 
 
 def captioned(image_bgr: NDArray[np.uint8], text: str, gap_px: int = 0) -> NDArray[np.uint8]:

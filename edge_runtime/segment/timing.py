@@ -1,0 +1,51 @@
+"""Measure how long the stages of segmenting a frame take, beside the result."""
+
+from __future__ import annotations
+
+import time
+from contextlib import AbstractContextManager
+
+
+class StageTimes:
+    """Collects the time of each stage of one call.
+
+        times = StageTimes()
+        segmentation = segmenter(image_bgr, times)
+        times.stages_ms  # {"resize": 0.2, "inference": 5.1, "mask": 0.1}
+
+    Not thread-safe, and it adds up over calls: give each call its own.
+
+    Attributes:
+        stages_ms: Milliseconds per stage, in the order in which the stages were first entered.
+    """
+
+    __slots__ = ("stages_ms",)
+
+    def __init__(self) -> None:
+        self.stages_ms: dict[str, float] = {}
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """Measure a ``with`` block and add its time to the stage of this name, also where the block raises."""
+        return _Stage(self.stages_ms, name)
+
+    @property
+    def total_ms(self) -> float:
+        """Sum of all stages, in milliseconds."""
+        return sum(self.stages_ms.values())
+
+
+class _Stage(AbstractContextManager[None]):
+    """One timed block; a class, because a generator-based context manager takes twice the time."""
+
+    __slots__ = ("_name", "_stages_ms", "_started")
+
+    def __init__(self, stages_ms: dict[str, float], name: str) -> None:
+        self._stages_ms = stages_ms
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *exception: object) -> None:
+        passed_ms = (time.perf_counter() - self._started) * 1e3
+        self._stages_ms[self._name] = self._stages_ms.get(self._name, 0.0) + passed_ms
