@@ -291,11 +291,11 @@ def _differences(reference: KerasReference, segmenter: Segmenter, images: Iterab
     rows = []  # per image: max and mean difference of logits, of probabilities, and the share of equal classes
     for image in images:
         logits, probabilities = reference.outputs(image)
-        other_logits = segmenter.session.logits(image)
+        other_logits = segmenter.logits_of(image)
         other = probabilities_of(other_logits, binary=segmenter.contract.binary)
         finite &= all(bool(np.isfinite(a).all()) for a in (logits, probabilities, other_logits, other))
         logit_diff, diff = np.abs(logits - other_logits), np.abs(probabilities - other)
-        equal = np.mean(class_ids_of(probabilities) == segmenter.session.mask(image))
+        equal = np.mean(class_ids_of(probabilities) == segmenter.mask_of(image))
         rows.append((logit_diff.max(), logit_diff.mean(), diff.max(), diff.mean(), equal))
     table = np.array(rows, np.float64)
     return Differences(

@@ -180,14 +180,14 @@ def _segmenters(
     from edge_runtime.segment.refined import RefinedSegmenter
     from edge_runtime.segment.tiled import TiledSegmenter
 
-    def on_tile(done: int, total: int) -> None:
+    def on_progress(_what: str, done: int, total: int) -> None:
         if stopping.is_set():
             raise Stopped
         console.tile(done, total)
 
     if args.tile is not None:
         tile_size = None if args.tile is MODEL_SIZE else args.tile
-        return lambda: TiledSegmenter(segmenter, tile_size=tile_size, on_tile=on_tile)
+        return lambda: TiledSegmenter(segmenter, tile_size=tile_size, on_progress=on_progress)
     if args.smooth or args.edges == "soft":
         return lambda: RefinedSegmenter(segmenter, smooth=args.smooth, soft_edges=args.edges == "soft")
     return lambda: segmenter

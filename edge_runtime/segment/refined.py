@@ -1,4 +1,4 @@
-"""A segmenter for one stream: masks that hold still, and soft edges, made of the model's probabilities."""
+"""Segment one stream with temporal smoothing and soft edges, both computed from the model's probabilities."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.model.contract import Contract
 from edge_runtime.segment.postprocess import class_ids_of_planes, probability_planes
-from edge_runtime.segment.preprocess import checked_frame, model_input, resize_mask
+from edge_runtime.segment.preprocess import checked_frame, resize_mask
 from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.segment.smoothing import TemporalSmoother
@@ -20,8 +20,8 @@ from edge_runtime.segment.timing import StageTimes
 class RefinedSegmenter:
     """A ``Segmenter`` with temporal smoothing, soft edges, or both.
 
-    With smoothing it keeps what it has seen, so that it is for one stream and one thread; give each stream its own, all
-    around the same ``Segmenter``. After a gap, or when the frames change their size, it starts afresh.
+    With smoothing it remembers earlier frames, so it serves one stream and one thread: give each stream its own, around
+    one shared ``Segmenter``. After a gap of two seconds, a cut, or a change of the frame's size it starts afresh.
     """
 
     def __init__(self, segmenter: Segmenter, *, smooth: bool = False, soft_edges: bool = False) -> None:
@@ -30,7 +30,7 @@ class RefinedSegmenter:
         Args:
             segmenter: The model.
             smooth: Average the probabilities over time where the picture stands still.
-            soft_edges: Fill ``Segmentation.alpha``, with edges that follow the frame.
+            soft_edges: Fill ``Segmentation.alpha`` with an opacity whose edges follow those of the frame.
         """
         self._segmenter = segmenter
         self._smoother = TemporalSmoother() if smooth else None
@@ -39,11 +39,11 @@ class RefinedSegmenter:
 
     @property
     def contract(self) -> Contract:
-        """What the model takes and gives."""
+        """Size of the model's input, and its classes."""
         return self._segmenter.contract
 
     def reset(self) -> None:
-        """Forget the frames so far, as before a new stream."""
+        """Forget all earlier frames: the next one starts a new stream."""
         if self._smoother is not None:
             self._smoother.reset()
 
@@ -51,15 +51,15 @@ class RefinedSegmenter:
         """Segment one frame of the stream.
 
         Args:
-            image_bgr: What ``Segmenter`` takes.
+            image_bgr: As for a ``Segmenter``.
             times: Collects the times of the stages "resize", "inference", "mask" (probabilities and class ids) and
                 "refine" (smoothing and soft edges).
 
         Returns:
-            Mask at the frame's size, and alpha where soft edges were asked for.
+            The mask at the frame's size, and with soft edges its alpha.
 
         Raises:
-            InputError: The frame is none that ``Segmenter`` takes.
+            InputError, ModelError, UsageError: As for a ``Segmenter``.
         """
         times = StageTimes() if times is None else times
         c = self.contract
@@ -68,9 +68,9 @@ class RefinedSegmenter:
             if frame.shape[:2] != self._frame_shape:
                 self.reset()
                 self._frame_shape = frame.shape[:2]
-            small = model_input(frame, c.height_px, c.width_px, c.channels)
+            small = self._segmenter.input_of(frame)
         with times.stage("inference"):
-            logits = self._segmenter.session.logits(small)
+            logits = self._segmenter.logits_of(small)
         with times.stage("mask"):
             planes = probability_planes(logits, binary=c.binary)
         held_ids = alpha = None

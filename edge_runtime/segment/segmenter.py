@@ -23,10 +23,24 @@ from edge_runtime.storage import printable, read_bytes
 
 
 class Segmenter:
-    """A loaded model. Calling it is safe from several threads; make it before forking, not across a fork."""
+    """A loaded model that segments frames of any size.
+
+    Several threads may call it at once. A child process cannot use one that was loaded before ``fork`` and gets a
+    ``UsageError``: load it after the fork, in the process that uses it.
+
+    Attributes:
+        variant: Which model of the package it runs: "fp32", "int8".
+        profile: The device profile that chose variant and options, or None.
+    """
 
     def __init__(self, session: Session, variant: str, profile: DeviceProfile | None = None) -> None:
-        """Wrap a session; ``Segmenter.load`` is the usual way to make one. ``profile`` is where its options came from."""
+        """Wrap a session that is open already; ``Segmenter.load`` opens a package or a file.
+
+        Args:
+            session: The loaded model.
+            variant: Its name.
+            profile: The device profile that the session's options came from.
+        """
         self._session = session
         self._buffers = threading.local()
         self.variant = variant
@@ -43,8 +57,12 @@ class Segmenter:
             options: Threads, spinning and execution provider. Where neither these nor a variant are given, the device
                 profile that `edge-unet tune` wrote decides, if there is one for this machine.
 
+        Returns:
+            The segmenter, which has run once already: the first frame takes no longer than others.
+
         Raises:
             ModelError: The package or file is missing, damaged, or not one of ours, or its answers are not finite.
+            UsageError: This onnxruntime does not have the execution provider.
         """
         path = Path(path)
         if path.suffix == ".onnx" and not path.is_dir():
@@ -64,17 +82,20 @@ class Segmenter:
 
     @property
     def contract(self) -> Contract:
-        """What the model takes and gives."""
+        """Size of the model's input, and its classes."""
         return self._session.contract
 
     @property
     def session(self) -> Session:
-        """The onnxruntime session underneath, for measuring it alone."""
+        """The onnxruntime session underneath, to measure the bare run as `edge-unet bench` does.
+
+        To compute something, use ``logits_of`` and ``mask_of``.
+        """
         return self._session
 
     @property
     def threads(self) -> int:
-        """Threads that one inference uses."""
+        """Number of threads that one inference uses."""
         return self._session.threads
 
     def __call__(self, image_bgr: NDArray[np.uint8], times: StageTimes | None = None) -> Segmentation:
@@ -88,39 +109,103 @@ class Segmenter:
             The mask at the frame's size.
 
         Raises:
-            InputError: Anything else.
-            UsageError: This process was forked after the segmenter was made.
+            InputError: The frame has another type, dtype or shape, no pixels, or more than 64 megapixels.
+            ModelError: The model failed on it.
+            UsageError: This process was forked after the segmenter was loaded.
         """
         times = StageTimes() if times is None else times
         with times.stage("resize"):
             frame = checked_frame(image_bgr)
             image = self._input(frame)
         with times.stage("inference"):
-            small = self._session.mask(image)
+            small = self.mask_of(image)
         with times.stage("mask"):
             mask = resize_mask(small, frame.shape[0], frame.shape[1])
         return Segmentation(mask=mask, classes=self.contract.classes)
 
     def probabilities(self, image_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return (height_px, width_px, L) float32 probabilities at the model's size; L = 1 for a binary model.
+        """Return the probability of each class for a frame.
+
+        Args:
+            image_bgr: As for a call.
+
+        Returns:
+            (height_px, width_px, L) float32 in 0–1 at the model's size. L is the number of classes and they sum to 1 per
+            pixel; a binary model has L = 1, the probability of class 1.
 
         Raises:
-            InputError: As for a call.
+            InputError, ModelError, UsageError: As for a call.
         """
         return probabilities_of(self.logits(image_bgr), binary=self.contract.binary)
 
     def logits(self, image_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return (height_px, width_px, L) float32 logits at the model's size.
+        """Return the logits of a frame.
+
+        Args:
+            image_bgr: As for a call.
+
+        Returns:
+            (height_px, width_px, L) float32 at the model's size; L as for ``probabilities``.
+
+        Raises:
+            InputError, ModelError, UsageError: As for a call.
+        """
+        return self.logits_of(self._input(checked_frame(image_bgr)))
+
+    def input_of(self, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return a frame as the model takes it: checked, with its number of channels, resized.
+
+        Args:
+            image_bgr: As for a call.
+
+        Returns:
+            (height_px, width_px, channels) uint8 in memory of its own.
 
         Raises:
             InputError: As for a call.
         """
-        return self._session.logits(self._input(checked_frame(image_bgr)))
+        c = self.contract
+        memory = np.empty((c.height_px, c.width_px, c.channels), np.uint8)
+        return model_input(checked_frame(image_bgr), c.height_px, c.width_px, c.channels, out=memory)
+
+    def logits_of(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Run the model on its input and return the logits.
+
+        Args:
+            image: (height_px, width_px, channels) uint8, as ``input_of`` returns it.
+
+        Returns:
+            (height_px, width_px, L) float32; L as for ``probabilities``.
+
+        Raises:
+            ModelError, UsageError: As for a call.
+        """
+        return self._session.logits(image)
+
+    def mask_of(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Run the model on its input and return the class ids.
+
+        Args:
+            image: (height_px, width_px, channels) uint8, as ``input_of`` returns it.
+
+        Returns:
+            (height_px, width_px) uint8 class ids.
+
+        Raises:
+            ModelError, UsageError: As for a call.
+        """
+        return self._session.mask(image)
 
     def stream(self, source: int | str | Path) -> Iterator[FrameResult]:
-        """Segment a source frame by frame: camera index, url, video, image, folder or glob.
+        """Segment a source frame by frame.
 
-        A live source gives its newest frame and drops those it has no time for; files lose none.
+        Of a live source the newest frame is taken, and frames that come too fast are dropped; files lose none.
+
+        Args:
+            source: Camera index, URL, video, image, folder or glob.
+
+        Yields:
+            The result of each frame, in order.
 
         Raises:
             SourceError: The camera or stream is not available.
@@ -129,7 +214,10 @@ class Segmenter:
         return stream(self, source)
 
     def _input(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the model's input in this thread's own memory, which the caller of the segmenter cannot change."""
+        """Return a checked frame as the model's input, in memory that this thread's next call overwrites.
+
+        The caller of the segmenter cannot change it while the model runs.
+        """
         c = self.contract
         buffer: NDArray[np.uint8] | None = getattr(self._buffers, "image", None)
         if buffer is None:

@@ -1,8 +1,9 @@
-"""Pictures much larger than the model's input: cut into overlapping tiles, blended, in memory that stays flat.
+"""Segment pictures much larger than the model's input in overlapping tiles, with bounded memory.
 
-A row of tiles at a time: their logits are added up under a window that fades towards a tile's edges, where the model sees
-least around a pixel. Rows that no later tile touches become class ids and leave; only the strip that two rows of tiles
-share is carried over. The picture and its mask are the only arrays of their size.
+Tiles are processed row by row. The logits of a tile are weighted by a window that fades towards its edges, where the
+model sees least of a pixel's surroundings, and added to those of its neighbours. Once no later tile overlaps a row of
+pixels, its logits become class ids; only the strip that two rows of tiles share is kept. The picture and its mask are
+the only arrays of the picture's size.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import UsageError
 from edge_runtime.image import MAX_PIXELS
+from edge_runtime.model.contract import Contract
+from edge_runtime.progress import OnProgress, silent
 from edge_runtime.segment.preprocess import checked_frame, model_input
 from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.segment.segmenter import Segmenter
@@ -32,14 +35,12 @@ _SIGMA = 1 / 8
 _STRIDE_PX = 32
 _BAND_PIXELS = 500_000
 
-OnTile = Callable[[int, int], None]
-
 
 class TiledSegmenter:
-    """Segments pictures of up to 400 megapixels with a model of small input; called like a ``Segmenter``.
+    """A ``Segmenter`` for pictures of up to 400 megapixels, which it cuts into tiles.
 
-    Every tile is resized to the model's input, so ``tile_size`` sets the scale at which the picture is looked at: things
-    should be about as large in a tile as they were in the training images. Safe to call from several threads.
+    Every tile is resized to the model's input, so ``tile_size`` sets the scale of the picture: choose it so that things
+    are about as large in a tile as they were in the training images. Several threads may call it at once.
     """
 
     def __init__(
@@ -48,16 +49,17 @@ class TiledSegmenter:
         *,
         tile_size: tuple[int, int] | None = None,
         overlap: float = OVERLAP,
-        on_tile: OnTile = lambda done, total: None,
+        on_progress: OnProgress = silent,
     ) -> None:
-        """Choose the tiles.
+        """Wrap a segmenter.
 
         Args:
-            segmenter: What segments a tile.
+            segmenter: The model.
             tile_size: (height, width) in pixels of the picture that a tile covers; the model's input size by default.
-            overlap: Share of a tile that the next one covers again, 0 to 0.9; at least, for tiles are spread evenly.
-            on_tile: Called after each tile with how many are done and in all. What it raises ends the call: that is how
-                a long one is stopped.
+            overlap: Least share of a tile that the next one covers again, 0 to 0.9; tiles are spread evenly, so it is
+                often more.
+            on_progress: Called as ``("tiles", done, total)`` before the first tile of a picture and after each. Raise in
+                it to stop a long call.
 
         Raises:
             UsageError: A tile without pixels or of more than 64 megapixels, or an overlap outside its range.
@@ -71,53 +73,59 @@ class TiledSegmenter:
         self._segmenter = segmenter
         self._tile_size = height, width
         self._overlap = overlap
-        self._on_tile = on_tile
+        self._on_progress = on_progress
         self._window = window(c.height_px, c.width_px)[..., np.newaxis]
 
+    @property
+    def contract(self) -> Contract:
+        """Size of the model's input, and its classes."""
+        return self._segmenter.contract
+
     def __call__(self, image_bgr: NDArray[np.uint8], times: StageTimes | None = None) -> Segmentation:
-        """Segment one picture; one that is no larger than a tile is segmented as a whole, as a ``Segmenter`` does it.
+        """Segment one picture; one no larger than a tile is segmented whole, as by a ``Segmenter``.
 
         Args:
-            image_bgr: As for a ``Segmenter``, up to 400 megapixels; it is not copied, so it must stay as it is meanwhile.
+            image_bgr: As for a ``Segmenter``, up to 400 megapixels. It is not copied: do not change it during the call.
             times: Collects the times of the stages "resize", "inference" and "mask", added up over the tiles.
 
         Returns:
             The mask at the picture's size.
 
         Raises:
-            InputError: As for a ``Segmenter``.
-            UsageError: This process was forked after the segmenter was made.
+            InputError: As for a ``Segmenter``, but only beyond 400 megapixels.
+            ModelError, UsageError: As for a ``Segmenter``.
         """
         times = StageTimes() if times is None else times
         frame = checked_frame(image_bgr, max_pixels=MAX_TILED_PIXELS)
         (height, width), (tile_height, tile_width) = frame.shape[:2], self._tile_size
         if height <= tile_height and width <= tile_width:
+            self._on_progress("tiles", 0, 1)
             result = self._segmenter(frame, times)
-            self._on_tile(1, 1)
+            self._on_progress("tiles", 1, 1)
             return result
-        c = self._segmenter.contract
+        c = self.contract
         rows = Axis.spread(height, tile_height, c.height_px, self._overlap)
         columns = Axis.spread(width, tile_width, c.width_px, self._overlap)
         return self._blended(frame, rows, columns, times)
 
     def _blended(self, frame: NDArray[np.uint8], rows: Axis, columns: Axis, times: StageTimes) -> Segmentation:
-        contract = self._segmenter.contract
         mask = np.empty((rows.picture, columns.picture), np.uint8)
         row_under, column_under = rows.nearest(), columns.nearest()
         # Weighted logits of as many rows as a tile has, from the current row of tiles on. They need no division by the
         # sum of the weights: neither the sign nor the order of a pixel's classes depends on it.
-        band = np.zeros((rows.tile, columns.scaled, contract.logit_channels), np.float32)
+        band = np.zeros((rows.tile, columns.scaled, self.contract.logit_channels), np.float32)
         done, total = 0, len(rows.starts) * len(columns.starts)
+        self._on_progress("tiles", done, total)
         for top, below in pairwise((*rows.starts, rows.scaled)):
             for left in columns.starts:
                 with times.stage("resize"):
                     tile = self._tile(frame, rows, columns, top, left)
                 with times.stage("inference"):
-                    logits = self._segmenter.session.logits(tile) * self._window
+                    logits = self._segmenter.logits_of(tile) * self._window
                     height, width = rows.used(top), columns.used(left)
                     band[:height, left : left + width] += logits[:height, :width]
                 done += 1
-                self._on_tile(done, total)
+                self._on_progress("tiles", done, total)
             with times.stage("mask"):
                 finished = below - top
                 ids = _class_ids(band[:finished])[:, column_under]
@@ -125,11 +133,11 @@ class TiledSegmenter:
                 np.take(ids, row_under[first:last] - top, axis=0, out=mask[first:last], mode="clip")
                 band[: rows.tile - finished] = band[finished:]
                 band[rows.tile - finished :] = 0
-        return Segmentation(mask=mask, classes=contract.classes)
+        return Segmentation(mask=mask, classes=self.contract.classes)
 
     def _tile(self, frame: NDArray[np.uint8], rows: Axis, columns: Axis, top: int, left: int) -> NDArray[np.uint8]:
         """Return the model's input for one tile; where a tile reaches beyond the picture, the picture is reflected."""
-        c = self._segmenter.contract
+        c = self.contract
         part = frame[rows.part(top), columns.part(left)]
         image = model_input(part, rows.used(top), columns.used(left), c.channels)
         missing = c.height_px - rows.used(top), c.width_px - columns.used(left)

@@ -11,6 +11,9 @@ from hypothesis.extra import numpy as npst
 from edge_runtime import InputError, Segmenter, SessionOptions, UsageError
 from edge_runtime.model.session import MAX_THREADS, usable_cores
 from edge_runtime.segment.postprocess import probabilities_of
+from edge_runtime.segment.preprocess import resize_mask
+from edge_runtime.segment.refined import RefinedSegmenter
+from edge_runtime.segment.tiled import TiledSegmenter
 from edge_runtime.segment.timing import StageTimes
 
 
@@ -161,6 +164,37 @@ def test_fractions_and_where_speak_of_classes_by_name(segmenter):
     assert np.array_equal(result.where("red"), truth == 1)
     with pytest.raises(KeyError, match="no class 'green' — the model has background, red, blue"):
         result.where("green")
+
+
+@pytest.mark.parametrize("size", [(480, 640), (24, 32)])
+def test_a_call_is_input_inference_and_resize(segmenter, size):
+    frame = color_scene(*size)
+    image = segmenter.input_of(frame)
+    assert image.shape == (24, 32, 3) and image.dtype == np.uint8
+    assert np.array_equal(segmenter.logits_of(image), segmenter.logits(frame))
+    assert np.array_equal(resize_mask(segmenter.mask_of(image), *size), segmenter(frame).mask)
+
+
+def test_an_input_belongs_to_the_caller(segmenter):
+    frame = color_scene(24, 32)  # of the model's own size: nothing is resized
+    image = segmenter.input_of(frame)
+    assert not np.shares_memory(image, frame)
+    segmenter.input_of(255 - frame)
+    segmenter(255 - frame)
+    assert np.array_equal(image, frame)
+
+
+def test_what_is_no_frame_has_no_input(segmenter):
+    with pytest.raises(InputError, match="dtype is float64"):
+        segmenter.input_of(np.zeros((24, 32, 3)))
+
+
+@pytest.mark.parametrize("wrapper", [RefinedSegmenter, TiledSegmenter])
+def test_what_wraps_a_segmenter_has_its_contract_and_its_masks(segmenter, wrapper):
+    frame = color_scene(24, 32)
+    wrapped = wrapper(segmenter)
+    assert wrapped.contract is segmenter.contract
+    assert np.array_equal(wrapped(frame, StageTimes()).mask, segmenter(frame).mask)
 
 
 def test_the_result_is_immutable(segmenter):

@@ -186,17 +186,17 @@ class CountedTimes(StageTimes):
 
 def test_tiles_are_counted_and_timed(make_segmenter):
     seen = []
-    tiled = TiledSegmenter(make_segmenter(64, 64), on_tile=lambda done, total: seen.append((done, total)))
+    tiled = TiledSegmenter(make_segmenter(64, 64), on_progress=lambda *progress: seen.append(progress))
     times = CountedTimes()
     tiled(scenery(128, 160), times)
-    assert seen == [(i, 12) for i in range(1, 13)]
+    assert seen == [("tiles", i, 12) for i in range(13)]
     assert list(times.stages_ms) == ["resize", "inference", "mask"]
     assert times.entered == {"resize": 12, "inference": 12, "mask": 3}
     seen.clear()
     times = StageTimes()
     tiled(scenery(10, 10), times)
     assert list(times.stages_ms) == ["resize", "inference", "mask"]
-    assert seen == [(1, 1)]
+    assert seen == [("tiles", 0, 1), ("tiles", 1, 1)]
 
 
 def test_a_long_picture_is_stopped_between_two_tiles(make_segmenter):
@@ -205,14 +205,14 @@ def test_a_long_picture_is_stopped_between_two_tiles(make_segmenter):
 
     seen = []
 
-    def stop_after_three(done, total):
+    def stop_after_three(what, done, total):
         seen.append(done)
         if done == 3:
             raise StoppedError
 
     with pytest.raises(StoppedError):
-        TiledSegmenter(make_segmenter(64, 64), on_tile=stop_after_three)(scenery(300, 300))
-    assert seen == [1, 2, 3]
+        TiledSegmenter(make_segmenter(64, 64), on_progress=stop_after_three)(scenery(300, 300))
+    assert seen == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("tile_size", [(0, 5), (5, -1), (10_000, 10_000)])
