@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.model.contract import Contract
-from edge_runtime.segment.postprocess import class_ids_of_planes, probability_planes
+from edge_runtime.segment.postprocess import class_ids_of, probability_planes
 from edge_runtime.segment.preprocess import checked_frame, resize_mask
 from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.segment.segmenter import Segmenter
@@ -80,6 +80,6 @@ class RefinedSegmenter:
             if self._soft_edges:
                 alpha = soft_alpha(planes[0] if c.binary else 1 - planes[0], frame)
         with times.stage("mask"):
-            ids = class_ids_of_planes(planes) if held_ids is None else held_ids
+            ids = class_ids_of(planes, axis=0) if held_ids is None else held_ids
             mask = resize_mask(ids, *frame.shape[:2])
         return Segmentation(mask=mask, classes=c.classes, alpha=alpha)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.segment.postprocess import class_ids_of_planes
+from edge_runtime.segment.postprocess import class_ids_of
 from edge_runtime.segment.preprocess import to_channels
 
 _LEAST_WEIGHT = 0.2
@@ -66,7 +66,7 @@ class TemporalSmoother:
         if weight is None:
             self._average = planes.copy()
             self._work = np.empty_like(planes)
-            self._ids = class_ids_of_planes(planes)
+            self._ids = class_ids_of(planes, axis=0)
         else:
             np.subtract(planes, self._average, out=self._work)
             self._work *= weight
@@ -87,7 +87,7 @@ class TemporalSmoother:
         else:
             for class_id, score in enumerate(scores):
                 cv2.add(score, margin, dst=score, mask=np.equal(self._ids, class_id).view(np.uint8))
-        return class_ids_of_planes(scores)
+        return class_ids_of(scores, axis=0)
 
 
 def motion_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -21,6 +21,7 @@ from edge_runtime.errors import UsageError
 from edge_runtime.image import MAX_PIXELS
 from edge_runtime.model.contract import Contract
 from edge_runtime.progress import OnProgress, silent
+from edge_runtime.segment.postprocess import class_ids_of
 from edge_runtime.segment.preprocess import checked_frame, model_input
 from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.segment.segmenter import Segmenter
@@ -128,7 +129,7 @@ class TiledSegmenter:
                 self._on_progress("tiles", done, total)
             with times.stage("mask"):
                 finished = below - top
-                ids = _class_ids(band[:finished])[:, column_under]
+                ids = class_ids_of(band[:finished], threshold=0)[:, column_under]
                 first, last = np.searchsorted(row_under, (top, below))
                 np.take(ids, row_under[first:last] - top, axis=0, out=mask[first:last], mode="clip")
                 band[: rows.tile - finished] = band[finished:]
@@ -246,9 +247,3 @@ def draw_in_bands(
         above = image_bgr[max(top, bottom - margin_px) : bottom].copy()
         image_bgr[top:bottom] = picture[: bottom - top]
     return image_bgr
-
-
-def _class_ids(logits: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Turn logits, (H, W, L) float32, into class ids, (H, W) uint8: above zero for L = 1, else the largest."""
-    ids = logits[..., 0] > 0 if logits.shape[-1] == 1 else logits.argmax(-1)
-    return ids.astype(np.uint8)

@@ -4,7 +4,7 @@ import pytest
 from colors import color_scene, color_truth
 
 from edge_runtime.errors import InputError
-from edge_runtime.segment.postprocess import class_ids_of, class_ids_of_planes, probabilities_of, probability_planes
+from edge_runtime.segment.postprocess import class_ids_of, probabilities_of, probability_planes
 from edge_runtime.segment.refined import RefinedSegmenter
 from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.segment.timing import StageTimes
@@ -21,12 +21,24 @@ class TestPlanes:
         plain = probabilities_of(logits, binary=count == 1)
         assert planes.shape == (count, 17, 23) and planes.dtype == np.float32 and np.array_equal(logits, kept)
         assert np.allclose(planes.transpose(1, 2, 0), plain, atol=1e-6)
-        ids = class_ids_of_planes(planes)
-        assert ids.dtype == np.uint8 and np.array_equal(ids, class_ids_of(planes.transpose(1, 2, 0)))
+        ids = class_ids_of(planes, axis=0)
+        expected = planes.argmax(0) if count > 1 else planes[0] > 0.5
+        assert ids.dtype == np.uint8 and np.array_equal(ids, expected)
 
     def test_of_equal_classes_the_first_wins(self):
-        assert not class_ids_of_planes(np.full((3, 4, 5), 1 / 3, np.float32)).any()
-        assert not class_ids_of_planes(np.full((1, 4, 5), 0.5, np.float32)).any()
+        assert not class_ids_of(np.full((3, 4, 5), 1 / 3, np.float32), axis=0).any()
+        assert not class_ids_of(np.full((1, 4, 5), 0.5, np.float32), axis=0).any()
+
+    @pytest.mark.parametrize("shape", [(7,), (5, 6), (2, 5, 6)])
+    @pytest.mark.parametrize("count", [1, 2, 3, 11, 255])
+    def test_class_ids_are_the_largest_score_along_any_axis(self, count, shape):
+        # Few different values, so that many classes are equal.
+        scores = np.random.default_rng(count).integers(-3, 4, (*shape, count)).astype(np.float32)
+        expected = scores.argmax(-1) if count > 1 else scores[..., 0] > 0
+        for axis in range(scores.ndim):
+            found = class_ids_of(np.moveaxis(scores, -1, axis), axis=axis, threshold=0)
+            assert found.dtype == np.uint8 and np.array_equal(found, expected)
+        assert np.array_equal(class_ids_of(scores, threshold=0), expected)
 
 
 @pytest.mark.parametrize("binary", [False, True])
