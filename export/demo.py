@@ -17,13 +17,13 @@ from edge_runtime.cli import quiet_native_logs
 from edge_runtime.dataset.evaluate import dataset_pairs, evaluate
 from edge_runtime.dataset.mask_files import read_mask
 from edge_runtime.dataset.metrics import confusion_matrix, mean_iou
+from edge_runtime.dataset.sampling import spread
 from edge_runtime.errors import EdgeUnetError, UsageError
 from edge_runtime.image import read_image
 from edge_runtime.model.package import Package
 from edge_runtime.storage import printable, write_bytes
 from export.report import data_uri, environment, video_uri
 from export.run_folder import read_run
-from export.validation_set import spread
 
 INPUT_SIZE = "192x256"
 SAMPLES = 8
@@ -195,7 +195,6 @@ def _rows(result: DemoResult) -> list[tuple[str, str]]:
 def _write_report(path: Path, result: DemoResult, package: Path, data: Path, images: Path, film: Path) -> None:
     """Write one self-contained page: figures, test images with their overlays, and the video."""
     overlays = sorted((images / "overlays").iterdir())
-    chosen = spread(len(overlays), SAMPLES)
     sources = {p.stem: p for p in (data / "test" / "images").iterdir()}
     with quiet_native_logs():  # FFmpeg writes a line about every WebM
         film_uri = video_uri(film)
@@ -208,11 +207,11 @@ def _write_report(path: Path, result: DemoResult, package: Path, data: Path, ima
             contract=Package.open(package).manifest.contract,
             samples=[
                 {
-                    "name": overlays[i].stem,
-                    "image": data_uri(read_image(sources[overlays[i].stem])),
-                    "overlay": data_uri(read_image(overlays[i])),
+                    "name": overlay.stem,
+                    "image": data_uri(read_image(sources[overlay.stem])),
+                    "overlay": data_uri(read_image(overlay)),
                 }
-                for i in chosen
+                for overlay in spread(overlays, SAMPLES)
             ],
             video=film_uri,
         )

@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edge_runtime.dataset.evaluate import Evaluation, evaluate
+from edge_runtime.dataset.sampling import spread
 from edge_runtime.device.bench import bench_segmenters
 from edge_runtime.errors import InputError
 from edge_runtime.image import encode_png, image_files, read_image
@@ -32,7 +33,7 @@ from export.optimise import Stage, integer_layout, optimise
 from export.parity import KerasReference, measure_layers, measure_parity, measure_stages
 from export.report import ReportInputs, render_report
 from export.run_folder import RunFolder, read_run
-from export.validation_set import ValidationSet, spread
+from export.validation_set import ValidationSet
 
 GOLDEN_FRAMES = 3
 GOLDEN_MAX_WIDTH_PX = 640
@@ -162,7 +163,7 @@ def _calibration_images(folder: Path, contract: Contract) -> Sequence[NDArray[np
     if not paths:
         found = "no images in it" if folder.is_dir() else "no such folder"
         raise InputError(f"--calibration {printable(folder)} — {found} — expected a folder of images")
-    frames = (checked_frame(read_image(paths[place])) for place in spread(len(paths), CALIBRATION_IMAGES))
+    frames = (checked_frame(read_image(path)) for path in spread(paths, CALIBRATION_IMAGES))
     return [model_input(frame, contract.height_px, contract.width_px, contract.channels) for frame in frames]
 
 
@@ -179,8 +180,8 @@ def _write_golden(folder: Path, segmenters: Mapping[str, Segmenter], run: RunFol
     """Write a few validation frames, no wider than a camera's, and the masks that this machine computes for them."""
     (folder / "golden").mkdir()
     frames = []
-    for number, place in enumerate(spread(len(run.validation), GOLDEN_FRAMES)):
-        image_bgr = read_image(run.validation[place].image)
+    for number, pair in enumerate(spread(run.validation, GOLDEN_FRAMES)):
+        image_bgr = read_image(pair.image)
         height, width = image_bgr.shape[:2]
         if width > GOLDEN_MAX_WIDTH_PX:
             image_bgr = resize_image(image_bgr, round(height * GOLDEN_MAX_WIDTH_PX / width), GOLDEN_MAX_WIDTH_PX)

@@ -18,14 +18,13 @@ from numpy.typing import NDArray
 from edge_runtime.dataset.evaluate import read_pair
 from edge_runtime.dataset.label_key import IGNORE, LabelKey
 from edge_runtime.dataset.pairs import Pair
+from edge_runtime.dataset.sampling import spread
 from edge_runtime.device.bench import Latency
-from edge_runtime.effects import Overlay
+from edge_runtime.effects import Overlay, marked_pixels, overlay_of_mask
 from edge_runtime.image import read_image
 from edge_runtime.model.package import Manifest
-from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.storage import read_bytes
-from export.validation_set import spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -138,24 +137,20 @@ def video_uri(path: Path) -> str:
 def _samples(inputs: ReportInputs) -> list[Sample]:
     """Return the worst, the median and the best of the validation images, by pixel accuracy."""
     scored = sorted((accuracy, index) for index, accuracy in enumerate(inputs.accuracies))
-    return [_sample(inputs, inputs.validation[scored[i][1]], scored[i][0]) for i in spread(len(scored), SAMPLES)]
+    return [_sample(inputs, inputs.validation[index], accuracy) for accuracy, index in spread(scored, SAMPLES)]
 
 
 def _sample(inputs: ReportInputs, pair: Pair, accuracy: float) -> Sample:
-    contract, overlay = inputs.manifest.contract, Overlay()
     image_bgr, truth = read_pair(pair, inputs.key)
     result = inputs.segmenters["fp32"](image_bgr)
     wrong = (result.mask != truth) & (truth != IGNORE)
-    errors = (image_bgr // 3).astype(np.uint8)
-    errors[wrong] = (60, 60, 255)
-    true_result = Segmentation(mask=truth, classes=contract.classes)
     return Sample(
         name=pair.stem,
         figures=(
             (data_uri(image_bgr), f"{pair.stem}: {accuracy:.1%} of pixels right"),
-            (data_uri(overlay(image_bgr, true_result)), "truth"),
-            (data_uri(overlay(image_bgr, result)), "this package"),
-            (data_uri(errors), "wrong pixels"),
+            (data_uri(overlay_of_mask(image_bgr, truth, result.classes)), "truth"),
+            (data_uri(Overlay()(image_bgr, result)), "this package"),
+            (data_uri(marked_pixels(image_bgr, wrong)), "wrong pixels"),
         ),
     )
 
@@ -165,8 +160,7 @@ def _disagreements(inputs: ReportInputs) -> list[Sample]:
     if "int8" not in inputs.segmenters:
         return []
     overlay, rows = Overlay(), []
-    for place in spread(len(inputs.validation), COMPARED):
-        pair = inputs.validation[place]
+    for pair in spread(inputs.validation, COMPARED):
         image_bgr = read_image(pair.image)
         in_float, in_int8 = (inputs.segmenters[name](image_bgr) for name in ("fp32", "int8"))
         different = in_float.mask != in_int8.mask
@@ -174,13 +168,11 @@ def _disagreements(inputs: ReportInputs) -> list[Sample]:
     rows.sort(key=lambda row: -row[0])
     samples = []
     for share, stem, image_bgr, in_float, in_int8, different in rows[:WORST]:
-        marked = (image_bgr // 3).astype(np.uint8)
-        marked[different] = (60, 60, 255)
         figures = (
             (data_uri(image_bgr), f"{stem}: {share:.2%} of pixels differ"),
             (data_uri(overlay(image_bgr, in_float)), "float"),
             (data_uri(overlay(image_bgr, in_int8)), "INT8"),
-            (data_uri(marked), "where they differ"),
+            (data_uri(marked_pixels(image_bgr, different)), "where they differ"),
         )
         samples.append(Sample(name=stem, figures=figures))
     return samples

@@ -12,6 +12,7 @@ from edge_runtime.dataset.evaluate import read_pair
 from edge_runtime.dataset.label_key import LabelKey
 from edge_runtime.dataset.metrics import confusion_matrix
 from edge_runtime.dataset.pairs import Pair
+from edge_runtime.dataset.sampling import spread
 from edge_runtime.errors import InputError
 from edge_runtime.model.contract import Contract
 from edge_runtime.segment.preprocess import checked_frame, model_input, resize_mask
@@ -49,7 +50,7 @@ class ValidationSet:
             return model_input(frame, contract.height_px, contract.width_px, contract.channels), truth
 
         number = MAX_BYTES // sum(array.nbytes for array in read(pairs[0]))
-        examples = [read(pairs[place]) for place in spread(len(pairs), max(1, number))]
+        examples = [read(pair) for pair in spread(pairs, max(1, number))]
         images, truths = zip(*examples, strict=True)
         return cls(images=images, truths=truths, classes=len(contract.classes))
 
@@ -62,14 +63,8 @@ class ValidationSet:
 
     def thinned(self, number: int) -> ValidationSet:
         """Return at most ``number`` of the images, spread evenly."""
-        chosen = spread(len(self.images), number)
         return ValidationSet(
-            images=tuple(self.images[i] for i in chosen),
-            truths=tuple(self.truths[i] for i in chosen),
+            images=tuple(spread(self.images, number)),
+            truths=tuple(spread(self.truths, number)),
             classes=self.classes,
         )
-
-
-def spread(count: int, number: int) -> list[int]:
-    """Return at most ``number`` places of ``count``, evenly spread, with the first and the last."""
-    return [int(i) for i in np.unique(np.linspace(0, count - 1, min(number, count)).round().astype(int))]

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from edge_runtime.effects.background import Blur, LoopedVideo, Replace, cover, parse_background
 from edge_runtime.effects.cutout import cutout
-from edge_runtime.effects.overlay import Overlay, color_mask
+from edge_runtime.effects.overlay import MARK_BGR, Overlay, color_mask, marked_pixels, overlay_of_mask
 from edge_runtime.errors import UsageError
 from edge_runtime.segment.segmentation import Segmentation
 
 __all__ = [
     "EFFECTS",
+    "MARK_BGR",
     "Blur",
     "Effect",
     "LoopedVideo",
@@ -24,6 +25,8 @@ __all__ = [
     "color_mask",
     "cover",
     "cutout",
+    "marked_pixels",
+    "overlay_of_mask",
     "parse_effect",
 ]
 

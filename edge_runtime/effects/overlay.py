@@ -1,4 +1,4 @@
-"""Classes painted over the frame, and the mask alone in the colours of its classes."""
+"""Paint classes over the frame, the mask alone in the colours of its classes, and single pixels in red."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from edge_runtime.effects.legend import Legend
 from edge_runtime.errors import UsageError
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.segment.segmentation import Segmentation
+
+MARK_BGR = (60, 60, 255)
+"""The red of ``marked_pixels``."""
 
 
 class Overlay:
@@ -104,6 +107,37 @@ class Overlay:
 def color_mask(image_bgr: NDArray[np.uint8], segmentation: Segmentation) -> NDArray[np.uint8]:
     """Return the mask as (H, W, 3) uint8 BGR in the colours of its classes; the frame itself is not in it."""
     return np.asarray(cv2.applyColorMap(segmentation.mask, _table(segmentation.classes)), np.uint8)
+
+
+def overlay_of_mask(
+    image_bgr: NDArray[np.uint8], mask: NDArray[np.uint8], classes: tuple[ClassInfo, ...]
+) -> NDArray[np.uint8]:
+    """Paint a mask that no segmenter gave, such as the truth, over a copy of its image, as ``Overlay`` does.
+
+    Args:
+        image_bgr: (H, W, 3) uint8.
+        mask: (H, W) uint8 class ids; an id that is none of the classes is painted black.
+        classes: What the ids mean.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+    """
+    return Overlay()(image_bgr, Segmentation(mask=mask, classes=classes))
+
+
+def marked_pixels(image_bgr: NDArray[np.uint8], marked: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Darken an image and mark pixels of it, such as the wrong ones, in ``MARK_BGR``.
+
+    Args:
+        image_bgr: (H, W, 3) uint8; left as it is.
+        marked: (H, W) bool.
+
+    Returns:
+        (H, W, 3) uint8 BGR.
+    """
+    picture = (image_bgr // 3).astype(np.uint8)
+    picture[marked] = MARK_BGR
+    return picture
 
 
 def _table(classes: tuple[ClassInfo, ...]) -> NDArray[np.uint8]:

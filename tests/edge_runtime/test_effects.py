@@ -7,7 +7,7 @@ from colors import COLOR_CLASSES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.effects import Overlay, color_mask, cover, parse_effect
+from edge_runtime.effects import MARK_BGR, Overlay, color_mask, cover, marked_pixels, overlay_of_mask, parse_effect
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.segment.segmentation import Segmentation
@@ -387,3 +387,23 @@ def test_unknown_effects(text, message):
     with pytest.raises(UsageError) as caught:
         parse_effect(text)
     assert message in str(caught.value) and str(caught.value).startswith("--effect")
+
+
+def test_a_mask_that_no_segmenter_gave_is_painted_as_any(scene):
+    image, result = scene
+    before = image.copy()
+    found = overlay_of_mask(image, result.mask, result.classes)
+    assert np.array_equal(found, Overlay()(image, result))
+    assert (found[result.mask == 1] != image[result.mask == 1]).any()
+    assert np.array_equal(found[result.mask == 0], image[result.mask == 0])
+    assert np.array_equal(image, before)
+
+
+def test_marked_pixels_are_red_on_the_darkened_image(scene):
+    image, result = scene
+    before = image.copy()
+    found = marked_pixels(image, result.mask == 2)
+    assert found.dtype == np.uint8 and found.shape == image.shape
+    assert (found[result.mask == 2] == MARK_BGR).all()
+    assert np.array_equal(found[result.mask != 2], image[result.mask != 2] // 3)
+    assert np.array_equal(image, before)

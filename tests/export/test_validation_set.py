@@ -9,14 +9,12 @@ import cv2
 import numpy as np
 import pytest
 from colors import COLOR_CLASSES, color_contract, color_scene, color_truth
-from hypothesis import given
-from hypothesis import strategies as st
 
 import export.validation_set
 from edge_runtime.dataset.label_key import IGNORE, LabelKey
 from edge_runtime.dataset.pairs import Pair
 from edge_runtime.errors import InputError
-from export.validation_set import ValidationSet, spread
+from export.validation_set import ValidationSet
 
 
 def write_pair(root: Path, number: int, height_px: int = 48, width_px: int = 64) -> Pair:
@@ -105,21 +103,3 @@ class TestThinned:
         found = numbered(10).thinned(number)
         assert [int(i.item()) for i in found.images] == [int(t.item()) for t in found.truths] == left
         assert found.classes == 255
-
-
-class TestSpread:
-    @given(count=st.integers(0, 3000), number=st.integers(0, 300))
-    def test_places_are_sorted_unique_no_more_than_asked_and_reach_both_ends(self, count, number):
-        found = spread(count, number)
-        assert found == sorted(set(found))
-        assert len(found) == min(count, number)
-        if found:
-            assert found[0] == 0
-        if len(found) > 1:
-            assert found[-1] == count - 1
-            gaps = np.diff(found)
-            assert gaps.max() - gaps.min() <= 1
-
-    @given(count=st.integers(0, 3000))
-    def test_all_places_are_all(self, count):
-        assert spread(count, count) == list(range(count))

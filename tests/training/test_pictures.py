@@ -6,7 +6,7 @@ from datasets import png, squares
 from training.data.check import check_dataset
 from training.data.dataset import make_classes, read_class_ids
 from training.errors import DataError
-from training.report.pictures import captioned, choose_pairs, contact_sheet, legend, painted, write_pictures
+from training.report.pictures import captioned, choose_pairs, contact_sheet, legend, write_pictures
 
 CLASSES = make_classes(["background", "red", "blue"], [[0, 0, 0], [255, 0, 0], [0, 0, 255]])
 CAPTION_PX = captioned(np.zeros((1, 64, 3), np.uint8), "").shape[0] - 1
@@ -123,14 +123,6 @@ def test_a_caption_stays_within_the_picture(length):
     found = captioned(np.zeros((4, 120, 3), np.uint8), "W" * length, gap_px=8)
     assert found.shape[1] == 128
     assert (found[:, -10:][:-4] == 255).all()
-
-
-def test_painting_changes_the_pixels_of_classes_only():
-    image_bgr, ids = squares(3)
-    found = painted(image_bgr, ids, CLASSES)
-    assert found.shape == image_bgr.shape
-    assert (found[ids == 1] != image_bgr[ids == 1]).any()
-    assert np.array_equal(found, painted(image_bgr, ids, CLASSES))
 
 
 def test_pictures_show_image_truth_prediction_and_errors_of_six_pairs_at_most(empty_dataset, tmp_path):

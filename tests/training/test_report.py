@@ -427,11 +427,12 @@ def test_the_csv_has_a_header_and_a_row_an_epoch_without_the_classes():
 
 
 def test_wrong_pixels_are_red_and_what_counts_nowhere_is_not():
-    from training.monitor.samples import ERROR_BGR, Sample
+    from edge_runtime.effects import MARK_BGR
+    from training.monitor.samples import Sample
 
     image_bgr, truth = squares(1)
     truth = truth.copy()
     truth[0] = IGNORE
     errors = Sample(name="a", image_bgr=image_bgr, truth=truth, prediction=np.zeros_like(truth)).errors()
-    red = (errors == ERROR_BGR).all(axis=-1)
+    red = (errors == MARK_BGR).all(axis=-1)
     assert np.array_equal(red, (truth != 0) & (truth != IGNORE))

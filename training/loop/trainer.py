@@ -15,6 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from edge_runtime.dataset.metrics import class_iou, confusion_matrix, mean_iou, pixel_accuracy
+from edge_runtime.dataset.sampling import spread
 from edge_runtime.errors import UsageError
 from edge_runtime.segment.postprocess import class_ids_of
 from edge_runtime.storage import temporary_name, translated, write_bytes
@@ -25,7 +26,7 @@ from training.input.cache import PixelCache
 from training.loop.run_folder import RunFolder
 from training.loop.train_state import Learner, learning_rate_at
 from training.monitor.records import EpochRecord, Progress, to_csv
-from training.monitor.samples import Sample, spread
+from training.monitor.samples import Sample
 from training.monitor.tensorboard import TensorBoardLog
 from training.network.deploy import copy_weights
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -13,15 +12,10 @@ from numpy.typing import NDArray
 from edge_runtime.dataset.evaluate import SegmentFrame
 from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.dataset.pairs import Pair
-from edge_runtime.effects import Overlay
+from edge_runtime.effects import marked_pixels, overlay_of_mask
 from edge_runtime.image import read_image
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.segment.preprocess import resize_mask
-from edge_runtime.segment.segmentation import Segmentation
-
-ERROR_BGR = (60, 60, 255)
-
-T = TypeVar("T")
 
 ReadTruth = Callable[[Pair], NDArray[np.uint8]]
 """A pair to its (H, W) uint8 class ids, or ``IGNORE``."""
@@ -45,17 +39,15 @@ class Sample:
 
     def painted_truth(self, classes: tuple[ClassInfo, ...]) -> NDArray[np.uint8]:
         """Return the image with its true classes over it; what counts nowhere is dark."""
-        return _painted(self.image_bgr, self.truth, classes)
+        return overlay_of_mask(self.image_bgr, self.truth, classes)
 
     def painted_prediction(self, classes: tuple[ClassInfo, ...]) -> NDArray[np.uint8]:
         """Return the image with the predicted classes over it."""
-        return _painted(self.image_bgr, self.prediction, classes)
+        return overlay_of_mask(self.image_bgr, self.prediction, classes)
 
     def errors(self) -> NDArray[np.uint8]:
         """Return the darkened image with wrong pixels in red, (H, W, 3) uint8 BGR."""
-        picture = (self.image_bgr // 3).astype(np.uint8)
-        picture[(self.prediction != self.truth) & (self.truth != IGNORE)] = ERROR_BGR
-        return picture
+        return marked_pixels(self.image_bgr, (self.prediction != self.truth) & (self.truth != IGNORE))
 
 
 def read_samples(
@@ -76,18 +68,6 @@ def read_samples(
         image_bgr = read_image(pair.image)
         sample = Sample(name=pair.stem, image_bgr=image_bgr, truth=read_truth(pair), prediction=segment(image_bgr))
         yield sample if longest_px is None else _shrunk(sample, longest_px)
-
-
-def spread(items: Sequence[T], count: int) -> list[T]:
-    """Return at most so many items at equal distances, the first and the last among them."""
-    places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
-    return [items[i] for i in places]
-
-
-def _painted(
-    image_bgr: NDArray[np.uint8], mask: NDArray[np.uint8], classes: tuple[ClassInfo, ...]
-) -> NDArray[np.uint8]:
-    return Overlay()(image_bgr, Segmentation(mask=mask, classes=classes))
 
 
 def _shrunk(sample: Sample, longest_px: int) -> Sample:

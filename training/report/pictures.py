@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from edge_runtime.dataset.evaluate import SegmentFrame
 from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.dataset.pairs import Pair, Split
-from edge_runtime.effects import Overlay
+from edge_runtime.dataset.sampling import spread
+from edge_runtime.effects import overlay_of_mask
 from edge_runtime.image import encode_png, read_image
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.segment.preprocess import resize_image, resize_mask
-from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.storage import printable, translated, write_bytes
 from training.data.check.findings import DatasetReport, share
 from training.data.dataset import read_class_ids
 from training.errors import DataError
-from training.monitor.samples import ReadTruth, read_samples, spread
+from training.monitor.samples import ReadTruth, read_samples
 
 PICTURES = 6
 _CAPTION_PX = 24
@@ -120,13 +120,13 @@ def choose_pairs(report: DatasetReport, count: int) -> list[tuple[Split, Pair]]:
         has_it = counts[:, class_id] > 0
         if len(chosen) < count and has_it.any() and not has_it[list(chosen)].any():
             chosen.add(int(counts[:, class_id].argmax()))
-    spread: list[list[int]] = []
+    by_split: list[list[int]] = []
     for split in report.dataset.splits:
         members = [i for i, (s, _) in enumerate(usable) if s == split]
         # Each split at its ends and evenly between, so that any number of them from the start is spread too.
         places = dict.fromkeys(np.linspace(0, len(members) - 1, count).round().astype(int).tolist() if members else [])
-        spread.append([members[place] for place in _from_far_apart(list(places))])
-    for in_turn in zip_longest(*spread):
+        by_split.append([members[place] for place in _from_far_apart(list(places))])
+    for in_turn in zip_longest(*by_split):
         for index in in_turn:
             if index is not None and len(chosen) < count:
                 chosen.add(index)
@@ -154,7 +154,7 @@ def _tile(report: DatasetReport, split: Split, pair: Pair, height_px: int, panel
     inner = (max(1, round(scale * image_bgr.shape[0])), max(1, round(scale * image_bgr.shape[1])))
     small = resize_image(image_bgr, *inner)
     ids = resize_mask(read_class_ids(pair, report.key), *inner)
-    drawn = painted(small, np.where(ids == IGNORE, 0, ids).astype(np.uint8), report.info.classes)
+    drawn = overlay_of_mask(small, np.where(ids == IGNORE, 0, ids).astype(np.uint8), report.info.classes)
     panels = [_centred(panel, height_px, panel_px) for panel in (small, _hatched(drawn, ids == IGNORE))]
     return captioned(np.hstack(panels), f"{split}: {pair.image.name}", _GAP_PX)
 
@@ -175,11 +175,6 @@ def _hatched(image_bgr: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[
     drawn[where & (phase < 2)] = 255
     drawn[where & (phase >= 2) & (phase < 4)] = 0
     return drawn
-
-
-def painted(image_bgr: NDArray[np.uint8], mask: NDArray[np.uint8], classes: tuple[ClassInfo, ...]) -> NDArray[np.uint8]:
-    """Return the image with the mask's classes drawn over it, (H, W, 3) uint8 BGR."""
-    return Overlay()(image_bgr, Segmentation(mask=mask, classes=classes))
 
 
 def captioned(image_bgr: NDArray[np.uint8], text: str, gap_px: int = 0) -> NDArray[np.uint8]:
