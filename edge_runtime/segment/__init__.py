@@ -1,1 +1,1 @@
-"""One frame to one mask: preprocessing, the segmenter, and what wraps it."""
+"""Segment frames: preprocessing, the segmenter, its wrappers for streams and large pictures, and streaming."""

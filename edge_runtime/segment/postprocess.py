@@ -27,8 +27,8 @@ def probabilities_of(logits: NDArray[np.float32], *, binary: bool) -> NDArray[np
 def probability_planes(logits: NDArray[np.float32], *, binary: bool) -> NDArray[np.float32]:
     """Turn logits into probabilities for every frame of a stream: one plane per class, up to 30 times as fast.
 
-    NumPy is slow along a short last axis; over planes the same sums are a few passes over contiguous memory, and OpenCV's
-    exp is faster than NumPy's. Within 1e-6 of ``probabilities_of``, which stays the one to measure with.
+    NumPy is slow along a short last axis; over planes the same sums are a few passes over contiguous memory, and
+    OpenCV's exp is faster than NumPy's. Within 1e-6 of ``probabilities_of``, which stays the one to measure with.
 
     Args:
         logits: (h, w, L) float32; left as they are.

@@ -1,4 +1,4 @@
-"""A frame to the model's input: check, channels, one resize. Training calls the same functions."""
+"""Turn a frame into the model's input: check it, convert its channels, resize it. Training calls the same functions."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ Channels = Literal[1, 3]
 
 
 def checked_frame(frame: object, where: str = "frame", *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Return a frame as (H, W, 3) or (H, W) uint8, or say why it cannot be one.
+    """Return a frame as a plain (H, W, 3) or (H, W) uint8 array, or raise an error that says why it cannot be one.
 
-    Accepted are uint8 arrays of shape (H, W), (H, W, 1), (H, W, 3) BGR and (H, W, 4) BGRA, whose alpha is dropped; any
-    strides, also read-only. Nothing is guessed about other types: a float frame may be in 0–1 or 0–255, and what lies
-    under the mask of a masked array may be anything.
+    Accepted are uint8 arrays of shape (H, W), (H, W, 1), (H, W, 3) BGR and (H, W, 4) BGRA, whose alpha is dropped, with
+    any strides and also read-only. Other types are refused, not guessed: a float frame may be in 0–1 or 0–255, and a
+    masked array may hold anything under its mask.
 
     Args:
-        frame: What was handed over.
-        where: What it is, for messages.
-        max_pixels: The largest height × width that is taken.
+        frame: Any object.
+        where: Its name in error messages.
+        max_pixels: The largest height × width that is accepted.
 
     Returns:
-        A plain array; the frame's own memory where its rows lie one after the other.
+        (H, W, 3) or (H, W) uint8: a view of the frame's memory where its rows lie one after the other, else a copy.
 
     Raises:
         InputError: Any other type, dtype, rank, channel count, an empty array, or more pixels.
@@ -59,7 +59,15 @@ def checked_frame(frame: object, where: str = "frame", *, max_pixels: int = MAX_
 
 
 def to_channels(frame: NDArray[np.uint8], channels: Channels) -> NDArray[np.uint8]:
-    """Return a checked frame, (H, W) or (H, W, 3), as (H, W) for one channel and (H, W, 3) BGR for three."""
+    """Convert a checked frame between grey and BGR, where it does not have the wanted number of channels.
+
+    Args:
+        frame: (H, W) or (H, W, 3) uint8, BGR.
+        channels: 1 for grey, 3 for BGR.
+
+    Returns:
+        (H, W) uint8 for one channel, (H, W, 3) for three.
+    """
     if channels == 1 and frame.ndim == 3:
         return np.asarray(cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_BGR2GRAY), np.uint8)
     if channels == 3 and frame.ndim == 2:
@@ -68,17 +76,17 @@ def to_channels(frame: NDArray[np.uint8], channels: Channels) -> NDArray[np.uint
 
 
 def resize_image(image: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:
-    """Resize (H, W) or (H, W, 3) pixels: bilinear, half-pixel centres, no antialiasing, aspect ratio ignored."""
+    """Resize (H, W) or (H, W, 3) uint8: bilinear, half-pixel centres, no antialiasing, aspect ratio not kept."""
     if image.shape[:2] == (height_px, width_px):
         return image
     return np.asarray(cv2.resize(image, (width_px, height_px), interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def resize_mask(mask: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:
-    """Resize (H, W) class ids: nearest neighbour at pixel centres, so that no id is invented and nothing shifts.
+    """Resize (H, W) uint8 class ids: nearest neighbour at pixel centres, so that no id is invented and nothing shifts.
 
-    The same pixels as ``cv2.resize`` with ``INTER_NEAREST_EXACT`` in a fifth of its time: only whole rows are copied, of
-    the transposed mask for the width.
+    Gives the pixels of ``cv2.resize`` with ``INTER_NEAREST_EXACT`` in a fifth of its time, because only whole rows are
+    copied: those of the transposed mask for the width.
     """
     if mask.shape == (height_px, width_px):
         return mask
@@ -105,15 +113,15 @@ def model_input(
     """Return a checked frame as the model's input.
 
     Args:
-        frame: (H, W) or (H, W, 3) uint8, BGR, 0–255, as ``checked_frame`` gives it.
-        height_px: Height that the model takes.
-        width_px: Width that the model takes.
-        channels: 1 or 3.
-        out: (height_px, width_px, channels) uint8, contiguous: memory for the result, which is then written nowhere else.
+        frame: (H, W) or (H, W, 3) uint8, BGR, 0–255, as ``checked_frame`` returns it.
+        height_px: Height of the model's input.
+        width_px: Width of the model's input.
+        channels: Channels of the model's input, 1 (grey) or 3 (BGR).
+        out: (height_px, width_px, channels) uint8, contiguous: memory to write the result to.
 
     Returns:
-        (height_px, width_px, channels) uint8, contiguous: ``out`` if it was given; else, where nothing had to be
-        changed, the frame's own memory.
+        (height_px, width_px, channels) uint8, contiguous: ``out`` if given. Without it the result may share the frame's
+        memory, where nothing had to be changed.
     """
     fitting = to_channels(frame, channels)
     if out is None:

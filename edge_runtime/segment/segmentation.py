@@ -1,4 +1,4 @@
-"""The result for one frame: a mask, and what its class ids mean."""
+"""Hold the result for one frame: a mask, and what its class ids mean."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Segmentation:
     Attributes:
         mask: (H, W) uint8 class ids at the frame's size.
         classes: What the ids mean.
-        alpha: (H, W) uint8 opacity, 0–255, of everything that is not class 0, where soft edges were asked for.
+        alpha: (H, W) uint8 opacity, 0–255, of everything that is not class 0; None without soft edges.
     """
 
     mask: NDArray[np.uint8]
@@ -31,7 +31,13 @@ class Segmentation:
         return {c.name: float(counts[c.id]) / self.mask.size for c in self.classes}
 
     def where(self, name: str) -> NDArray[np.bool_]:
-        """Return (H, W) bool, true where the mask holds the class of this name.
+        """Return where the mask holds a class.
+
+        Args:
+            name: Name of the class.
+
+        Returns:
+            (H, W) bool.
 
         Raises:
             KeyError: No class has this name.

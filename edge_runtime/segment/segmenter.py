@@ -1,4 +1,4 @@
-"""Array in, masks out: the class that applications use."""
+"""Load a model and segment frames with it: the class that applications use."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ class Segmenter:
             image_bgr: As for a call.
 
         Returns:
-            (height_px, width_px, L) float32 in 0–1 at the model's size. L is the number of classes and they sum to 1 per
-            pixel; a binary model has L = 1, the probability of class 1.
+            (height_px, width_px, L) float32 in 0–1 at the model's size. L is the number of classes and they sum to 1
+            per pixel; a binary model has L = 1, the probability of class 1.
 
         Raises:
             InputError, ModelError, UsageError: As for a call.

@@ -1,4 +1,4 @@
-"""Temporal smoothing: masks that hold still where the picture does, and follow at once where it moves."""
+"""Smooth masks over time: hold them still where the picture stands still, follow at once where it moves."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from edge_runtime.segment.postprocess import class_ids_of
 from edge_runtime.segment.preprocess import to_channels
 
 _LEAST_WEIGHT = 0.2
-"""Weight of the new frame where nothing moves: a wrong answer of one frame stays below the margin of the hysteresis."""
+"""Weight of the new frame where nothing moves, so small that one wrong frame stays below ``_MARGIN``."""
 _LEAST_MOTION, _FULL_MOTION = 2.0, 8.0
-"""Change of a pixel's surroundings, in grey levels beyond the noise, from which the weight rises and at which it is 1."""
+"""Motion around a pixel, in grey levels above the noise, from which the weight rises and at which it reaches 1."""
 _MARGIN = 0.3
-"""By how much another class must win where nothing moves."""
+"""Probability by which another class must win where nothing moves."""
 _MOST_NOISE = 4.0
-"""Change, in grey levels, that may pass for noise; where all moves by more, it is the camera that moves."""
+"""Upper limit of the estimated noise, in grey levels; if everything changes by more, the camera moves."""
 _CUT_SHARE = 0.6
-"""Where more of the picture moves it is another scene."""
+"""Share of moving pixels above which the frame is taken for a new scene."""
 _REACH_PX = 5
-"""Motion is averaged over this many pixels of the model's size, and counts for as many around it."""
+"""Side, at the model's size, of the window that motion is averaged over and then spread over."""
 _MAX_GAP_S = 2.0
-"""After a longer silence the past tells nothing of the present."""
+"""Time between two frames after which the earlier one no longer counts."""
 
 
 class TemporalSmoother:
-    """The average over time of one stream's probabilities, and class ids with hysteresis.
+    """Averages the probabilities of one stream over time and holds class ids by hysteresis.
 
-    Each pixel's average moves by a weight towards the new frame, a small one where the picture stands still and 1 where
-    it moves, so that moving hands are not smeared. A pixel keeps its class until another one wins by a margin, which
-    also shrinks to nothing where the picture moves. Not for several threads.
+    Each pixel's average moves towards the new frame by a weight: small where the picture stands still, 1 where it
+    moves, so that moving hands are not smeared. A pixel keeps its class until another class wins by a margin, which
+    shrinks to 0 where the picture moves. Not thread-safe; one smoother per stream.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the past: the next frame is taken as it is."""
+        """Forget all earlier frames: the next one is taken as it is."""
         self._frame = np.empty((0, 0), np.uint8)
         self._average = np.empty((0, 0, 0), np.float32)
         self._work = np.empty((0, 0, 0), np.float32)
@@ -47,17 +47,18 @@ class TemporalSmoother:
     def __call__(
         self, planes: NDArray[np.float32], frame: NDArray[np.uint8], at_s: float
     ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Take the probabilities of the next frame.
+        """Smooth the probabilities of the next frame.
 
-        After a gap of two seconds, a cut or a change of the size, nothing of the past is used.
+        After a gap of two seconds, a cut or a change of size, earlier frames are forgotten.
 
         Args:
-            planes: (L, h, w) float32 probabilities, one plane a class, or one of class 1 for a binary model.
-            frame: (h, w, C) uint8, the frame at the same size.
-            at_s: When it was, on any clock that does not jump.
+            planes: (L, h, w) float32 probabilities, one plane per class; for a binary model the one of class 1.
+            frame: (h, w, C) uint8, the frame at the same size, grey (C = 1) or BGR (C = 3).
+            at_s: Time of the frame in seconds, on a monotonic clock.
 
         Returns:
-            (L, h, w) float32 smoothed probabilities, which the next call overwrites, and (h, w) uint8 class ids.
+            (L, h, w) float32 smoothed probabilities, in memory that the next call overwrites, and (h, w) uint8 class
+            ids, which belong to the caller.
         """
         grey = frame[:, :, 0].copy() if frame.shape[2] == 1 else to_channels(frame, 1)
         weight = None
@@ -76,7 +77,7 @@ class TemporalSmoother:
         return self._average, self._ids.copy()
 
     def _held_ids(self, weight: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return (h, w) uint8 class ids; the class that a pixel had before has a margin over the others."""
+        """Return (h, w) uint8 class ids, where the class that a pixel had before gets a margin over the others."""
         scores = self._work
         np.copyto(scores, self._average)
         margin = (1 - weight) * np.float32(_MARGIN)
@@ -91,14 +92,17 @@ class TemporalSmoother:
 
 
 def motion_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return how much the picture changed around each pixel from one frame to the next, (h, w) float32 grey levels.
+    """Measure how much the picture changed around each pixel from one frame to the next.
 
-    A change of the mean brightness (a lamp, a camera's exposure) is taken out, and so is the noise: an average over
-    neighbours, less the level at which even the stillest quarter of the picture changes.
+    A change of the mean brightness (a lamp, a camera's exposure) is subtracted. So is the noise: change is averaged
+    over neighbours, and the level that the stillest quarter of the pixels stays below is subtracted.
 
     Args:
-        before: (h, w) uint8 luma.
-        now: (h, w) uint8 luma.
+        before: (h, w) uint8 luma of the earlier frame.
+        now: (h, w) uint8 luma of the later frame.
+
+    Returns:
+        (h, w) float32 in grey levels, at least 0.
     """
     brighter = cv2.mean(now)[0] - cv2.mean(before)[0]
     change = np.asarray(cv2.addWeighted(now, 1, before, -1, -brighter, dtype=cv2.CV_32F), np.float32)
@@ -111,7 +115,7 @@ def motion_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> NDArray
 
 
 def _weight_of(motion: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """Return (h, w) float32, the weight of the new frame, or None if so much moves that it is another scene."""
+    """Return the weight of the new frame, (h, w) float32, or None if so much moves that it is a new scene."""
     motion -= _LEAST_MOTION
     motion *= (1 - _LEAST_WEIGHT) / (_FULL_MOTION - _LEAST_MOTION)
     motion += _LEAST_WEIGHT

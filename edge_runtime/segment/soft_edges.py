@@ -1,4 +1,4 @@
-"""Soft edges: an opacity at the frame's size from probabilities at the model's size, led by the frame itself."""
+"""Compute soft edges: opacity at the frame's size from probabilities at the model's size, guided by the frame."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 _RADIUS_PX = 2
-"""How far the filter looks, at the model's size. More follows the frame closer and rounds off what is thin."""
+"""Radius of the filter's window at the model's size. A larger one follows the frame closer and rounds off more."""
 _EPSILON = 10.0**2
-"""Contrast of the frame, in grey levels squared, below which an edge in it is not followed."""
+"""Variance of the frame, in grey levels squared, below which its edges are not followed."""
 _NONE, _SOLID = 0.3, 0.7
-"""Probabilities that are wholly transparent and wholly opaque; a doubt of the model further off is no soft edge."""
+"""Probabilities below which a pixel is fully transparent and above which it is fully opaque."""
 
 
 def soft_alpha(foreground: NDArray[np.float32], frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the opacity of the foreground at the frame's size.
+    """Compute the opacity of the foreground at the frame's size.
 
-    A fast guided filter: around each pixel of the small picture the probability is fitted as ``a · luma + b``; ``a`` and
-    ``b`` are scaled up and meet the luma of the full frame, so that the edge lies where the frame has it. For ``b`` half
-    the weight stays with the probability itself, where a plain guided filter takes the fit alone: the fit rounds off
-    what is thinner than its window, and a good model knows better.
+    A fast guided filter: around each pixel of the small picture the probability is fitted as ``a · luma + b``. ``a``
+    and ``b`` are scaled up and applied to the luma of the full frame, so that the edge lies where the frame has it.
+    ``b`` is the mean of the fitted offset and of the one that would keep the probability as it is. A plain guided
+    filter takes the fitted one, which rounds off what is thinner than the window.
 
     Args:
-        foreground: (h, w) float32 probability of everything that is not class 0, at the model's size.
+        foreground: (h, w) float32 probability, 0–1, of everything that is not class 0, at the model's size.
         frame: (H, W) or (H, W, 3) uint8, grey or BGR.
 
     Returns:
@@ -52,7 +52,7 @@ def soft_alpha(foreground: NDArray[np.float32], frame: NDArray[np.uint8]) -> NDA
 
 
 def _fit(guide: NDArray[np.float32], values: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return slope and offset of ``values`` over ``guide``, (h, w) float32 each, averaged over all windows of a pixel."""
+    """Fit ``values`` as slope · guide + offset, (h, w) float32 each, averaged over all windows that hold a pixel."""
     mean_guide, mean_values = _mean(guide), _mean(values)
     slope = _mean(guide * values)
     slope -= mean_guide * mean_values

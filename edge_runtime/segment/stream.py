@@ -45,12 +45,15 @@ class FrameResult:
 def stream(segmenter: Segment, source: int | str | Path | Source) -> Iterator[FrameResult]:
     """Segment a source frame by frame.
 
-    Files are read ahead by a few frames while the model works; of a live source the newest frame is taken.
+    Files are read a few frames ahead while the model works; of a live source the newest frame is taken.
 
     Args:
         segmenter: A ``Segmenter``, or anything that is called like one.
         source: What ``open_source`` takes, opened at the first frame and closed after the last; or a source that is
             open already, which stays open.
+
+    Yields:
+        The result of each frame, in order.
 
     Raises:
         SourceError: The camera or stream is not available.

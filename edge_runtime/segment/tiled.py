@@ -28,10 +28,10 @@ from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.segment.timing import StageTimes
 
 MAX_TILED_PIXELS = 400_000_000
-"""Pictures with more are refused: 400 megapixels are 1.2 GB of BGR and 0.4 GB of mask."""
+"""Most pixels of a picture: 400 megapixels are 1.2 GB of BGR and 0.4 GB of mask."""
 OVERLAP = 0.5
-"""Share of a tile's height and width that the next one covers again. More of it agrees a little better with the whole
-picture seen at once, and a half means four times the tiles of none."""
+"""Share of a tile's height and width that the next one covers again. A half takes four times the tiles of none; more
+of it comes only a little closer to a model that sees the whole picture at once."""
 _SIGMA = 1 / 8
 _STRIDE_PX = 32
 _BAND_PIXELS = 500_000
@@ -59,8 +59,8 @@ class TiledSegmenter:
             tile_size: (height, width) in pixels of the picture that a tile covers; the model's input size by default.
             overlap: Least share of a tile that the next one covers again, 0 to 0.9; tiles are spread evenly, so it is
                 often more.
-            on_progress: Called as ``("tiles", done, total)`` before the first tile of a picture and after each. Raise in
-                it to stop a long call.
+            on_progress: Called as ``("tiles", done, total)`` before the first tile of a picture and after each. Raise
+                in it to stop a long call.
 
         Raises:
             UsageError: A tile without pixels or of more than 64 megapixels, or an overlap outside its range.
@@ -137,7 +137,7 @@ class TiledSegmenter:
         return Segmentation(mask=mask, classes=self.contract.classes)
 
     def _tile(self, frame: NDArray[np.uint8], rows: Axis, columns: Axis, top: int, left: int) -> NDArray[np.uint8]:
-        """Return the model's input for one tile; where a tile reaches beyond the picture, the picture is reflected."""
+        """Return the model's input for one tile; beyond the picture's edge, the picture is reflected."""
         c = self.contract
         part = frame[rows.part(top), columns.part(left)]
         image = model_input(part, rows.used(top), columns.used(left), c.channels)
@@ -152,9 +152,9 @@ class Axis:
     """The tiles along the height or the width of a picture.
 
     Attributes:
-        picture: Pixels of the picture.
-        scaled: Pixels that the model sees of them: all tiles are at one scale.
-        tile: Pixels of one tile as the model sees it.
+        picture: Size of the picture in pixels.
+        scaled: Size of the picture in pixels at the scale of the model's input, the same for all tiles.
+        tile: Size of a tile in scaled pixels: that of the model's input.
         starts: Where tiles start, in scaled pixels; the last may reach beyond the picture.
     """
 
@@ -165,15 +165,15 @@ class Axis:
 
     @classmethod
     def spread(cls, picture_px: int, tile_px: int, model_px: int, overlap: float) -> Axis:
-        """Spread tiles evenly from edge to edge, no more of them than the overlap asks for.
+        """Spread tiles evenly from edge to edge, no more of them than the overlap needs.
 
-        They start at multiples of the network's stride: it answers the same for a shifted picture only if the shift is
-        one. That makes more of a difference than the overlap does.
+        They start at multiples of the network's stride, because a network answers the same for a shifted picture only
+        if it is shifted by such a multiple. That matters more than the overlap does.
 
         Args:
-            picture_px: Size of the picture.
-            tile_px: Size of a tile in the picture.
-            model_px: Size of a tile as the model sees it, which is a multiple of its stride, a power of two up to 32.
+            picture_px: Size of the picture, in its pixels.
+            tile_px: Size of a tile, in pixels of the picture.
+            model_px: Size of the model's input, a multiple of its stride, which is a power of two up to 32.
             overlap: Least share of a tile that the next one covers again.
         """
         scaled = max(1, round(picture_px * model_px / tile_px))
@@ -187,22 +187,22 @@ class Axis:
         return cls(picture=picture_px, scaled=scaled, tile=model_px, starts=starts)
 
     def used(self, start: int) -> int:
-        """Return how many scaled pixels of the tile at ``start`` lie in the picture."""
+        """Return the number of scaled pixels of the tile at ``start`` that lie in the picture."""
         return min(self.tile, self.scaled - start)
 
     def part(self, start: int) -> slice:
-        """Return the pixels of the picture that the tile at ``start`` covers."""
+        """Return the range of the picture's pixels that the tile at ``start`` covers; never empty."""
         first, last = (round(place * self.picture / self.scaled) for place in (start, start + self.used(start)))
         first = min(first, self.picture - 1)  # where a pixel of the picture is many of the model's
         return slice(first, max(first + 1, last))
 
     def nearest(self) -> NDArray[np.int64]:
-        """Return for each pixel of the picture the scaled pixel under its centre."""
+        """Return the scaled pixel under the centre of each pixel of the picture, (picture,) int64."""
         return (2 * np.arange(self.picture, dtype=np.int64) + 1) * self.scaled // (2 * self.picture)
 
 
 def window(height_px: int, width_px: int) -> NDArray[np.float32]:
-    """Return the weights of a tile's pixels, (height_px, width_px) float32 in 0–1: a Gaussian, positive everywhere.
+    """Compute the weights of a tile's pixels, (height_px, width_px) float32 in 0–1: a Gaussian, positive everywhere.
 
     Reference:
         Isensee et al., nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation, 2021,
@@ -221,19 +221,19 @@ def draw_in_bands(
     *,
     margin_px: int = 32,
 ) -> NDArray[np.uint8]:
-    """Draw an effect over a picture in place, some rows at a time, where there is no memory for more of its size.
+    """Draw an effect over a large picture in place, a band of rows at a time, without another picture of its size.
 
-    For effects that look only at what is near a pixel, such as an overlay. What an effect measures by the size of its
-    frame, such as the width of a contour, it measures by the size of a band.
+    For effects that look only at the surroundings of a pixel, such as an overlay. What an effect derives from the size
+    of its frame, such as the width of a contour, it derives from the size of a band.
 
     Args:
         effect: ``(image_bgr, segmentation) -> picture_bgr``, both (H, W, 3) uint8 BGR.
-        image_bgr: (H, W, 3) uint8 BGR, writeable; holds the picture afterwards.
-        segmentation: Of the whole picture.
-        margin_px: Rows above and below a band that the effect sees too.
+        image_bgr: (H, W, 3) uint8 BGR, writeable; drawn over.
+        segmentation: The result for the whole picture.
+        margin_px: Rows above and below a band that the effect sees as well.
 
     Returns:
-        ``image_bgr``.
+        ``image_bgr`` itself.
     """
     height, width = image_bgr.shape[:2]
     bands = math.ceil(height * width / _BAND_PIXELS)
