@@ -12,7 +12,7 @@ import sys
 
 from edge_runtime import Segmenter
 from edge_runtime.segment.stream import stream
-from edge_runtime.sources import Patience, open_source
+from edge_runtime.sources import Patience, SourceOptions, open_source
 
 SHARE_OF_FRAME = 0.02
 
@@ -21,7 +21,8 @@ if len(sys.argv) != 4:
 _, package, address, name = sys.argv
 segmenter = Segmenter.load(package)
 present = False
-with open_source(address, Patience(give_up_s=math.inf, retry_at_start=True)) as source:
+patience = Patience(give_up_s=math.inf, retry_at_start=True)
+with open_source(address, SourceOptions(patience=patience)) as source:
     for result in stream(segmenter, source):
         now_present = result.segmentation.fractions()[name] > SHARE_OF_FRAME
         if now_present != present:

@@ -132,7 +132,7 @@ def _open_source(args: argparse.Namespace) -> Source:
     from edge_runtime.errors import UsageError
     from edge_runtime.image import MAX_PIXELS
     from edge_runtime.segment.tiled import MAX_TILED_PIXELS
-    from edge_runtime.sources import Patience, open_source
+    from edge_runtime.sources import Patience, SourceOptions, open_source
 
     address = args.source
     if address.startswith("env:"):
@@ -146,14 +146,14 @@ def _open_source(args: argparse.Namespace) -> Source:
         give_up_s=math.inf if args.service else max(60.0, 2 * args.timeout),
         retry_at_start=args.service,
     )
-    source = open_source(
-        address,
-        patience,
+    options = SourceOptions(
+        patience=patience,
         camera_size=args.camera_size,
         raw_size=args.raw_size,
         live=args.live,
         max_pixels=MAX_PIXELS if args.tile is None else MAX_TILED_PIXELS,
     )
+    source = open_source(address, options)
     if args.service and not source.live:
         raise UsageError("--service — is for cameras and streams, which come back — leave it out for files")
     if args.smooth and source.kind == "images":

@@ -22,7 +22,7 @@ from edge_runtime.errors import StorageError
 from edge_runtime.run.counts import Statistics
 from edge_runtime.segment.stream import FrameResult, Segment, segment_frame
 from edge_runtime.sinks import Outputs, Written
-from edge_runtime.sources import ImageSource, ReadAhead, Source
+from edge_runtime.sources import ReadAhead, Source
 
 _log = logging.getLogger("edge_runtime")
 _DEPTH = 2
@@ -131,12 +131,8 @@ class Runner:
         try:
             with self.source:
                 self.outputs = outputs = self._open_outputs(self.source)
-                if isinstance(self.source, ImageSource):
-                    self._images(self.source, outputs)
-                elif self.source.live:
-                    self._live(outputs)
-                else:
-                    self._video(outputs)
+                run = {"images": self._images, "video": self._video, "live": self._live}[self.source.kind]
+                run(outputs)
         except Stopped:
             return
         except BaseException as error:  # noqa: BLE001 - raised in ``close``, in the caller's thread
@@ -168,11 +164,11 @@ class Runner:
         finally:
             self.statistics.add_dropped(reading.unused + writing.unused)
 
-    def _images(self, source: ImageSource, outputs: Outputs) -> None:
+    def _images(self, outputs: Outputs) -> None:
         local = threading.local()
 
         def work(index: int) -> tuple[FrameResult, Written] | None:
-            frame = source.load(index)
+            frame = self.source.load(index)
             if frame is None:
                 return None
             with self._work():
@@ -181,7 +177,8 @@ class Runner:
                 result = segment_frame(local.segment, frame)
                 return result, outputs.write(result)
 
-        total = min(len(source), self._max_frames or len(source))
+        found = self.source.total or 0
+        total = min(found, self._max_frames or found)
         pending: deque[_Pending] = deque()
         with ThreadPoolExecutor(self._workers, thread_name_prefix="edge-unet-image") as pool:
             try:
@@ -199,7 +196,7 @@ class Runner:
                     if not future.cancel() and future.exception() is None and future.result() is not None:
                         self.statistics.add_dropped()
         if not self.stopping.is_set():
-            source.raise_problems()
+            self.source.raise_problems()
 
     def _take(self, pending: deque[_Pending]) -> None:
         """Report the oldest image in hand."""

@@ -2,62 +2,22 @@
 
 from __future__ import annotations
 
-import random
 import re
 import sys
-from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TypeGuard
 from urllib.parse import urlsplit
 
 import cv2
 
-from edge_runtime.errors import SourceError, UsageError
+from edge_runtime.errors import SourceError
+from edge_runtime.sources.options import Patience
 from edge_runtime.storage import printable
 
 URL_SCHEMES = ("rtsp", "rtsps", "http", "https")
 # A file behind an address; .ts and .m3u8 are as often live.
 _VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm"})
 _MAX_FPS = 240.0
-_MAX_DOUBLINGS = 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long a source may be silent or away, and how often it is tried again. All times in seconds.
-
-    Attributes:
-        open_s: For opening a camera or stream.
-        read_s: Without a frame, beyond two periods of its frames, before an open source counts as stalled.
-        retry_first_s: Between losing a source and opening it again; each further attempt waits twice as long, until the
-            source has brought a frame.
-        retry_limit_s: The longest of these waits.
-        retry_jitter: Each wait is shorter by up to this share, so that many devices do not come back at once.
-        give_up_s: Without a frame before the source is given up; ``math.inf`` for a service.
-        retry_at_start: Also wait for a source that is not there at the start, which otherwise is an error at once.
-        frozen_s: With the same picture before frames are flagged "frozen".
-    """
-
-    open_s: float = 5.0
-    read_s: float = 5.0
-    retry_first_s: float = 1.0
-    retry_limit_s: float = 30.0
-    retry_jitter: float = 0.2
-    give_up_s: float = 60.0
-    retry_at_start: bool = False
-    frozen_s: float = 10.0
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name.endswith("_s") and not value > 0:
-                raise UsageError(f"patience.{field.name} — found {value} — expected seconds above 0")
-        if not 0 <= self.retry_jitter < 1:
-            raise UsageError(f"patience.retry_jitter — found {self.retry_jitter} — expected a share from 0 to below 1")
-
-    def retry_wait_s(self, failures: int) -> float:
-        """Return how long to wait after this many failures since the latest frame, from 0."""
-        wait_s = min(self.retry_limit_s, self.retry_first_s * 2.0 ** min(failures, _MAX_DOUBLINGS))
-        return wait_s * (1 - self.retry_jitter * random.random())
 
 
 def redacted(url: str) -> str:
@@ -70,6 +30,11 @@ def redacted(url: str) -> str:
     scheme, _, rest = url.partition("://")
     shown = re.split(r"[?=;#]", rest.rpartition("@")[2], maxsplit=1)
     return printable(f"{scheme}://{shown[0]}{'…' if len(shown) > 1 else ''}")
+
+
+def is_address(source: int | str | Path) -> TypeGuard[str]:
+    """Return whether a source is an address, be its scheme known or not."""
+    return isinstance(source, str) and "://" in source
 
 
 def is_remote_video(url: str) -> bool:

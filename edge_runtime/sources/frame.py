@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,57 +39,23 @@ class Frame:
     flags: tuple[str, ...] = ()
 
 
-class Source(Protocol):
-    """A context manager that opens a source and closes it; between, it is iterated once.
+class Source:
+    """A context manager that opens a source and closes it; between, it is iterated once. The base of every kind of source.
 
     Attributes:
         name: What it is, fit to print.
-        kind: Images and videos lose no frame; a live source drops what the consumer has no time for.
-        fps: Nominal frames a second, where known; after opening.
-        total: Number of frames, where known; for a video an estimate; after opening.
+        kind: Images and videos lose no frame; a live source drops what the consumer has no time for. Images are also
+            loaded one by one, in any order.
+        fps: Nominal frames per second, where known; after opening.
+        total: Number of frames, where known; for a video an estimate; after opening, for images at once.
         captured: Frames that the source had, also those that failed or were dropped.
         dropped: Frames that a newer one replaced before anyone took them.
         failed: Files that could not be read.
         reconnects: Times that a live source was opened again.
         problems: One line for each failure, of the first hundred.
         stalls: Times that an open live source fell silent for longer than its timeout.
+        stopped: Set by ``stop``.
     """
-
-    name: str
-    kind: Kind
-    fps: float | None
-    total: int | None
-    captured: int
-    dropped: int
-    failed: int
-    reconnects: int
-    problems: list[str]
-    stalls: int
-
-    @property
-    def live(self) -> bool:
-        """Whether frames come by themselves and may be dropped."""
-
-    @property
-    def state(self) -> State:
-        """What it is doing: "stalled" is open but silent, "waiting" is between two attempts to open it again."""
-
-    @property
-    def frame_age_s(self) -> float | None:
-        """Seconds since the latest frame was captured; None before the first."""
-
-    def stop(self) -> None:
-        """End the iteration soon, from any thread, also while it waits for a frame; gives nothing back yet."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *exception: object) -> None: ...
-
-    def __iter__(self) -> Iterator[Frame]: ...
-
-
-class BaseSource:
-    """Counters, and a ``with`` block around ``open`` and ``close``."""
 
     def __init__(self, name: str, kind: Kind) -> None:
         self.name = name
@@ -104,7 +70,7 @@ class BaseSource:
         self._latest_at: float | None = None
 
     def stop(self) -> None:
-        """End the iteration soon; see ``Source``."""
+        """End the iteration soon, from any thread, also while it waits for a frame; gives nothing back yet."""
         self.stopped.set()
 
     @property
@@ -114,7 +80,7 @@ class BaseSource:
 
     @property
     def state(self) -> State:
-        """What it is doing; see ``Source``."""
+        """What it is doing: "stalled" is open but silent, "waiting" is between two attempts to open it again."""
         return self._state
 
     @property
@@ -128,6 +94,31 @@ class BaseSource:
 
     def close(self) -> None:
         """Give back what was opened."""
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the frames, in order, until the end or ``stop``; every kind of source has its own."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how its frames are read")
+
+    def load(self, index: int) -> Frame | None:
+        """Read one frame of a source of kind "images", from any thread.
+
+        Args:
+            index: Below ``total``.
+
+        Returns:
+            The frame, or None where it cannot be read: it is counted as failed, and ``raise_problems`` names it.
+
+        Raises:
+            TypeError: It is of another kind, whose frames come in their order only.
+        """
+        raise TypeError(f"{self.name} — frames of kind '{self.kind}' are not loaded one by one")
+
+    def raise_problems(self) -> None:
+        """Say which images could not be read; other kinds say so while they are iterated.
+
+        Raises:
+            InputError: There are some: it names them.
+        """
 
     def __enter__(self) -> Self:
         self._state = "opening"

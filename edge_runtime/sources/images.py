@@ -2,18 +2,51 @@
 
 from __future__ import annotations
 
+import glob
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edge_runtime.errors import InputError
-from edge_runtime.image import MAX_PIXELS, read_image
-from edge_runtime.sources.frame import BaseSource, Frame
-from edge_runtime.storage import printable
+from edge_runtime.image import IMAGE_SUFFIXES, MAX_PIXELS, image_files, read_image
+from edge_runtime.sources.capture import is_address
+from edge_runtime.sources.frame import Frame, Source
+from edge_runtime.sources.options import SourceOptions
+from edge_runtime.storage import printable, translated
 
 
-class ImageSource(BaseSource):
+def recognise(source: int | str | Path, options: SourceOptions) -> ImageSource | None:
+    """Return the source for an image, a folder of images or a glob pattern of images; None for anything else.
+
+    Raises:
+        InputError: There is no image in the folder or of this pattern, or it cannot be looked at.
+        UsageError: An option is set that goes with other sources.
+    """
+    if is_address(source):
+        return None
+    path = Path(str(source))
+    with translated("read", path, InputError):
+        image = path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES
+        if not (image or path.is_dir() or (glob.has_magic(str(path)) and not path.exists())):
+            return None
+        options.refuse_all_but()
+        found = [path] if image else _images(path)
+    if not found:
+        raise InputError(f"{printable(path)} — no images found — expected {', '.join(sorted(IMAGE_SUFFIXES))}")
+    return ImageSource(found, printable(path), options.max_pixels or MAX_PIXELS)
+
+
+def _images(path: Path) -> list[Path]:
+    """Return the images of a folder or a glob pattern."""
+    if path.is_dir():
+        return image_files(path)
+    found = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    matches = [Path(match) for match in sorted(found)]
+    return [match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES and match.is_file()]
+
+
+class ImageSource(Source):
     """Image files in order. One that cannot be read is passed over, remembered, and reported at the end."""
 
     def __init__(self, paths: Sequence[Path], name: str, max_pixels: int = MAX_PIXELS) -> None:
@@ -25,15 +58,8 @@ class ImageSource(BaseSource):
         self._counting = threading.Lock()
         self.total = len(self._paths)
 
-    def __len__(self) -> int:
-        return len(self._paths)
-
     def load(self, index: int) -> Frame | None:
-        """Read one image, from any thread.
-
-        Returns:
-            The frame, or None where the file cannot be read: it is counted as failed, and ``raise_problems`` names it.
-        """
+        """Read one image; see ``Source``."""
         path, started = self._paths[index], time.monotonic()
         try:
             image = read_image(path, max_pixels=self._max_pixels)
@@ -54,13 +80,9 @@ class ImageSource(BaseSource):
             return self._taken(frame)
 
     def raise_problems(self) -> None:
-        """Say which images could not be read.
-
-        Raises:
-            InputError: There are some: it names them.
-        """
+        """Say which images could not be read; see ``Source``."""
         if self.failed:
-            raise InputError(_all_problems(self.problems, self.failed, len(self)))
+            raise InputError(_all_problems(self.problems, self.failed, len(self._paths)))
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the images that can be read.
@@ -68,7 +90,7 @@ class ImageSource(BaseSource):
         Raises:
             InputError: At the end, if there were others: it names them.
         """
-        for index in range(len(self)):
+        for index in range(len(self._paths)):
             if self.stopped.is_set():
                 return
             if (frame := self.load(index)) is not None:

@@ -17,11 +17,24 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge_runtime.errors import SourceError
-from edge_runtime.sources.capture import Patience, device_path, lasting_name, open_camera, open_url, plausible_fps
+from edge_runtime.errors import InputError, SourceError, UsageError
+from edge_runtime.sources.capture import (
+    URL_SCHEMES,
+    device_path,
+    is_address,
+    is_camera,
+    is_remote_video,
+    lasting_name,
+    open_camera,
+    open_url,
+    plausible_fps,
+    redacted,
+)
 from edge_runtime.sources.frame import State
 from edge_runtime.sources.health import Events, PictureHealth
+from edge_runtime.sources.options import Patience, SourceOptions
 from edge_runtime.sources.slot import POLL_S, SlotSource
+from edge_runtime.storage import printable, translated
 
 _CHECK = "check the camera, its power and the network"
 _MAX_THREADS = 4
@@ -33,6 +46,36 @@ _OPEN_LATER = 1.5
 _FIRST_READ = 1.4
 _FRAMES_FOR_PERIOD = 10
 _NEWEST_SHARE = 0.2
+
+
+def recognise(source: int | str | Path, options: SourceOptions) -> LiveSource | None:
+    """Return the source for a camera or an address of a stream; None for anything else, a video behind an address too.
+
+    Raises:
+        InputError: A path cannot be looked at.
+        UsageError: An address of an unknown kind, or an option is set that goes with other sources.
+    """
+    camera = _camera(source)
+    if camera is not None:
+        options.refuse_all_but("camera_size")
+        name = f"camera {printable(str(camera))}"
+        return LiveSource(name, camera, options.patience, camera_size=options.camera_size)
+    if not is_address(source) or is_remote_video(source):
+        return None
+    options.refuse_all_but()
+    if source.partition("://")[0].lower() not in URL_SCHEMES:
+        raise UsageError(f"source {redacted(source)} — unknown kind of address — expected {', '.join(URL_SCHEMES)}")
+    return LiveSource(redacted(source), source, options.patience)
+
+
+def _camera(source: int | str | Path) -> int | str | None:
+    """Return the index or the path of a camera."""
+    if isinstance(source, int) or (isinstance(source, str) and source.isascii() and source.isdigit()):
+        return int(source)
+    if is_address(source):
+        return None
+    with translated("read", Path(source), InputError):
+        return str(source) if is_camera(Path(source)) else None
 
 
 class LiveSource(SlotSource):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import EdgeUnetError, SourceError
-from edge_runtime.sources.frame import BaseSource, Frame, Kind
+from edge_runtime.sources.frame import Frame, Kind, Source
 
 _JOIN_S = 1.0
 _JOIN_AT_EXIT_S = 10.0  # beyond the usual limits of native reads
@@ -22,7 +22,7 @@ POLL_S = 0.5
 """Longest uninterrupted wait: some systems deliver Ctrl-C only between waits, and ``stop`` must be heard."""
 
 
-class SlotSource(BaseSource):
+class SlotSource(Source):
     """The consumer's side. A subclass reads in a thread, ``_put``s frames, and says with ``_end`` how it ended.
 
     In a live source a new frame takes the place of one that nobody took, which is counted as dropped. In a video the

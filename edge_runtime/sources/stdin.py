@@ -17,11 +17,24 @@ import numpy as np
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.image import MAX_PIXELS, decode
 from edge_runtime.sources.jpegs import JpegSplitter
+from edge_runtime.sources.options import SourceOptions
 from edge_runtime.sources.slot import POLL_S, SlotSource
 from edge_runtime.storage import translated
 
 _CHUNK_BYTES = 1 << 16
 _PIPE_BYTES = 1 << 20  # the most that Linux allows an ordinary user
+
+
+def recognise(source: int | str | Path, options: SourceOptions) -> StdinSource | None:
+    """Return the source for "-"; None for anything else.
+
+    Raises:
+        UsageError: An option is set that goes with other sources, or the size of raw frames is none.
+    """
+    if str(source) != "-":
+        return None
+    options.refuse_all_but("raw_size", "live")
+    return StdinSource(raw_size=options.raw_size, live=options.live)
 
 
 class StdinSource(SlotSource):

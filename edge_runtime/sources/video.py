@@ -13,16 +13,41 @@ import cv2
 import numpy as np
 
 from edge_runtime.errors import InputError, SourceError
-from edge_runtime.sources.capture import Patience, open_url, plausible_fps, redacted
-from edge_runtime.sources.frame import BaseSource, Frame, decoded_frame
+from edge_runtime.sources.capture import is_address, is_remote_video, open_url, plausible_fps, redacted
+from edge_runtime.sources.frame import Frame, Source, decoded_frame
+from edge_runtime.sources.options import Patience, SourceOptions
 from edge_runtime.sources.slot import SlotSource
-from edge_runtime.storage import printable
+from edge_runtime.storage import printable, translated
 
 # These containers count their frames; others only estimate them from their longest track, sound included.
 _COUNTING_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi"})
 
 
-class VideoSource(BaseSource):
+def recognise(source: int | str | Path, options: SourceOptions) -> VideoSource | RemoteVideoSource | None:
+    """Return the source for a video file, on disk or behind an address; None for anything else.
+
+    Every regular file that nobody recognised before is taken for a video.
+
+    Raises:
+        InputError: The path is that of something else than a file, or it cannot be looked at.
+        UsageError: An option is set that goes with other sources.
+    """
+    if is_address(source):
+        if not is_remote_video(source):
+            return None
+        options.refuse_all_but()
+        return RemoteVideoSource(source, options.patience)
+    path = Path(str(source))
+    with translated("read", path, InputError):
+        if not path.exists():
+            return None
+        options.refuse_all_but()
+        if path.is_file():
+            return VideoSource(path)
+    raise InputError(f"{printable(path)} — is no regular file — expected an image, a video, a folder or a camera")
+
+
+class VideoSource(Source):
     """The frames of a video file, in order, none lost."""
 
     def __init__(self, path: Path) -> None:

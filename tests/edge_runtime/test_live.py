@@ -17,7 +17,7 @@ from rtsp import rtsp_camera
 from edge_runtime.errors import SourceError
 from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.segment.stream import stream
-from edge_runtime.sources import LiveSource, Patience, live, open_source
+from edge_runtime.sources import LiveSource, Patience, SourceOptions, live, open_source
 from edge_runtime.sources.capture import lasting_name
 from edge_runtime.sources.health import Events, PictureHealth
 
@@ -129,7 +129,7 @@ class TestOutages:
         caplog.set_level(logging.INFO, "edge_runtime")
         with camera() as server:
             url = server.url.replace("//", "//bob:hunter2@") + "?key=hunter2"
-            with open_source(url, QUICK) as source, Taker(source) as taker:
+            with open_source(url, SourceOptions(patience=QUICK)) as source, Taker(source) as taker:
                 taker.more()
                 server.do(mode)
                 until(lambda: source.state in ("waiting", "opening"))
@@ -146,7 +146,11 @@ class TestOutages:
         assert "hunter2" not in caplog.text
 
     def test_any_number_of_outages_is_one_line_a_minute(self, caplog):
-        with camera() as server, open_source(server.url, QUICK) as source, Taker(source) as taker:
+        with (
+            camera() as server,
+            open_source(server.url, SourceOptions(patience=QUICK)) as source,
+            Taker(source) as taker,
+        ):
             for _ in range(4):
                 taker.more()
                 server.do("close")
@@ -158,7 +162,11 @@ class TestOutages:
 
     def test_given_up_after_too_long(self):
         patience = Patience(retry_first_s=0.05, retry_limit_s=0.1, give_up_s=0.5)
-        with camera() as server, open_source(server.url, patience) as source, Taker(source) as taker:
+        with (
+            camera() as server,
+            open_source(server.url, SourceOptions(patience=patience)) as source,
+            Taker(source) as taker,
+        ):
             taker.more()
             server.do("gone")
             until(lambda: taker.error)
@@ -168,7 +176,11 @@ class TestOutages:
 
     @pytest.mark.parametrize("mode", ["stall", "gone"])
     def test_stopping_ends_the_wait(self, mode):
-        with camera() as server, open_source(server.url, Patience()) as source, Taker(source) as taker:
+        with (
+            camera() as server,
+            open_source(server.url, SourceOptions(patience=Patience())) as source,
+            Taker(source) as taker,
+        ):
             taker.more()
             server.do(mode)
             if mode == "gone":
@@ -177,7 +189,11 @@ class TestOutages:
 
     def test_the_size_changes_within_the_stream(self):
         # FFmpeg's side of OpenCV scales what follows to the size that the stream began with.
-        with camera() as server, open_source(server.url, QUICK) as source, Taker(source) as taker:
+        with (
+            camera() as server,
+            open_source(server.url, SourceOptions(patience=QUICK)) as source,
+            Taker(source) as taker,
+        ):
             taker.more()
             server.size = (96, 128)
             taker.more(20)
@@ -185,7 +201,11 @@ class TestOutages:
 
     def test_it_comes_back_with_another_size(self, caplog):
         caplog.set_level(logging.INFO, "edge_runtime")
-        with camera() as server, open_source(server.url, QUICK) as source, Taker(source) as taker:
+        with (
+            camera() as server,
+            open_source(server.url, SourceOptions(patience=QUICK)) as source,
+            Taker(source) as taker,
+        ):
             taker.more()
             server.do("close")
             until(lambda: source.state == "waiting")
@@ -207,7 +227,7 @@ class TestOutages:
 class TestAtTheStart:
     def test_a_server_that_says_nothing(self):
         with camera(mode="stall") as server, pytest.raises(SourceError) as caught:
-            open_source(server.url, Patience(open_s=0.5)).__enter__()
+            open_source(server.url, SourceOptions(patience=Patience(open_s=0.5))).__enter__()
         assert str(caught.value).startswith(f"{server.url} — cannot be opened — check the address")
 
     @pytest.mark.parametrize("scheme", ["http", "rtsp"])
@@ -222,7 +242,7 @@ class TestAtTheStart:
         patience = Patience(retry_first_s=0.05, retry_limit_s=0.1, give_up_s=math.inf, retry_at_start=True)
         with camera() as server:
             server.do("gone")
-            with open_source(server.url, patience) as source, Taker(source) as taker:
+            with open_source(server.url, SourceOptions(patience=patience)) as source, Taker(source) as taker:
                 until(lambda: source.state == "waiting")
                 assert (source.frame_age_s, source.reconnects) == (None, 0)
                 server.do("serve")
@@ -231,14 +251,18 @@ class TestAtTheStart:
 
     def test_a_service_can_be_stopped_before_it_was_there(self):
         patience = Patience(give_up_s=math.inf, retry_at_start=True)
-        with open_source("http://127.0.0.1:9/", patience) as source, Taker(source) as taker:
+        with open_source("http://127.0.0.1:9/", SourceOptions(patience=patience)) as source, Taker(source) as taker:
             until(lambda: source.state == "waiting")
         assert (taker.indices, taker.error, source.captured) == ([], None, 0)
 
 
 class TestRtsp:
     def test_plays_and_comes_back(self):
-        with rtsp_camera() as server, open_source(server.url, QUICK) as source, Taker(source) as taker:
+        with (
+            rtsp_camera() as server,
+            open_source(server.url, SourceOptions(patience=QUICK)) as source,
+            Taker(source) as taker,
+        ):
             taker.more(20)
             server.hang_up()
             until(lambda: source.state in ("waiting", "opening"))
@@ -249,7 +273,9 @@ class TestRtsp:
     def test_a_server_that_says_nothing_is_heard_no_longer_than_allowed(self):
         # OpenCV 4.11 waited for half a minute (opencv#27091); then the message would be that of the watch.
         with socket.create_server(("127.0.0.1", 0)) as server:
-            source = open_source(f"rtsp://127.0.0.1:{server.getsockname()[1]}/x", Patience(open_s=1.0))
+            source = open_source(
+                f"rtsp://127.0.0.1:{server.getsockname()[1]}/x", SourceOptions(patience=Patience(open_s=1.0))
+            )
             with pytest.raises(SourceError, match="cannot be opened — check the address"):
                 source.__enter__()
 
@@ -281,7 +307,7 @@ class TestStuckThreads:
         open_url = live.open_url
         with camera(number=200) as server:
             monkeypatch.setattr(live, "open_url", lambda *a: opened.pop() if opened else open_url(*a))
-            with open_source(server.url, self.PATIENCE) as source, Taker(source) as taker:
+            with open_source(server.url, SourceOptions(patience=self.PATIENCE)) as source, Taker(source) as taker:
                 taker.more()
                 assert source.stalls >= 1 and not stuck.released
                 stuck.go_on.set()
@@ -298,7 +324,7 @@ class TestStuckThreads:
             return captures[-1]
 
         monkeypatch.setattr(live, "open_url", open_url)
-        with open_source("http://host/", self.PATIENCE) as source, Taker(source) as taker:
+        with open_source("http://host/", SourceOptions(patience=self.PATIENCE)) as source, Taker(source) as taker:
             until(lambda: source.stalls == 4)
             threading.Event().wait(0.3)
             assert (len(captures), grabbing(), source.state) == (4, 4, "waiting")
@@ -315,7 +341,7 @@ class TestStuckThreads:
         go_on = threading.Event()
         monkeypatch.setattr(live, "open_url", lambda *_: go_on.wait(DEADLINE_S) and StuckCapture())
         with pytest.raises(SourceError, match=r"^http://host/ — does not open within 0\.3 s — check the camera"):
-            open_source("http://host/", Patience(open_s=0.2)).__enter__()
+            open_source("http://host/", SourceOptions(patience=Patience(open_s=0.2))).__enter__()
         go_on.set()
         until(lambda: not grabbing())
 
@@ -330,7 +356,7 @@ class TestStuckThreads:
 class TestClosing:
     def test_in_the_middle_of_a_read_it_returns(self):
         with camera(stop_after=3, then="stall") as server:
-            with open_source(server.url, Patience(read_s=DEADLINE_S)) as source:
+            with open_source(server.url, SourceOptions(patience=Patience(read_s=DEADLINE_S))) as source:
                 next(iter(source))
             assert source.captured == 1 + source.dropped
             server.over.set()
@@ -348,12 +374,12 @@ class TestClosing:
         # Native code that comes back while the interpreter is taken down aborts the process; see SlotSource.
         program = f"""
 import sys, time
-from edge_runtime.sources import Patience, open_source
+from edge_runtime.sources import Patience, SourceOptions, open_source
 class Slow:
     def __del__(self, sleep=time.sleep):
         sleep(0.5)
 slow = Slow()  # taken down late, with the module
-source = open_source(sys.argv[1], Patience(read_s=0.9)).__enter__()
+source = open_source(sys.argv[1], SourceOptions(patience=Patience(read_s=0.9))).__enter__()
 next(iter(source))
 if {closed}:
     source.__exit__()
@@ -372,7 +398,10 @@ class TestPictures:
             assert caplog.text.count("the picture is black") == 1
 
     def test_frozen(self, caplog):
-        with camera(number=200) as server, open_source(server.url, Patience(frozen_s=0.3)) as source:
+        with (
+            camera(number=200) as server,
+            open_source(server.url, SourceOptions(patience=Patience(frozen_s=0.3))) as source,
+        ):
             frames = iter(source)
             assert next(frames).flags == ()
             until(lambda: next(frames).flags == ("frozen",))
@@ -413,7 +442,7 @@ class TestCameras:
                 return live.open_url(server.url, QUICK, 0.5)
 
             monkeypatch.setattr(live, "open_camera", open_camera)
-            source = open_source("7", QUICK, camera_size=asked)
+            source = open_source("7", SourceOptions(patience=QUICK, camera_size=asked))
             assert isinstance(source, LiveSource)
             with source, Taker(source) as taker:
                 taker.more()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from mjpeg import camera, until
 
-from edge_runtime.sources import Patience, open_source
+from edge_runtime.sources import Patience, SourceOptions, open_source
 
 pytestmark = pytest.mark.slow
 
@@ -62,7 +62,7 @@ def figures(name, values_s):
 def test_every_outage_ends():
     seen_s, back_s = [], []
     reconnected = 0
-    with camera(interval_s=0.01) as server, open_source(server.url, PATIENCE) as source:
+    with camera(interval_s=0.01) as server, open_source(server.url, SourceOptions(patience=PATIENCE)) as source:
         consumer = Consumer(source)
         consumer.start()
         for number in range(OUTAGES):
@@ -106,7 +106,7 @@ def test_every_outage_ends():
 
 
 def test_waiting_costs_nothing():
-    with camera() as server, open_source(server.url, Patience()) as source:
+    with camera() as server, open_source(server.url, SourceOptions(patience=Patience())) as source:
         consumer = Consumer(source)
         consumer.start()
         consumer.more(5)
@@ -146,7 +146,7 @@ def test_a_slow_consumer_sees_the_present():
 
 def test_a_slow_camera_is_no_stall():
     patience = Patience(read_s=1.0, retry_first_s=0.1)
-    with camera(interval_s=0.5) as server, open_source(server.url, patience) as source:
+    with camera(interval_s=0.5) as server, open_source(server.url, SourceOptions(patience=patience)) as source:
         consumer = Consumer(source)
         consumer.start()
         consumer.more(14)

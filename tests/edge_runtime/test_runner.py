@@ -14,7 +14,8 @@ from edge_runtime.errors import WedgedError
 from edge_runtime.run.runner import Runner
 from edge_runtime.run.service import Notifier, Supervisor
 from edge_runtime.sinks import open_outputs
-from edge_runtime.sources import StdinSource, open_source
+from edge_runtime.sources import Source, StdinSource, open_source
+from edge_runtime.sources.frame import decoded_frame
 
 DEADLINE_S = 20.0
 KINDS = ["images", "video", "live"]
@@ -168,6 +169,30 @@ class TestImages:
         summary = balanced(runner)
         assert (summary["processed"], summary["failed"]) == (FRAMES - 2, 2)
         assert len(list((tmp_path / "out" / "masks").iterdir())) == FRAMES - 2
+
+    def test_any_source_of_images_is_loaded_by_index(self, make_runner):
+        """Whatever its class: what counts is its kind."""
+
+        class Numbers(Source):
+            def __init__(self):
+                super().__init__("numbers", "images")
+                self.total = 5
+                self.counting = threading.Lock()
+
+            def load(self, index):
+                image = np.full((24, 32, 3), index, np.uint8)
+                with self.counting:
+                    return self._taken(decoded_frame(index, image, self.name, 0.0))
+
+            def raise_problems(self):
+                raise InputError("the numbers are used up")
+
+        seen = []
+        runner = make_runner(Numbers(), lambda result, written: seen.append(result.frame.index), workers=2)
+        runner.start()
+        with pytest.raises(InputError, match="the numbers are used up"):
+            ended(runner).close()
+        assert seen == list(range(5)) and balanced(runner)["captured"] == 5
 
     def test_several_are_worked_on_at_once(self, make_runner, color_package):
         """Each waits until the other is there too; with one worker this would never end."""

@@ -9,11 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from mjpeg import DEADLINE_S, camera, picture
 
 from edge_runtime.errors import InputError, SourceError, UsageError
-from edge_runtime.sources import Patience, open_source, redacted
+from edge_runtime.sources import SOURCES, Patience, Source, SourceOptions, open_source, redacted
+from edge_runtime.sources.frame import decoded_frame
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -239,7 +241,7 @@ class TestRemoteVideo:
 
     def test_a_server_that_says_nothing_does_not_hold_up_stopping(self):
         with camera(mode="stall") as server:
-            source = open_source(f"{server.url}.mp4", Patience(open_s=DEADLINE_S))
+            source = open_source(f"{server.url}.mp4", SourceOptions(patience=Patience(open_s=DEADLINE_S)))
             threading.Timer(0.1, source.stop).start()
             with source:
                 assert list(source) == []
@@ -259,23 +261,71 @@ class TestOptions:
 
     @pytest.mark.parametrize("source", [0, "0", "/dev/video77", "/dev/v4l/by-id/usb-x-index0", Path("/dev/video77")])
     def test_cameras_also_when_they_are_not_there(self, source):
-        found = open_source(source, camera_size=(480, 640))
+        found = open_source(source, SourceOptions(camera_size=(480, 640)))
         assert found.live and found.name == f"camera {source}"
 
     def test_camera_size_of_no_camera(self):
         with pytest.raises(UsageError, match="camera size — is for a camera, and the source is none"):
-            open_source("rtsp://host/x", camera_size=(480, 640))
+            open_source("rtsp://host/x", SourceOptions(camera_size=(480, 640)))
 
     @pytest.mark.parametrize("options", [{"raw_size": (4, 4)}, {"live": True}])
     def test_options_of_standard_input(self, options):
         with pytest.raises(UsageError, match="raw size and live — are for frames on standard input"):
-            open_source(0, **options)
+            open_source(0, SourceOptions(**options))
+
+    @pytest.mark.parametrize(
+        "source", ["-", "rtsp://host/x", "http://host/x.mp4", "nothing.png", "{folder}", "{video}"]
+    )
+    def test_options_of_another_source_are_refused_by_each(self, source, tmp_path):
+        folder = write_images(tmp_path / "images", ["a.png"])
+        (tmp_path / "x.avi").touch()
+        source = source.format(folder=folder, video=tmp_path / "x.avi")
+        with pytest.raises(UsageError, match=r"^camera size — is for a camera, and the source is none — leave it out$"):
+            open_source(source, SourceOptions(camera_size=(480, 640)))
+        if source != "-":
+            with pytest.raises(UsageError, match=r"^raw size and live — are for frames on standard input — leave them"):
+                open_source(source, SourceOptions(live=True))
+
+    def test_a_limit_for_images(self, tmp_path):
+        folder = write_images(tmp_path, ["a.png"])
+        with open_source(folder, SourceOptions(max_pixels=5)) as source, pytest.raises(InputError, match="pixels"):
+            list(source)
 
     def test_patience_is_checked(self):
         with pytest.raises(UsageError, match=r"^patience\.read_s — found 0 — expected seconds above 0$"):
             Patience(read_s=0)
         with pytest.raises(UsageError, match=r"^patience\.retry_jitter — found 1 — expected a share"):
             Patience(retry_jitter=1)
+
+
+class Memory(Source):
+    """A kind of source that is not ours."""
+
+    def __iter__(self):
+        for index in range(3):
+            yield self._taken(decoded_frame(index, np.full((4, 4, 3), index, np.uint8), self.name, 0.0))
+
+
+class TestRegistry:
+    def test_another_kind_of_source_is_one_more_line(self, monkeypatch):
+        def recognise(source, options):
+            return Memory(source, "video") if str(source).startswith("memory:") else None
+
+        monkeypatch.setattr("edge_runtime.sources.SOURCES", (recognise, *SOURCES))
+        with open_source("memory:x") as source:
+            assert [int(frame.image_bgr[0, 0, 0]) for frame in source] == [0, 1, 2]
+        assert (source.name, source.captured) == ("memory:x", 3)
+        assert open_source(0).kind == "live"
+
+    def test_a_camera_goes_before_a_file_of_its_name(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        for name in ("0", "-"):
+            (tmp_path / name).touch()
+        assert [open_source(source).name for source in ("0", "./0", "-")] == ["camera 0", "0", "standard input"]
+
+    def test_frames_of_a_video_are_not_loaded_one_by_one(self):
+        with pytest.raises(TypeError, match=r"^memory — frames of kind 'video' are not loaded one by one$"):
+            Memory("memory", "video").load(0)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from mjpeg import DEADLINE_S, picture, until
 
 from edge_runtime.errors import InputError, UsageError
-from edge_runtime.sources import StdinSource, open_source
+from edge_runtime.sources import SourceOptions, StdinSource, open_source
 from edge_runtime.sources.jpegs import JpegSplitter
 
 
@@ -282,4 +282,4 @@ with open_source("-") as source:
     @pytest.mark.parametrize("size", [(0, 4), (4, -1), (100_000, 100_000)])
     def test_a_size_that_is_none(self, size):
         with pytest.raises(UsageError, match="raw size — found height"):
-            open_source("-", raw_size=size)
+            open_source("-", SourceOptions(raw_size=size))
