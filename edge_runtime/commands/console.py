@@ -10,33 +10,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from edge_runtime.model.device_profile import profile_path
+from edge_runtime.run import Observer, RunConfig
 from edge_runtime.run.counts import Statistics
+from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.segment.stream import FrameResult
+from edge_runtime.sinks import Written
 from edge_runtime.sources import Source
+from edge_runtime.storage import printable
 
 _PROGRESS_S = 0.2
 
 
-class Console(logging.Handler):
+class Console(logging.Handler, Observer):
     """Writes to stderr, and class shares to stdout; also a logging handler, so that a line breaks no progress line.
 
     Attributes:
         draws: Whether there is a progress line: stderr is a terminal.
     """
 
-    def __init__(self, source: Source, *, shares: bool, quiet: bool = False) -> None:
-        """Prepare.
-
-        Args:
-            source: Where the frames come from.
-            shares: Nothing is kept, so the class shares of images are printed.
-            quiet: No progress line, as for a service.
-        """
+    def __init__(self, config: RunConfig) -> None:
+        """Prepare for a run: where it keeps nothing, class shares of images are printed; a service has no progress line."""
         super().__init__()
-        self._source = source
-        self.draws = sys.stderr.isatty() and not quiet
-        self._shares = shares and source.kind == "images"
-        self._nothing_kept = shares and not self._shares
+        self.draws = sys.stderr.isatty() and not config.service
+        self.period_s = _PROGRESS_S if self.draws else 1.0
+        self._package = config.package
+        self._kept = config.output.draws or config.json is not None
+        self._source: Source | None = None
         self._next_at = 0.0
         self._writing = threading.Lock()
 
@@ -62,9 +62,15 @@ class Console(logging.Handler):
         with self._writing:
             sys.stderr.write(f"{self._clear()}{text}\n")
 
-    def frame(self, result: FrameResult) -> None:
+    def begun(self, source: Source, segmenter: Segmenter) -> None:
+        """Name the device profile that is followed."""
+        self._source = source
+        if segmenter.profile is not None:
+            self.line(f"device profile {printable(profile_path(self._package))}: {segmenter.profile.describe()}")
+
+    def result(self, result: FrameResult, written: Written) -> None:
         """Print the class shares of an image, where nothing else is kept of it."""
-        if not self._shares:
+        if self._kept or not self._of_images:
             return
         # Largest first; a class that is not there is not worth reading.
         shares = sorted(result.segmentation.fractions().items(), key=lambda item: -item[1])
@@ -73,20 +79,20 @@ class Console(logging.Handler):
             sys.stderr.write(self._clear())
             sys.stdout.write(f"{result.frame.source}: {found}\n")
 
-    def tile(self, done: int, total: int) -> None:
+    def progress(self, what: str, done: int, total: int) -> None:
         """Draw how far the work on a large picture has come, if it is time and there is a terminal."""
         if self.draws and time.monotonic() >= self._next_at:
             self._next_at = time.monotonic() + _PROGRESS_S
             with self._writing:
-                sys.stderr.write(f"{self._clear()}tile {done}/{total}")
+                sys.stderr.write(f"{self._clear()}{what} {done}/{total}")
                 sys.stderr.flush()
 
-    def progress(self, statistics: Statistics) -> None:
+    def tick(self, statistics: Statistics) -> None:
         """Draw the progress line, if it is time and there is a terminal."""
-        if not self.draws or time.monotonic() < self._next_at:
+        source = self._source
+        if source is None or not self.draws or time.monotonic() < self._next_at:
             return
         self._next_at = time.monotonic() + _PROGRESS_S
-        source = self._source
         total = f"/{source.total}" if source.total else ""
         live = f"  {source.state}, dropped {source.dropped}" if source.live else ""
         with self._writing:
@@ -95,7 +101,7 @@ class Console(logging.Handler):
             )
             sys.stderr.flush()
 
-    def finish(self, summary: dict[str, Any], finished: list[str]) -> None:
+    def ended(self, summary: dict[str, Any], files: list[str]) -> None:
         """Report the run in one line, and what was written."""
         if not summary["captured"]:  # the error that follows says it all
             with self._writing:
@@ -108,10 +114,14 @@ class Console(logging.Handler):
             f"{processed} frame{'s' * (processed != 1)}, {summary['fps']:.1f} fps{times},"
             f" {summary['dropped']} dropped, {summary['failed']} failed{again}"
         )
-        for line in finished:
+        for line in files:
             self.line(f"wrote {line}")
-        if self._nothing_kept:
+        if not (self._kept or self._of_images):
             self.line("nothing was kept: add --save DIR, --show or --json FILE")
+
+    @property
+    def _of_images(self) -> bool:
+        return self._source is not None and self._source.kind == "images"
 
     def _clear(self) -> str:
         return "\r\x1b[K" if self.draws else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_runtime.sinks.files import MaskFiles, PictureFiles, PictureSink
 from edge_runtime.sinks.folder import prepare_folder
-from edge_runtime.sinks.outputs import Outputs, Written, open_outputs
+from edge_runtime.sinks.outputs import OutputOptions, Outputs, Written, open_outputs
 from edge_runtime.sinks.raw import RawFrames
 from edge_runtime.sinks.records import JsonLines, frame_record
 from edge_runtime.sinks.retention import Retention
@@ -15,6 +15,7 @@ from edge_runtime.sinks.window import Window, check_display
 __all__ = [
     "JsonLines",
     "MaskFiles",
+    "OutputOptions",
     "Outputs",
     "PictureFiles",
     "PictureSink",

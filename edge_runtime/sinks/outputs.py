@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.effects import Effect
-from edge_runtime.errors import StorageError
+from edge_runtime.errors import StorageError, UsageError
 from edge_runtime.segment.stream import FrameResult
 from edge_runtime.sinks.files import MaskFiles, PictureFiles, PictureSink
 from edge_runtime.sinks.raw import RawFrames
@@ -27,6 +28,38 @@ from edge_runtime.sources.frame import Kind
 
 _REST_S = 5.0
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """Where masks and pictures go.
+
+    Attributes:
+        save: Folder for masks, and pictures or a video, that ``prepare_folder`` has made; None: nothing is saved.
+        limit_mb: Delete the oldest results of ``save`` beyond this size; see ``Retention``.
+        exact: Pictures as PNG rather than JPEG.
+        segment_s: Begin another video after so many seconds.
+        show: Open a window, after ``check_display``.
+        raw: Write raw pictures to this file or named pipe, or to standard output for "-".
+        virtual_camera: Show the pictures as a virtual camera, after ``check_virtual_camera``.
+    """
+
+    save: Path | None = None
+    limit_mb: float | None = None
+    exact: bool = False
+    segment_s: float | None = None
+    show: bool = False
+    raw: str | None = None
+    virtual_camera: bool = False
+
+    def __post_init__(self) -> None:
+        if self.limit_mb is not None and not 0 < self.limit_mb < math.inf:
+            raise UsageError(f"--keep-mb {self.limit_mb:g} — expected megabytes above 0")
+
+    @property
+    def draws(self) -> bool:
+        """Whether an effect is drawn for anything."""
+        return self.save is not None or self.show or self.raw is not None or self.virtual_camera
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,14 +217,7 @@ def open_outputs(
     kind: Kind,
     fps: float | None,
     effects: Sequence[tuple[str, Effect]],
-    *,
-    save: Path | None = None,
-    show: bool = False,
-    exact: bool = False,
-    segment_s: float | None = None,
-    limit_mb: float | None = None,
-    raw: str | None = None,
-    virtual_camera: bool = False,
+    options: OutputOptions | None = None,
     stop: threading.Event | None = None,
 ) -> Outputs:
     """Return the outputs for an open source.
@@ -200,34 +226,29 @@ def open_outputs(
         kind: Images become pictures, a video or live source one video.
         fps: The source's nominal rate.
         effects: Names and effects; the first is drawn until the window switches to another.
-        save: Folder that ``prepare_folder`` has made, or None to save nothing.
-        show: Open a window, after ``check_display``.
-        exact: Pictures as PNG rather than JPEG.
-        segment_s: Begin another video after so many seconds.
-        limit_mb: Delete the oldest results of ``save`` beyond this size; see ``Retention``.
-        raw: Write raw pictures to this file or named pipe, or to standard output for "-".
-        virtual_camera: Show the pictures as a virtual camera, after ``check_virtual_camera``.
+        options: Where results go; None: nowhere.
         stop: Set when the run is to end, so that nothing waits any longer for a person or a stalled reader.
 
     Raises:
         StorageError: ``raw`` cannot be opened, or ``save`` cannot be read.
     """
-    stop = stop or threading.Event()
+    options, stop = options or OutputOptions(), stop or threading.Event()
+    save = options.save
     # A live source's nominal rate says nothing about how many of its frames the model has time for.
     video_fps = None if kind == "live" else fps or DEFAULT_FPS
-    retention = Retention(save, limit_mb) if save is not None and limit_mb is not None else None
+    retention = Retention(save, options.limit_mb) if save is not None and options.limit_mb is not None else None
     masks = files = None
     streams: list[PictureSink] = []
     if save is not None:
         masks = MaskFiles(save / "masks", retention)
         if kind == "images":
-            files = PictureFiles(save / "overlays", exact=exact, retention=retention)
+            files = PictureFiles(save / "overlays", exact=options.exact, retention=retention)
         else:
             path = save / f"overlay{VIDEO_SUFFIX}"
-            streams.append(VideoFiles(path, video_fps, segment_s=segment_s, retention=retention))
-    if raw is not None:
-        streams.append(RawFrames(raw, stop))
-    if virtual_camera:
+            streams.append(VideoFiles(path, video_fps, segment_s=options.segment_s, retention=retention))
+    if options.raw is not None:
+        streams.append(RawFrames(options.raw, stop))
+    if options.virtual_camera:
         streams.append(VirtualCamera(fps or DEFAULT_FPS))
-    window = Window(kind, [name for name, _ in effects], stop) if show else None
+    window = Window(kind, [name for name, _ in effects], stop) if options.show else None
     return Outputs(effects, masks=masks, files=files, streams=streams, window=window)

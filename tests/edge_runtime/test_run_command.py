@@ -178,7 +178,8 @@ class TestOptions:
         assert (coarse != mask).any()
 
     def test_a_picture_beyond_the_limit_is_for_tiles_only(self, run, tmp_path, monkeypatch):
-        monkeypatch.setattr("edge_runtime.image.MAX_PIXELS", 64 * 48 - 1)
+        for module in ("sources.images", "run.execution"):
+            monkeypatch.setattr(f"edge_runtime.{module}.MAX_PIXELS", 64 * 48 - 1)
         (tmp_path / "a.png").write_bytes(cv2.imencode(".png", color_scene())[1].tobytes())
         assert run("--source", tmp_path / "a.png", "--json", "-")[0] == 3
         code, stdout, _ = run("--source", tmp_path / "a.png", "--json", "-", "--tile", "--save", tmp_path / "out")

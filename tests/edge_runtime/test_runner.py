@@ -13,7 +13,7 @@ from edge_runtime.effects import parse_effect
 from edge_runtime.errors import WedgedError
 from edge_runtime.run.runner import Runner
 from edge_runtime.run.service import Notifier, Supervisor
-from edge_runtime.sinks import open_outputs
+from edge_runtime.sinks import OutputOptions, open_outputs
 from edge_runtime.sources import Source, StdinSource, open_source
 from edge_runtime.sources.frame import decoded_frame
 
@@ -60,7 +60,7 @@ def make_runner(color_package, make_source, tmp_path):
                 (folder / "masks").mkdir(parents=True)
                 (folder / "overlays").mkdir()
             effects = [("overlay", parse_effect("overlay"))]
-            return open_outputs(opened.kind, opened.fps, effects, save=folder, stop=stopping)
+            return open_outputs(opened.kind, opened.fps, effects, OutputOptions(save=folder), stopping)
 
         return Runner(source, lambda: segment, outputs, report, stopping=stopping, **options)
 

@@ -155,7 +155,7 @@ class TestService:
         """A person may have paused the window, or a picture have thousands of tiles."""
         from edge_runtime import cli
 
-        monkeypatch.setattr("edge_runtime.run.service.WEDGED_S", 0.001)
+        monkeypatch.setattr("edge_runtime.run.execution.WEDGED_S", 0.001)
         (tmp_path / "a.png").write_bytes(cv2.imencode(".png", color_scene())[1].tobytes())
         package = make_color_package(height_px=2048, width_px=2048)
         options = ("--status", tmp_path / "s.json", "--status-interval", 0.001, "--json", "/dev/null")

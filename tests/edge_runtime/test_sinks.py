@@ -13,7 +13,7 @@ from results import frame, frames_of, full_disk, result
 
 from edge_runtime.effects import color_mask, parse_effect
 from edge_runtime.errors import StorageError, UsageError
-from edge_runtime.sinks import MaskFiles, Outputs, PictureFiles, Retention, open_outputs, prepare_folder
+from edge_runtime.sinks import MaskFiles, OutputOptions, Outputs, PictureFiles, Retention, open_outputs, prepare_folder
 
 OVERLAY = [("overlay", parse_effect("overlay"))]
 
@@ -163,7 +163,9 @@ class TestRetention:
 
     def test_a_run_with_a_cap(self, tmp_path):
         prepare_folder(tmp_path, "video")
-        with open_outputs("video", 10.0, OVERLAY, save=tmp_path, segment_s=0.5, limit_mb=0.03) as outputs:
+        with open_outputs(
+            "video", 10.0, OVERLAY, OutputOptions(save=tmp_path, segment_s=0.5, limit_mb=0.03)
+        ) as outputs:
             for index in range(40):
                 outputs.write(result(index))
         assert sum(-(-path.stat().st_size // 4096) * 4096 for path in tmp_path.rglob("*.*")) <= 30_000
@@ -174,14 +176,14 @@ class TestOutputs:
     def test_images_become_pictures(self, tmp_path):
         out = tmp_path / "new" / "out"
         prepare_folder(out, "images")
-        with open_outputs("images", None, OVERLAY, save=out) as outputs:
+        with open_outputs("images", None, OVERLAY, OutputOptions(save=out)) as outputs:
             written = outputs.write(result(1, name="a b"))
         assert written.mask_path == out / "masks" / "a b.png"
         assert (out / "overlays" / "a b.jpg").exists()
 
     def test_images_of_several_threads(self, tmp_path):
         prepare_folder(tmp_path, "images")
-        outputs = open_outputs("images", None, OVERLAY, save=tmp_path, raw=str(tmp_path / "raw"))
+        outputs = open_outputs("images", None, OVERLAY, OutputOptions(save=tmp_path, raw=str(tmp_path / "raw")))
         with outputs, ThreadPoolExecutor(4) as pool:
             list(pool.map(outputs.write, [result(index) for index in range(40)]))
         assert outputs.finished == [
@@ -196,14 +198,14 @@ class TestOutputs:
     def test_the_mask_effect_stays_exact(self, tmp_path):
         prepare_folder(tmp_path, "images")
         one = result()
-        with open_outputs("images", None, [("mask", color_mask)], save=tmp_path, exact=True) as outputs:
+        with open_outputs("images", None, [("mask", color_mask)], OutputOptions(save=tmp_path, exact=True)) as outputs:
             outputs.write(one)
         picture = cv2.imread(str(tmp_path / "overlays" / "000000.png"))
         assert np.array_equal(picture, color_mask(one.frame.image_bgr, one.segmentation))
 
     def test_a_video_becomes_masks_and_one_video(self, tmp_path):
         prepare_folder(tmp_path, "video")
-        with open_outputs("video", 10.0, [("blur", parse_effect("blur"))], save=tmp_path) as outputs:
+        with open_outputs("video", 10.0, [("blur", parse_effect("blur"))], OutputOptions(save=tmp_path)) as outputs:
             for index in range(4):
                 outputs.write(result(index))
         assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == [
@@ -215,7 +217,7 @@ class TestOutputs:
         prepare_folder(tmp_path, "live")
         with (
             pytest.raises(KeyboardInterrupt),
-            open_outputs("live", None, OVERLAY, save=tmp_path) as outputs,
+            open_outputs("live", None, OVERLAY, OutputOptions(save=tmp_path)) as outputs,
         ):
             for index in range(5):
                 outputs.write(result(index))
@@ -227,7 +229,7 @@ class TestOutputs:
         with (
             full_disk(1500),
             pytest.raises(StorageError, match=r"cannot write .*masks/000001\.png — file too large"),
-            open_outputs("video", 25.0, OVERLAY, save=tmp_path) as outputs,
+            open_outputs("video", 25.0, OVERLAY, OutputOptions(save=tmp_path)) as outputs,
         ):
             rng = np.random.default_rng(0)
             noisy = replace(frame(0), image_bgr=rng.integers(0, 255, (48, 64, 3), np.uint8))
@@ -253,7 +255,7 @@ class TestOutputs:
             return image_bgr
 
         prepare_folder(tmp_path, "images")
-        with open_outputs("images", None, [("slow", effect)], save=tmp_path) as outputs:
+        with open_outputs("images", None, [("slow", effect)], OutputOptions(save=tmp_path)) as outputs:
             stages_ms = outputs.write(result()).stages_ms
         assert stages_ms["effect"] >= 45 and stages_ms["sinks"] > 0
 

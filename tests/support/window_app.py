@@ -17,7 +17,7 @@ import numpy as np
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.segment.stream import FrameResult
-from edge_runtime.sinks import open_outputs
+from edge_runtime.sinks import OutputOptions, open_outputs
 from edge_runtime.sources.frame import Frame
 
 CLASSES = (ClassInfo(id=0, name="background", color=(0, 0, 0)), ClassInfo(id=1, name="red", color=(255, 0, 0)))
@@ -50,7 +50,8 @@ def main(kind: str, size: str, count: str, save: str | None = None) -> None:
     stop, done = threading.Event(), threading.Event()
     drawn: list[str] = []
     effects = [plain(name, drawn) for name in FILL_BGR]
-    outputs = open_outputs(kind, 25.0, effects, show=True, stop=stop, save=Path(save) if save else None)
+    options = OutputOptions(show=True, save=Path(save) if save else None)
+    outputs = open_outputs(kind, 25.0, effects, options, stop)
 
     def report(**what):
         sys.stdout.write(json.dumps(what) + "\n")

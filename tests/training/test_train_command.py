@@ -143,7 +143,7 @@ class TestTrainRefuses:
         assert err.startswith(f"edge-unet: {message}")
         assert not (tmp_path / "run").exists()
 
-    @pytest.mark.parametrize("size", ["96", "96x", "x96", "-96x96", "9.6x96"])
+    @pytest.mark.parametrize("size", ["96", "96x", "x96", "-96x96", "9.6x96", "0x0", "96x0", "²x96", "٩٦x96"])
     def test_a_size_that_is_none(self, dataset, tmp_path, size, capsys):
         with pytest.raises(SystemExit) as ended:
             cli.main(["train", str(dataset.root), "--out", str(tmp_path / "run"), f"--input-size={size}"])

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, get_args
 
 from edge_runtime.cli import Commands, Terminated, quiet_native_logs, require_modules
+from edge_runtime.commands.arguments import parse_size
 from edge_runtime.storage import printable
 from training.commands.options import NEEDED, add_tolerance, check_with_progress, tolerance
 from training.config import PRESETS, TrainConfig, preset_named
@@ -82,7 +83,7 @@ def register(commands: Commands) -> None:
 def _add_network(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--preset", default="edge", metavar="|".join(PRESETS), help="network and recipe (default: edge)")
     group.add_argument(
-        "--input-size", type=input_size, metavar="HxW", help="of the model (default: planned from the data)"
+        "--input-size", type=parse_size, metavar="HxW", help="of the model (default: planned from the data)"
     )
     group.add_argument(
         "--encoder", choices=get_args(EncoderName), help="take the way down from a network of keras.applications"
@@ -129,14 +130,6 @@ def _add_split(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--group-by", metavar="PATTERN", help="images whose names match alike stay in one split")
     group.add_argument("--val-groups", metavar="G[,G…]", help="validate on these groups of the training images")
-
-
-def input_size(text: str) -> tuple[int, int]:
-    """Read "HxW" as (height, width)."""
-    height, separator, width = text.lower().partition("x")
-    if not (separator and height.isdecimal() and width.isdecimal()):
-        raise argparse.ArgumentTypeError(f"'{text}' — expected HEIGHTxWIDTH, as in 224x320")
-    return int(height), int(width)
 
 
 def run(args: argparse.Namespace) -> int:

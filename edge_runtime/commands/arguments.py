@@ -1,0 +1,44 @@
+"""Parse the values of options: numbers, seconds, shares and sizes. Each raises ``ArgumentTypeError`` on anything else."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+
+def positive(text: str) -> int:
+    """Parse a whole number from 1."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} — expected a whole number from 1")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """Parse seconds above 0."""
+    value = _number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} — expected seconds above 0")
+    return value
+
+
+def share(text: str) -> float:
+    """Parse a number from 0 to 1."""
+    value = _number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} — expected a number from 0 to 1")
+    return value
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Parse "HxW", pixels from 1, into (height, width)."""
+    height, _, width = text.lower().partition("x")
+    if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in (height, width)):
+        raise argparse.ArgumentTypeError(f"{text!r} — expected HEIGHTxWIDTH, as in 224x320")
+    return int(height), int(width)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -1,0 +1,247 @@
+"""Do a run: open everything, look after it from the caller's thread, and finish its files whatever happens."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.effects import Effect, parse_effect
+from edge_runtime.errors import EdgeUnetError
+from edge_runtime.image import MAX_PIXELS
+from edge_runtime.model.session import SessionOptions
+from edge_runtime.resources import usable_cores
+from edge_runtime.run.config import RunConfig
+from edge_runtime.run.observer import Observer
+from edge_runtime.run.runner import Runner, Stopped
+from edge_runtime.run.service import WEDGED_S, Notifier, Supervisor
+from edge_runtime.segment.refined import RefinedSegmenter
+from edge_runtime.segment.segmentation import Segmentation
+from edge_runtime.segment.segmenter import Segmenter
+from edge_runtime.segment.stream import FrameResult, Segment
+from edge_runtime.segment.tiled import MAX_TILED_PIXELS, TiledSegmenter, draw_in_bands
+from edge_runtime.sinks import (
+    JsonLines,
+    OutputOptions,
+    Written,
+    check_display,
+    check_virtual_camera,
+    frame_record,
+    open_outputs,
+    prepare_folder,
+)
+from edge_runtime.sources import Source, SourceOptions, open_source
+
+_log = logging.getLogger("edge_runtime")
+_WAIT_S = 0.2
+_STOP_S = 1.6
+_SEGMENT_S = 600.0
+"""A service saves its video in pieces of ten minutes: a power cut costs one of them at most."""
+
+
+def execute(
+    config: RunConfig,
+    *,
+    observer: Observer | None = None,
+    notifier: Notifier | None = None,
+    stop: threading.Event | None = None,
+) -> dict[str, Any]:
+    """Do a run to its end, or to an error or interrupt; files, JSON lines and status are finished in any case.
+
+    Everything that can be checked is checked before the first frame. Nothing of the process is changed: no signal
+    handler, environment variable or setting of OpenCV. The window, if there is one, is drawn by the calling thread,
+    which on macOS must be the main one.
+
+    Args:
+        config: What to do.
+        observer: Told of it.
+        notifier: Towards systemd, for a service; None tells it nothing.
+        stop: Ends the run soon once it is set, from any thread: the frame in hand is finished.
+
+    Returns:
+        The run in figures, the "summary" of ``edge-unet run --json``: see ``Statistics.summary``.
+
+    Raises:
+        UsageError: Settings contradict each other or the source, or there is no display or virtual camera.
+        InputError: A file cannot be read; for one image of many, or a video that ends early, after all other frames.
+        ModelError: The package is refused, or fails on a frame.
+        StorageError: A result could not be written.
+        SourceError: The camera or stream is not available.
+        WedgedError: Native code hangs, in a service.
+        BrokenPipeError: The reader of an output has gone.
+    """
+    observer, stop = observer or Observer(), stop or threading.Event()
+    effects = _effects(config)
+    source = open_source(config.source, _source_options(config))
+    config.check_kind(source.kind)
+    if config.output.show:
+        check_display()
+    if config.output.virtual_camera:
+        check_virtual_camera()
+    workers = _workers(config, source)
+    segmenter = Segmenter.load(config.package, variant=config.variant, options=_session_options(config, workers))
+    observer.begun(source, segmenter)
+    if config.output.save is not None:
+        prepare_folder(config.output.save, source.kind)
+    lines = JsonLines(config.json, stop) if config.json is not None else None
+
+    def report(result: FrameResult, written: Written) -> None:
+        if lines is not None:
+            lines.write(frame_record(result, written.mask_path, config.shapes))
+        observer.result(result, written)
+
+    runner = Runner(
+        source,
+        _segmenters(config, segmenter, observer, stop),
+        lambda opened: open_outputs(opened.kind, opened.fps, effects, _output_options(config), stop),
+        report,
+        stopping=stop,
+        workers=workers,
+        max_frames=config.max_frames,
+        keep_going=config.service,
+    )
+    supervisor = _supervisor(config, runner, segmenter, notifier or Notifier({}))
+    with lines or nullcontext():
+        try:
+            _watch(runner, observer, supervisor)
+        except BaseException:
+            try:
+                _end(runner, observer, supervisor, lines)
+            except EdgeUnetError as error:  # what interrupted the run is raised
+                _log.error("%s", error)
+            raise
+        return _end(runner, observer, supervisor, lines)
+
+
+def _watch(runner: Runner, observer: Observer, supervisor: Supervisor | None) -> None:
+    """Start the run and look after it until it ends: the window, the observer, the watchdog."""
+    runner.start()
+    if supervisor is not None:
+        supervisor.start()
+    # Each look takes a tenth of a millisecond out of cold caches: a quiet run is looked at once a second.
+    wait_s = min(observer.period_s, supervisor.period_s if supervisor is not None else 1.0)
+    window = None
+    while not (runner.wait(0.0 if window is not None else wait_s) or runner.stopping.is_set()):
+        window = runner.outputs.window if runner.outputs is not None else None
+        if window is not None:
+            window.pump(_WAIT_S)
+        observer.tick(runner.statistics)
+        if supervisor is not None:
+            supervisor.tick()
+
+
+def _end(runner: Runner, observer: Observer, supervisor: Supervisor | None, lines: JsonLines | None) -> dict[str, Any]:
+    """Stop the run where it has not ended, finish its files, report, and return the summary.
+
+    Raises:
+        EdgeUnetError: What ended the run.
+    """
+    runner.stop()
+    ended = runner.wait(_STOP_S)
+    finished: list[str] = []
+    try:
+        if ended:
+            finished = runner.close()
+        else:
+            _log.warning("the frame in hand does not come to an end — left behind, files are not finished")
+    finally:
+        summary = runner.statistics.summary(runner.source)
+        observer.ended(summary, finished or (runner.outputs.finished if runner.outputs else []))
+        if supervisor is not None:
+            supervisor.stop()
+        if lines is not None:
+            lines.write({"summary": summary})
+    return summary
+
+
+def _source_options(config: RunConfig) -> SourceOptions:
+    """Return what is asked of the source: a service waits for ever, tiles take very large pictures."""
+    options = config.source_options
+    if config.service:
+        options = replace(options, patience=replace(options.patience, give_up_s=math.inf, retry_at_start=True))
+    if config.tile is not None and options.max_pixels is None:
+        options = replace(options, max_pixels=MAX_TILED_PIXELS)
+    return options
+
+
+def _output_options(config: RunConfig) -> OutputOptions:
+    """Return what the results become: a service writes its video in pieces, colours of masks stay exact."""
+    options = config.output
+    if config.service and options.segment_s is None:
+        options = replace(options, segment_s=_SEGMENT_S)
+    return replace(options, exact=options.exact or config.effect == "mask")
+
+
+def _workers(config: RunConfig, source: Source) -> int:
+    """Return how many images are worked on at a time; one where a person looks at each, or where each is huge."""
+    if source.kind != "images" or config.output.show:
+        return 1
+    return config.workers or (1 if config.tile is not None else min(usable_cores(), source.total or 1))
+
+
+def _session_options(config: RunConfig, workers: int) -> SessionOptions | None:
+    """Return how the session uses the machine; None: as the device profile says."""
+    threads = config.threads or (0 if workers == 1 else max(1, usable_cores() // workers))
+    return SessionOptions(threads=threads) if threads else None
+
+
+def _segmenters(
+    config: RunConfig, segmenter: Segmenter, observer: Observer, stop: threading.Event
+) -> Callable[[], Segment]:
+    """Return what makes the segmenter of a thread."""
+
+    def on_progress(what: str, done: int, total: int) -> None:
+        if stop.is_set():
+            raise Stopped
+        observer.progress(what, done, total)
+
+    soft = config.edges == "soft"
+    if config.tile is not None:
+        tile_size = None if config.tile == "model" else config.tile
+        return lambda: TiledSegmenter(segmenter, tile_size=tile_size, on_progress=on_progress)
+    if config.smooth or soft:
+        return lambda: RefinedSegmenter(segmenter, smooth=config.smooth, soft_edges=soft)
+    return lambda: segmenter
+
+
+def _effects(config: RunConfig) -> list[tuple[str, Effect]]:
+    """Return the effects by name: the one that is drawn, and those that the window can switch to."""
+    names = [config.effect or "overlay", *(("mask", "blur", "cutout") if config.output.show else ())]
+    effects = {name: parse_effect(name, opacity=config.opacity, legend=config.legend) for name in names}
+    if config.tile is not None and not config.legend:
+        local = ("overlay", "mask")  # they look only at what is near a pixel
+        effects = {name: _in_bands(effect) if name in local else effect for name, effect in effects.items()}
+    return list(effects.items())
+
+
+def _in_bands(effect: Effect) -> Effect:
+    """Return an effect that draws pictures above the usual limit in place: there is no memory for a second one."""
+
+    def draw(image_bgr: NDArray[np.uint8], segmentation: Segmentation) -> NDArray[np.uint8]:
+        if segmentation.mask.size <= MAX_PIXELS:
+            return effect(image_bgr, segmentation)
+        return draw_in_bands(effect, image_bgr, segmentation)
+
+    return draw
+
+
+def _supervisor(config: RunConfig, runner: Runner, segmenter: Segmenter, notifier: Notifier) -> Supervisor | None:
+    """Return who looks after the run, where somebody asked for that."""
+    if not config.service and config.status is None:
+        return None
+    return Supervisor(
+        runner,
+        model={"model": segmenter.contract.name, "variant": segmenter.variant},
+        notifier=notifier,
+        status=config.status,
+        interval_s=config.status_interval_s,
+        # Elsewhere a person may have paused the window, or a picture have thousands of tiles.
+        wedged_s=WEDGED_S if config.service else math.inf,
+    )
