@@ -6,12 +6,13 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_runtime.progress import OnProgress, silent
+
 if TYPE_CHECKING:
-    from edge_runtime.device.tune import Configuration, Tuning
+    from edge_runtime.device.tune import Tuning
 
 _DESCRIPTION = """\
 Measure variants, numbers of threads, spinning and execution providers of a package on this machine, and write the best
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         check_writable(package.root)  # before the measuring, not after it
     _warn_of_load()
     try:
-        tuning = tune(package, goal_ms=args.goal_ms, rounds=args.rounds, progress=_progress())
+        tuning = tune(package, goal_ms=args.goal_ms, rounds=args.rounds, on_progress=_progress())
     finally:
         if sys.stderr.isatty():
             sys.stderr.write("\r\x1b[K")
@@ -93,14 +94,12 @@ def _warn_of_load() -> None:
         sys.stderr.write(f"other programs are running (load {load:.1f} on {cores} cores): the figures say less\n")
 
 
-def _progress() -> Callable[[int, int, Configuration], None] | None:
-    """Return what shows a person the step that runs; nothing where stderr is no terminal."""
+def _progress() -> OnProgress:
+    """Return what shows a person the step that runs; nothing is shown where stderr is no terminal."""
     if not sys.stderr.isatty():
-        return None
-    from edge_runtime.model.device_profile import describe
+        return silent
 
-    def show(done: int, total: int, configuration: Configuration) -> None:
-        what = describe(configuration.variant, configuration.options)
+    def show(what: str, done: int, total: int) -> None:
         sys.stderr.write(f"\r\x1b[K{done + 1}/{total}  {what}")
         sys.stderr.flush()
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,9 +28,10 @@ from edge_runtime.device.bench import FRAME_HEIGHT_PX, FRAME_WIDTH_PX, Percentil
 from edge_runtime.device.doctor import MIN_AGREEMENT, golden_agreement
 from edge_runtime.errors import EdgeUnetError, GateError, ModelError, UsageError
 from edge_runtime.model.contract import Fields, parse_json
-from edge_runtime.model.device_profile import DeviceProfile, Machine, models_of
+from edge_runtime.model.device_profile import DeviceProfile, Machine, describe, models_of
 from edge_runtime.model.package import Package
 from edge_runtime.model.session import SessionOptions, usable_cores
+from edge_runtime.progress import OnProgress, silent
 from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.segment.timing import StageTimes
 from edge_runtime.storage import printable
@@ -138,18 +139,14 @@ class Tuning:
         )
 
 
-Progress = Callable[[int, int, Configuration], None]
-"""Called before each process with how many have been started, how many there are, and what it runs."""
-
-
-def tune(package: Package, *, goal_ms: float = 33.0, rounds: int = 3, progress: Progress | None = None) -> Tuning:
+def tune(package: Package, *, goal_ms: float = 33.0, rounds: int = 3, on_progress: OnProgress = silent) -> Tuning:
     """Try all configurations and choose one; see ``choose``.
 
     Args:
         package: The model.
         goal_ms: Latency that 95 of 100 frames should keep, milliseconds.
         rounds: How often each configuration has its turn.
-        progress: Told of each step.
+        on_progress: Called before each process with the configuration that it runs, and how many were started before.
 
     Raises:
         UsageError: The goal or the number of rounds makes no sense.
@@ -166,8 +163,8 @@ def tune(package: Package, *, goal_ms: float = 33.0, rounds: int = 3, progress: 
         for index, configuration in enumerate(tried):
             if configuration in excluded:
                 continue
-            if progress is not None:
-                progress(round_index * len(tried) + index, rounds * len(tried), configuration)
+            what = describe(configuration.variant, configuration.options)
+            on_progress(what, round_index * len(tried) + index, rounds * len(tried))
             try:
                 found[configuration].append(_measured_in_child(package, configuration))
             except EdgeUnetError as error:

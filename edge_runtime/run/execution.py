@@ -79,12 +79,7 @@ def execute(
     """
     observer, stop = observer or Observer(), stop or threading.Event()
     effects = _effects(config)
-    source = open_source(config.source, _source_options(config))
-    config.check_kind(source.kind)
-    if config.output.show:
-        check_display()
-    if config.output.virtual_camera:
-        check_virtual_camera()
+    source = _source(config)
     workers = _workers(config, source)
     segmenter = Segmenter.load(config.package, variant=config.variant, options=_session_options(config, workers))
     observer.begun(source, segmenter)
@@ -159,6 +154,17 @@ def _end(runner: Runner, observer: Observer, supervisor: Supervisor | None, line
         if lines is not None:
             lines.write({"summary": summary})
     return summary
+
+
+def _source(config: RunConfig) -> Source:
+    """Recognise the source, and find out whether there is what its pictures shall be shown on."""
+    source = open_source(config.source, _source_options(config))
+    config.check_kind(source.kind)
+    if config.output.show:
+        check_display()
+    if config.output.virtual_camera:
+        check_virtual_camera()
+    return source
 
 
 def _source_options(config: RunConfig) -> SourceOptions:

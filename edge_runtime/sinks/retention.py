@@ -42,7 +42,6 @@ class Retention:
         self._lock = threading.Lock()
         self._total_bytes = 0
         self._sizes: dict[str, int] = {}  # by path, oldest first
-        self.deleted = 0
         found: list[tuple[float, Path, int]] = []
         with translated("read", folder):
             for part, pattern in _OURS.items():
@@ -67,7 +66,6 @@ class Retention:
                 self._total_bytes -= self._sizes.pop(oldest)
                 with translated("delete", Path(oldest)):
                     Path(oldest).unlink(missing_ok=True)
-                self.deleted += 1
 
     def _count(self, path: Path, size_bytes: int) -> None:
         self._total_bytes -= self._sizes.pop(str(path), 0)  # written over: it is the newest now

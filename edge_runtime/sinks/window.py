@@ -74,12 +74,6 @@ class Window:
         self.effect = 0
         self.wants_more = True
 
-    @property
-    def waiting(self) -> bool:
-        """Whether a person is asked for a key, so that it is no fault if nothing moves."""
-        asked = self._images and self._on_screen is not None and self._on_screen is self._latest and not self._answered
-        return self.wants_more and (self._paused or asked)
-
     def write(self, frame: Frame, picture: NDArray[np.uint8], effect: int = 0) -> bool:
         """Hand a picture over, from one thread at a time; it must not be changed afterwards.
 

@@ -279,9 +279,10 @@ def test_each_step_is_told(color_package, monkeypatch):
     result = Measurement(frames_ms=(1.0,), cpu_ms=1.0)
     monkeypatch.setattr(tune, "_measured_in_child", lambda *_: result)
     steps = []
-    tune.tune(Package.open(color_package), rounds=2, progress=lambda *step: steps.append(step))
-    assert [step[:2] for step in steps] == [(i, 6) for i in range(6)]
-    assert [step[2] for step in steps[:3]] == [step[2] for step in steps[3:]], "they take turns"
+    tune.tune(Package.open(color_package), rounds=2, on_progress=lambda *step: steps.append(step))
+    assert [step[1:] for step in steps] == [(i, 6) for i in range(6)]
+    assert [step[0] for step in steps[:3]] == [step[0] for step in steps[3:]], "they take turns"
+    assert steps[0][0] == "fp32, 1 thread, no spinning"
 
 
 def children_of(pid: int) -> list[int]:

@@ -21,6 +21,8 @@ from edge_runtime.sinks import OutputOptions, open_outputs
 from edge_runtime.sources.frame import Frame
 
 CLASSES = (ClassInfo(id=0, name="background", color=(0, 0, 0)), ClassInfo(id=1, name="red", color=(255, 0, 0)))
+SHOWN_PUMPS = 5
+"""After so many looks at the window, a picture that was handed over before them is on the screen."""
 FILL_BGR = {"overlay": (40, 160, 40), "mask": (200, 60, 20)}
 
 
@@ -57,9 +59,15 @@ def main(kind: str, size: str, count: str, save: str | None = None) -> None:
         sys.stdout.write(json.dumps(what) + "\n")
         sys.stdout.flush()
 
+    pumps = 0
+    held_since: int | None = None  # pumps when the frame in hand was handed over
+
     def work():
+        nonlocal held_since
         for index in range(int(count)):
+            held_since = pumps
             outputs.write(result(index, (height, width)))
+            held_since = None
             report(wrote=index, drawn=list(drawn))
             drawn.clear()
             if stop.is_set() or not outputs.wants_more:
@@ -73,7 +81,8 @@ def main(kind: str, size: str, count: str, save: str | None = None) -> None:
             if line.strip() == "stop":
                 stop.set()
             else:
-                report(waiting=outputs.window.waiting)
+                since = held_since
+                report(waiting=since is not None and pumps - since > SHOWN_PUMPS)
 
     threading.Thread(target=listen, daemon=True).start()
     worker = threading.Thread(target=work)
@@ -81,6 +90,7 @@ def main(kind: str, size: str, count: str, save: str | None = None) -> None:
         worker.start()
         while not done.is_set():
             outputs.window.pump(0.02)
+            pumps += 1
         worker.join()
     report(end=True, wants_more=outputs.wants_more, threads=threading.active_count())
 
