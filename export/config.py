@@ -1,4 +1,4 @@
-"""What an export is told, and how far Keras and onnxruntime may differ."""
+"""The settings of an export, and the budgets that its result has to meet."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from pathlib import Path
 from typing import Literal
 
 from edge_runtime.errors import UsageError
+from export.passes import OPTIONAL_PASSES
 
 OPSETS = range(13, 19)
-"""ONNX opsets that tf2onnx writes and that our passes are tested with."""
-PASSES = ("upsampling", "pixel-rows", "phases", "copies", "pixel-groups", "pixel-groups-1x1")
-"""Passes that can be left out. The others make the contract: pixels in, class ids out."""
+"""ONNX opsets that tf2onnx writes and that the passes are tested with."""
+DEFAULT_OPSET = 17
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParityBudget:
-    """How far the package may differ from Keras before it is refused.
+    """Largest differences between Keras and the package with which a package is still written.
 
     Attributes:
         max_abs_diff: Largest difference of any probability on any input.
-        class_agreement: Smallest share of pixels with the same class.
-        mean_iou_change: Largest change of the mean IoU on the validation split, either way.
-        layer_diff: Largest difference inside any layer, as a share of the layer's largest number. Rounding makes 1e-6
-            of it, in deep networks up to 2e-5; one weight that is 1 % off makes 1e-4 and more, often before a probability
+        class_agreement: Smallest share of pixels with the same class, 0–1.
+        mean_iou_change: Largest change of the mean IoU on the validation split, in either direction.
+        layer_diff: Largest difference inside any layer, relative to the layer's largest value. Rounding causes 1e-6,
+            in deep networks up to 2e-5; one weight that is 1 % off causes 1e-4 and more, often before a probability
             shows it.
+
+    Example:
+        >>> from export import ParityBudget
+        >>> ParityBudget(max_abs_diff=1e-5).class_agreement
+        0.9999
     """
 
     max_abs_diff: float = 1e-4
@@ -36,12 +41,17 @@ class ParityBudget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Int8Budget:
-    """What the INT8 variant may lose against float, and must gain, to be in the package.
+    """Largest loss and smallest gain with which the INT8 variant is added to the package.
 
     Attributes:
-        mean_iou_drop: Largest loss of mean IoU on the validation split.
-        class_iou_drop: Largest loss of any class's IoU there.
-        speedup: Smallest ratio of the float variant's latency to its own, on the exporting machine.
+        mean_iou_drop: Largest loss of mean IoU on the validation split, compared with float.
+        class_iou_drop: Largest loss of IoU of any single class there.
+        speedup: Smallest ratio of the float variant's latency to the INT8 variant's, on the exporting machine.
+
+    Example:
+        >>> from export import Int8Budget
+        >>> Int8Budget(mean_iou_drop=0.01).speedup
+        1.15
     """
 
     mean_iou_drop: float = 0.005
@@ -51,25 +61,36 @@ class Int8Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportConfig:
-    """One export.
+    """The settings of one export.
 
     Attributes:
-        run: The run folder.
+        run: The run folder that training wrote.
         out: The package folder to write.
-        data: Where the dataset is now, if not where it was in training.
-        opset: Of the ONNX model.
-        overwrite: Exchange an existing package for the new one.
-        budget: For the parity gate.
-        int8: Ship an INT8 variant if it wins, never, or always (and fail where it loses too much).
-        int8_budget: What winning is.
-        calibration: Folder of images to measure the ranges of activations on; the validation images if None.
-        without: Passes to leave out, of ``PASSES``.
+        data: The dataset folder, if it has moved since training.
+        opset: Opset of the ONNX model, 13 to 18.
+        overwrite: Replace an existing package.
+        budget: Limits of the parity gate.
+        int8: "auto" adds an INT8 variant if it meets its budget, "off" never tries, "always" adds it even if it is not
+            faster, and fails if it loses too much accuracy.
+        int8_budget: Limits for the INT8 variant.
+        calibration: Folder of images on which the ranges of activations are measured; the validation images if None.
+        without: Names of passes to leave out, of ``export.passes.OPTIONAL_PASSES``.
+
+    Raises:
+        UsageError: A setting is out of range, or two settings contradict each other.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from export import ExportConfig, ParityBudget
+        >>> config = ExportConfig(run=Path("runs/first"), out=Path("models/first"), budget=ParityBudget(max_abs_diff=1e-5))
+        >>> config.opset, config.int8
+        (17, 'auto')
     """
 
     run: Path
     out: Path
     data: Path | None = None
-    opset: int = 17
+    opset: int = DEFAULT_OPSET
     overwrite: bool = False
     budget: ParityBudget = ParityBudget()
     int8: Literal["auto", "off", "always"] = "auto"
@@ -78,12 +99,12 @@ class ExportConfig:
     without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
+        """Refuse settings that cannot work."""
         if self.opset not in OPSETS:
             raise UsageError(f"--opset {self.opset} — expected {OPSETS.start} to {OPSETS.stop - 1}")
         for name in self.without:
-            if name not in PASSES:
-                raise UsageError(f"--without {name} — no such pass — choose of {', '.join(PASSES)}")
+            if name not in OPTIONAL_PASSES:
+                raise UsageError(f"--without {name} — no such pass — choose of {', '.join(OPTIONAL_PASSES)}")
         for name, value in (asdict(self.budget) | asdict(self.int8_budget)).items():
             if not math.isfinite(value):
                 raise UsageError(f"budget {name} is {value} — expected a finite number")

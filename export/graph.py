@@ -1,4 +1,4 @@
-"""The few questions that every pass asks of a graph."""
+"""Questions that every graph pass asks, and the builder with which passes add nodes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from export.errors import ConvertError
+
 LAYER = "keras_layer"
-"""Key of a node's metadata: the Keras layer whose work it does, or a part of it."""
+"""Key of a node's metadata: the Keras layer whose work the node does, or a part of it."""
+_REPORT = "the conversion is at fault, not your data: please report it with this line"
 
 
 def constant(value: ir.Value | None) -> NDArray[np.generic] | None:
@@ -19,17 +22,66 @@ def constant(value: ir.Value | None) -> NDArray[np.generic] | None:
     return None if tensor is None else tensor.numpy()
 
 
+def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
+    """Return the shape of a value if all of it is known, else None."""
+    if value is None or value.shape is None:
+        return None
+    known = tuple(size for size in value.shape if isinstance(size, int))
+    return known if len(known) == len(value.shape) else None
+
+
 def only_consumer(value: ir.Value) -> ir.Node | None:
     """Return the node that uses a value if it is the only use and the value is no graph output, else None."""
     uses = list(value.uses())
     return uses[0].node if len(uses) == 1 and not value.is_graph_output() else None
 
 
-def static_shape(value: ir.Value | None) -> tuple[int, ...] | None:
-    """Return the shape of a value if all of it is known, else None."""
-    if value is None or value.shape is None or not all(isinstance(d, int) for d in value.shape):
-        return None
-    return tuple(int(d) for d in value.shape)  # type: ignore[arg-type]
+def input_of(node: ir.Node, place: int) -> ir.Value:
+    """Return an input of a node.
+
+    Raises:
+        ConvertError: The node does not have it.
+    """
+    value = node.inputs[place] if place < len(node.inputs) else None
+    if value is None:
+        raise ConvertError(f"graph — {node.op_type} '{node.name}' has no input {place} — {_REPORT}")
+    return value
+
+
+def shape_of(value: ir.Value) -> tuple[int, ...]:
+    """Return the shape of a value.
+
+    Raises:
+        ConvertError: Not all of it is known.
+    """
+    shape = static_shape(value)
+    if shape is None:
+        raise ConvertError(f"graph — '{value.name}' has the shape {value.shape} — expected fixed sizes — {_REPORT}")
+    return shape
+
+
+def array_of(value: ir.Value | None) -> NDArray[np.generic]:
+    """Return the array behind a value.
+
+    Raises:
+        ConvertError: The value is not constant.
+    """
+    array = constant(value)
+    if array is None:
+        raise ConvertError(f"graph — '{value.name if value else ''}' is computed — expected a constant — {_REPORT}")
+    return array
+
+
+def producer_of(value: ir.Value) -> ir.Node:
+    """Return the node that computes a value.
+
+    Raises:
+        ConvertError: It is an input of the graph or a constant.
+    """
+    node = value.producer()
+    if node is None:
+        raise ConvertError(f"graph — no node computes '{value.name}' — expected one — {_REPORT}")
+    return node
 
 
 def initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
@@ -45,7 +97,7 @@ def initializer(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Va
 
 
 def rectifier_of(node: ir.Node) -> ir.Node | None:
-    """Return the ReLU that alone reads what a node gives: a ``Relu``, or a ``Clip`` that begins at zero."""
+    """Return the ReLU that alone reads a node's output: a ``Relu``, or a ``Clip`` whose lower bound is zero."""
     after = only_consumer(node.outputs[0])
     if after is None or after.op_type == "Relu":
         return after
@@ -54,14 +106,14 @@ def rectifier_of(node: ir.Node) -> ir.Node | None:
 
 
 def take_place(value: ir.Value, replacement: ir.Value) -> None:
-    """Let a value take the place of another one in float: its name, its shape, all its uses and outputs of the graph."""
+    """Replace a float value by another one, which takes its name, its shape, its uses and its place as graph output."""
     name, value.name = value.name, f"{value.name}_replaced"
     replacement.name, replacement.shape, replacement.dtype = name, value.shape, ir.DataType.FLOAT
     value.replace_all_uses_with(replacement, replace_graph_outputs=True)
 
 
 def is_plain_convolution(node: ir.Node, size: int) -> bool:
-    """Whether a node is a size×size convolution with known weights, stride 1, and an output as large as its input."""
+    """Check for a size×size convolution with constant weights, stride 1, and an output as large as its input."""
     kernel = constant(node.inputs[1]) if node.op_type == "Conv" else None
     if kernel is None or kernel.shape[2:] != (size, size):
         return False
@@ -77,7 +129,7 @@ def is_plain_convolution(node: ir.Node, size: int) -> bool:
 
 
 def is_nearest_doubling(node: ir.Node | None) -> bool:
-    """Whether a node is the ``Resize`` that ``RestoreUpsampling`` writes for a nearest 2× upsampling in NCHW."""
+    """Check for the ``Resize`` that ``RestoreUpsampling`` writes for a nearest 2× upsampling in NCHW."""
     if node is None or node.op_type != "Resize" or len(node.inputs) < 3:
         return False
     scales, get = constant(node.inputs[2]), node.attributes.get_string
@@ -89,8 +141,21 @@ def is_nearest_doubling(node: ir.Node | None) -> bool:
     )
 
 
+def changes_layout(node: ir.Node) -> bool:
+    """Check for a node that turns NHWC into NCHW: a ``Transpose``, or the equal ``Reshape`` of a single channel."""
+    if node.op_type == "Transpose":
+        return True
+    shape = constant(node.inputs[1]) if node.op_type == "Reshape" else None
+    return shape is not None and shape.size == 4 and int(shape.reshape(-1)[1]) == 1
+
+
+def derived_name(origin: str | None, part: str) -> str:
+    """Name what does a part of the work of something that has a name."""
+    return f"{origin}_{part}"
+
+
 class Builder:
-    """Adds nodes that do the work of one that is there: named after it, and counted to the same layer in Keras."""
+    """Adds nodes that do the work of an existing one: named after it, and counted to the same Keras layer."""
 
     def __init__(self, graph: ir.Graph, origin: ir.Node, before: ir.Node | None = None) -> None:
         """Prepare to add nodes in place of ``origin``, in front of it or of ``before``."""
@@ -100,7 +165,7 @@ class Builder:
 
     def node(self, operator: str, inputs: Sequence[ir.Value | None], name: str, **attributes: Any) -> ir.Value:
         """Add a node and return its output; both are called ``<name of the origin>_<name>``."""
-        node = ir.node(operator, inputs, attributes, name=f"{self._origin.name}_{name}")
+        node = ir.node(operator, inputs, attributes, name=derived_name(self._origin.name, name))
         node.metadata_props.update(self._origin.metadata_props)
         node.outputs[0].name = node.name
         self._graph.insert_before(self._before, node)
@@ -112,12 +177,4 @@ class Builder:
 
     def constant(self, array: NDArray[np.generic], name: str) -> ir.Value:
         """Add a constant."""
-        return initializer(self._graph, f"{self._origin.name}_{name}", np.ascontiguousarray(array))
-
-
-def changes_layout(node: ir.Node) -> bool:
-    """Whether a node brings NHWC to NCHW: a ``Transpose``, or the ``Reshape`` that does the same for one channel."""
-    if node.op_type == "Transpose":
-        return True
-    shape = constant(node.inputs[1]) if node.op_type == "Reshape" else None
-    return shape is not None and shape.size == 4 and int(shape.reshape(-1)[1]) == 1
+        return initializer(self._graph, derived_name(self._origin.name, name), np.ascontiguousarray(array))

@@ -1,4 +1,4 @@
-"""INT8 that stays only if it wins: calibrate, try, find the layers that mind, compare accuracy and speed.
+"""Search for an INT8 variant worth shipping: calibrate, try, find sensitive layers, compare accuracy and speed.
 
 Reference for calibration by percentile: H. Wu et al., Integer Quantization for Deep Learning Inference, 2020,
 https://arxiv.org/abs/2004.09602.
@@ -23,7 +23,7 @@ from edge_runtime.model.session import Session
 from export.config import Int8Budget
 from export.errors import Int8Error
 from export.layer_parity import Probe
-from export.optimise import quantize
+from export.optimise import to_int8
 from export.passes.quantize import Range, layers_of, measured_values
 from export.validation_set import ValidationSet
 
@@ -34,21 +34,21 @@ TIMED_RUNS = 60
 WARM_UP_RUNS = 10
 _BINS = 2048
 _SAMPLED = 1 << 18
-"""Numbers of one value on one image that its histogram is made of; all of them would take longer and say the same."""
+"""Numbers of one value on one image that go into its histogram; all of them would take longer and show the same."""
 
 Calibration = Literal["min-max", "percentile"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One way to quantise, and what it loses against float on the validation split.
+    """One way to quantise, and its loss compared with float on the validation split.
 
     Attributes:
-        calibration: How the ranges were found: "min-max", or "percentile" (99.99).
+        calibration: Method that found the ranges: "min-max", or "percentile" (99.99).
         float_layers: Keras layers that were left in float.
         mean_iou_drop: Loss of mean IoU.
         class_iou_drop: Loss of IoU of the class that loses most.
-        worst_class: Its name.
+        worst_class: Name of that class.
     """
 
     calibration: Calibration
@@ -58,22 +58,22 @@ class Attempt:
     worst_class: str
 
     def within(self, budget: Int8Budget) -> bool:
-        """Whether the loss is within the budget; a NaN is not."""
+        """Check that the loss is within the budget; a NaN is not."""
         return self.mean_iou_drop <= budget.mean_iou_drop and self.class_iou_drop <= budget.class_iou_drop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantization:
-    """What was tried, what was measured, and what came of it.
+    """Result of the search: the attempts, their figures and the decision.
 
     Attributes:
         shipped: An INT8 variant is in the package.
-        reason: Why, or why not, in a sentence.
-        budget: What had to be met.
-        calibration_images: Number of images that ranges were measured on.
-        attempts: In the order in which they were made.
-        best: The one that was measured for speed, or that came nearest to the budget.
-        sensitivity: By Keras layer, the share of INT8's error of the logits that goes when it alone stays in float.
+        reason: Why the variant is in the package or not, in one sentence.
+        budget: The limits that applied.
+        calibration_images: Number of images on which ranges were measured.
+        attempts: All attempts in their order.
+        best: The attempt that was timed, or that came nearest to the budget.
+        sensitivity: By Keras layer, the share of INT8's error of the logits that vanishes if the layer stays in float.
         speedup: Latency in float over latency in INT8 on this machine; None if it was not measured.
     """
 
@@ -87,7 +87,7 @@ class Quantization:
     speedup: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it as a JSON object."""
+        """Return the result as a JSON object."""
         result: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return result
 
@@ -95,12 +95,12 @@ class Quantization:
 def measure_ranges(
     layout: onnx.ModelProto, images: Sequence[NDArray[np.uint8]], percentile: float | None = None
 ) -> dict[str, Range]:
-    """Measure the ranges of the values that ``quantize`` needs, one image in memory at a time.
+    """Measure the ranges of the values that ``to_int8`` needs, with one image in memory at a time.
 
     Args:
         layout: From ``integer_layout``.
         images: (height_px, width_px, channels) uint8 each.
-        percentile: The range holds this share of the numbers, in per cent; all of them if None.
+        percentile: Share of the numbers that the range holds, in per cent; all of them if None.
     """
     names = measured_values(ir.from_proto(layout).graph)
     probe = Probe(layout, names)
@@ -128,26 +128,26 @@ def find_int8(
     insist: bool = False,
     on_step: Callable[[str], None] = lambda step: None,
 ) -> tuple[Quantization, onnx.ModelProto | None]:
-    """Look for an INT8 graph that is accurate enough and faster.
+    """Search for an INT8 graph that is accurate enough and faster.
 
-    The whole network first, with ranges by both methods; where both lose too much, with more and more of the layers in
-    float, those first that the error depends on most, up to half of them.
+    First the whole network is quantised, with ranges by both methods. If both lose too much, more and more layers stay in
+    float, the most sensitive ones first, up to half of all layers.
 
     Args:
         layout: From ``integer_layout``.
-        float_model: What it is compared with.
-        contract: Of both.
-        validation: What accuracy is measured on.
-        calibration: (height_px, width_px, channels) uint8 each, to measure ranges on.
-        budget: What it may lose and must gain.
-        insist: Ship what is accurate enough even if it is not faster.
-        on_step: Called with what is done next.
+        float_model: The model to compare with.
+        contract: Inputs and outputs of both.
+        validation: Images and truth on which accuracy is measured.
+        calibration: (height_px, width_px, channels) uint8 each, images on which ranges are measured.
+        budget: Limits of loss and speed.
+        insist: Ship a graph that is accurate enough even if it is not faster.
+        on_step: Called with the next step.
 
     Returns:
-        What was found, and the graph if it is to be shipped.
+        The result, and the graph if it is to be shipped.
 
     Raises:
-        Int8Error: ``insist``, and nothing is accurate enough.
+        Int8Error: ``insist`` is set, and no graph is accurate enough.
     """
     search = _Search(layout, float_model, contract, validation)
     on_step("calibrating")
@@ -195,7 +195,7 @@ def find_int8(
 
 
 class _Search:
-    """Makes INT8 graphs of one layout and compares them with one in float."""
+    """Makes INT8 graphs of one layout and compares them with the float model."""
 
     def __init__(
         self, layout: onnx.ModelProto, float_model: onnx.ModelProto, contract: Contract, validation: ValidationSet
@@ -207,12 +207,12 @@ class _Search:
         self._matrix = validation.matrix(self._float.mask(image) for image in validation.images)
 
     def quantized(self, ranges: Mapping[str, Range], float_layers: Collection[str]) -> onnx.ModelProto:
-        return quantize(self._layout, self._contract, ranges, float_layers)
+        return to_int8(self._layout, self._contract, ranges, float_layers)
 
     def attempt(self, method: Calibration, ranges: Mapping[str, Range], float_layers: tuple[str, ...]) -> Attempt:
         session = self._session(self.quantized(ranges, float_layers))
         matrix = self._validation.matrix(session.mask(image) for image in self._validation.images)
-        # A class in neither truth nor mask is NaN, and has lost nothing.
+        # A class that occurs in neither truth nor mask has IoU NaN, and has lost nothing.
         drops = np.nan_to_num(class_iou(self._matrix) - class_iou(matrix))
         worst = int(drops.argmax())
         return Attempt(
@@ -224,7 +224,7 @@ class _Search:
         )
 
     def sensitivity(self, ranges: Mapping[str, Range]) -> dict[str, float]:
-        """Return by layer what share of the mean squared error of the logits goes when it alone stays in float."""
+        """Return by layer the share of the mean squared error of the logits that vanishes if only it stays in float."""
         images = self._validation.thinned(SENSITIVITY_IMAGES).images
         expected = [self._float.logits(image) for image in images]
 
@@ -238,7 +238,7 @@ class _Search:
         return {layer: 1 - error({layer}) / max(whole, 1e-30) for layer in layers}
 
     def speedup(self, model: onnx.ModelProto) -> float:
-        """Return latency in float over latency in INT8, medians of runs that take turns."""
+        """Return latency in float over latency in INT8: medians of alternating runs."""
         sessions = (self._float, self._session(model))
         times: tuple[list[float], list[float]] = ([], [])
         for run in range(WARM_UP_RUNS + TIMED_RUNS):
@@ -254,12 +254,12 @@ class _Search:
 
 
 def _best(attempts: Sequence[Attempt], budget: Int8Budget) -> Attempt:
-    """Return the attempt that loses least, one within the budget before any other."""
+    """Return the attempt with the smallest loss; one within the budget comes before all others."""
     return min(attempts, key=lambda attempt: (not attempt.within(budget), attempt.mean_iou_drop))
 
 
 def _change(attempt: Attempt, budget: Int8Budget) -> str:
-    """Say in words what an attempt changes."""
+    """Describe the changes of an attempt in words."""
     kept = f" with {', '.join(attempt.float_layers)} in float" if attempt.float_layers else ""
     limits = f" (at most -{budget.mean_iou_drop:g} and -{budget.class_iou_drop:g} are allowed)"
     return (
@@ -284,7 +284,7 @@ def _values(
 
 
 def _without_tails(counts: NDArray[np.int64], low: float, high: float, percentile: float) -> Range:
-    """Return the range that holds a share of a histogram's numbers, the rest cut off in equal parts at both ends."""
+    """Return the range that holds a share of a histogram's numbers, with equal parts cut off at both ends."""
     tail = (1 - percentile / 100) / 2
     share = np.cumsum(counts) / max(counts.sum(), 1)
     edges = np.linspace(low, high, len(counts) + 1)

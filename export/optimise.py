@@ -1,4 +1,4 @@
-"""The passes in their order: from the graph that tf2onnx makes to the ones that ship."""
+"""Apply the graph passes in their order: from the graph that tf2onnx writes to the ones that ship."""
 
 from __future__ import annotations
 
@@ -11,30 +11,19 @@ import onnx_ir.passes.common as common
 
 from edge_runtime.model.contract import METADATA_KEY, Contract
 from export.errors import ConvertError
-from export.passes.batch_norm import FoldBatchNorm
-from export.passes.class_map import AddClassMap
-from export.passes.copies import UpsampleByCopies
-from export.passes.joined_phases import JoinPhases
+from export.passes import FIRST_PASSES, FLOAT_PASSES, INT8_PASSES, SHARED_PASSES, PassInfo
 from export.passes.names import NameByLayer, NameByPlace
-from export.passes.normalisation import FoldNormalisation
-from export.passes.padding import FoldPadding
-from export.passes.phases import SplitUpsampling
-from export.passes.pixel_groups import GroupNarrow, GroupPixels
-from export.passes.pixel_rows import ConcatenatePixelRows
-from export.passes.pixels import TakePixels
 from export.passes.quantize import Quantize, Range
-from export.passes.upsampling import RestoreUpsampling
-
-MINIMUM_SAVING = 100_000_000
-"""Multiplications a frame below which computing in phases was no faster on the machine it was measured on."""
-MINIMUM_SAVING_INT8 = 10_000_000
-"""Likewise for 8-bit integers."""
-_Step = tuple[str, ir.passes.InPlacePass]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A graph on its way: what was done last, and the model, which can be run and answers ``logits``."""
+    """A graph between two passes.
+
+    Attributes:
+        name: The pass that was applied last.
+        model: The graph, which can be run and has the output ``logits``.
+    """
 
     name: str
     model: onnx.ModelProto
@@ -47,9 +36,9 @@ def optimise(
 
     Args:
         raw: From ``trace``.
-        contract: What the model takes and gives; it goes into the metadata.
+        contract: Inputs and outputs of the model; it goes into the metadata.
         layers: Names of the Keras model's convolution layers.
-        without: Names of passes to leave out, of ``export.config.PASSES``.
+        without: Names of passes to leave out, of ``export.passes.OPTIONAL_PASSES``.
 
     Returns:
         The graph after each pass, from the traced one to the last, which is finished.
@@ -57,9 +46,8 @@ def optimise(
     Raises:
         ConvertError: A pass cannot do its work.
     """
-    steps = [*_common_steps(), ("phases", SplitUpsampling(MINIMUM_SAVING))]
     model = _named(raw, layers)
-    stages = list(_run(model, steps, without))
+    stages = list(_run(model, (*SHARED_PASSES, *FLOAT_PASSES), without))
     stages[-1] = Stage(name=stages[-1].name, model=_finished(model, contract))
     return stages
 
@@ -70,29 +58,23 @@ def integer_layout(raw: onnx.ModelProto, layers: Iterable[str], *, without: Coll
     Arguments as for ``optimise``.
 
     Returns:
-        The graph after each pass that ``optimise`` has not; the last is for ``quantize``.
+        The graph after each pass that ``optimise`` does not apply; the last is for ``to_int8``.
     """
-    own: list[_Step] = [
-        ("phases", JoinPhases(MINIMUM_SAVING_INT8)),
-        ("copies", UpsampleByCopies()),
-        ("pixel-groups", GroupPixels()),
-        ("pixel-groups-1x1", GroupNarrow()),
-    ]
     model = _named(raw, layers)
-    *_, last = _run(model, _common_steps(), without)
-    _, *stages = _run(model, own, without)
+    *_, last = _run(model, SHARED_PASSES, without)
+    _, *stages = _run(model, INT8_PASSES, without)
     return [replace(stage, name=f"INT8 layout: {stage.name}") for stage in stages] or [last]
 
 
-def quantize(
+def to_int8(
     layout: onnx.ModelProto, contract: Contract, ranges: Mapping[str, Range], keep_float: Collection[str] = ()
 ) -> onnx.ModelProto:
     """Turn a graph from ``integer_layout`` into one that computes with 8-bit integers.
 
     Args:
         layout: Its last stage.
-        contract: What the model takes and gives.
-        ranges: Of every value that ``export.passes.quantize.measured_values`` names.
+        contract: Inputs and outputs of the model.
+        ranges: Range of each value that ``export.passes.quantize.measured_values`` names.
         keep_float: Keras layers to leave in float.
     """
     model = ir.from_proto(layout)
@@ -101,35 +83,24 @@ def quantize(
     return _finished(model, contract)
 
 
-def _common_steps() -> list[_Step]:
-    return [
-        ("upsampling", RestoreUpsampling()),
-        ("normalisation", FoldNormalisation()),
-        ("pixels", TakePixels()),
-        ("pixel-rows", ConcatenatePixelRows()),
-        ("class map", AddClassMap()),
-    ]
-
-
 def _named(raw: onnx.ModelProto, layers: Iterable[str]) -> ir.Model:
     model = ir.from_proto(raw)
-    # tf2onnx has folded most batch normalisation into the convolutions before it already.
     common.ShapeInferencePass()(model)
-    FoldBatchNorm()(model)
-    FoldPadding()(model)
+    for row in FIRST_PASSES:
+        row.make()(model)
     common.RemoveUnusedNodesPass()(model)
     NameByLayer(layers)(model)
     return model
 
 
-def _run(model: ir.Model, steps: Iterable[_Step], without: Collection[str]) -> Iterator[Stage]:
-    """Run passes over a model, and yield it as it is before the first and after each."""
+def _run(model: ir.Model, passes: Iterable[PassInfo], without: Collection[str]) -> Iterator[Stage]:
+    """Apply passes to a model, and yield it as it is before the first and after each."""
     yield Stage(name="tf2onnx", model=ir.to_proto(model))
-    for name, graph_pass in steps:
-        if name not in without:
-            graph_pass(model)
+    for row in passes:
+        if row.name not in without:
+            row.make()(model)
             _clean(model)
-            yield Stage(name=name, model=ir.to_proto(model))
+            yield Stage(name=row.name, model=ir.to_proto(model))
 
 
 def _clean(model: ir.Model) -> None:
@@ -138,7 +109,7 @@ def _clean(model: ir.Model) -> None:
 
 
 def _finished(model: ir.Model, contract: Contract) -> onnx.ModelProto:
-    """Return a model with names by place, nothing that is not needed, and the contract in its metadata."""
+    """Return a model with names by place, without anything unused, and with the contract as its only metadata."""
     _clean(model)
     for graph_pass in (
         common.DeduplicateInitializersPass(),

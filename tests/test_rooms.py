@@ -24,8 +24,8 @@ ROOMS = {
         *("fit", "commands", "cli"),
     ),
     "export": (
-        *("errors", "config", "run_folder", "checkpoint", "convert", "graph"),
-        *("passes", "optimise", "validation_set", "layer_parity", "parity", "int8_search", "app_model", "report"),
+        *("errors", "graph", "passes", "config", "run_folder", "checkpoint", "convert"),
+        *("optimise", "validation_set", "layer_parity", "parity", "int8_search", "app_model", "report"),
         *("package", "demo", "cli"),
     ),
 }

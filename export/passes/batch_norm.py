@@ -1,6 +1,6 @@
-"""Batch normalisation into the convolution before it, where tf2onnx has left it: behind depthwise convolutions.
+"""Fold batch normalisation into the convolution before it where tf2onnx leaves it: behind depthwise convolutions.
 
-``s·conv(w, x) + t = conv(s·w, x) + t``, exact but for rounding, with s and t of one number a channel.
+``s·conv(w, x) + t = conv(s·w, x) + t``, exact up to rounding, with one s and one t per channel.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.graph import constant, initializer, only_consumer
+from export.graph import constant, initializer, input_of, only_consumer
 
 
 class FoldBatchNorm(ir.passes.InPlacePass):
     """Fold ``Mul`` and ``Add`` of constants behind each depthwise ``Conv`` into its weights.
 
-    Runs before layers are named: a convolution is known by the name of its weights, which it keeps.
+    Runs before layers are named, because a convolution is recognised by the name of its weights, which this pass keeps.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -47,7 +47,7 @@ def _fold(graph: ir.Graph, conv: ir.Node) -> bool:
         node = only_consumer(node.outputs[0])
     if not arithmetic:
         return False
-    (name, output), result = (conv.inputs[1].name, conv.outputs[0].name), arithmetic[-1].outputs[0]  # type: ignore[union-attr]
+    name, output, result = input_of(conv, 1).name, conv.outputs[0].name, arithmetic[-1].outputs[0]
     weights = [
         initializer(graph, f"{name}/folded", kernel.astype(np.float32)),
         initializer(graph, f"{name}/folded_bias", np.broadcast_to(bias, kernel.shape[:1]).astype(np.float32)),
@@ -63,7 +63,7 @@ def _fold(graph: ir.Graph, conv: ir.Node) -> bool:
 
 
 def _by_channel(node: ir.Node, channels: int) -> NDArray[Any] | None:
-    """Return what a node multiplies by, or adds, for each channel of an NCHW map; None for anything else."""
+    """Return the factor or the summand per channel that a node applies to an NCHW map; None for any other node."""
     if node.op_type not in ("Add", "Mul") or node.outputs[0].is_graph_output():
         return None
     numbers = next((array for value in node.inputs if (array := constant(value)) is not None), None)

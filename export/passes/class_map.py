@@ -1,4 +1,4 @@
-"""Class ids out of the graph: an argmax or a threshold on the logits, which needs no softmax and no sigmoid."""
+"""Add the class ids as an output: an argmax or a threshold of the logits, which needs neither softmax nor sigmoid."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from export.graph import initializer
 
 
 class AddClassMap(ir.passes.InPlacePass):
-    """Make the outputs ``mask``, uint8 (1, H, W), and ``logits``, float32 (1, H, W, L)."""
+    """Set the outputs ``mask``, uint8 (1, H, W), and ``logits``, float32 (1, H, W, L)."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrite the graph; whatever only the other outputs needed is left for the clean-up."""
+        """Rewrite the graph; nodes that only the former outputs needed are left for the clean-up."""
         graph = model.graph
         logits = next(value for value in graph.outputs if value.name == "logits")
         size = list(logits.shape or ())

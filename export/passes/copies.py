@@ -1,7 +1,7 @@
-"""Nearest upsampling as copies, for 8-bit maps.
+"""Write nearest upsampling of 8-bit maps as copies.
 
-onnxruntime's ``Resize`` of 8-bit numbers takes several times as long as the copies that it stands for. In NHWC, to take every
-column twice and then every row twice is to copy pixels, and then rows.
+onnxruntime's ``Resize`` of 8-bit numbers takes several times as long as the copies that it stands for. In NHWC, taking every
+column twice copies pixels, and taking every row twice copies rows.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from export.graph import Builder, is_nearest_doubling, static_shape
+from export.graph import Builder, input_of, is_nearest_doubling, shape_of, static_shape
 
 
 class UpsampleByCopies(ir.passes.InPlacePass):
-    """Replace each nearest 2× ``Resize`` by two ``Gather``."""
+    """Replace each nearest 2× ``Resize`` by two ``Gather`` nodes."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
@@ -23,7 +23,7 @@ class UpsampleByCopies(ir.passes.InPlacePass):
             if is_nearest_doubling(node) and static_shape(node.inputs[0]) and not node.outputs[0].is_graph_output()
         ]
         for node in found:
-            _, _, height, width = static_shape(node.inputs[0])  # type: ignore[misc]
+            _, _, height, width = shape_of(input_of(node, 0))
             build, result = Builder(model.graph, node), node.outputs[0]
             columns, rows = (
                 build.constant(np.arange(size, dtype=np.int64).repeat(2), name)

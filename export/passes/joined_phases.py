@@ -1,36 +1,43 @@
-"""The decoder without its upsampled map, for 8-bit integers: phases that come out of two convolutions side by side.
+"""Skip the decoder's upsampled map, for 8-bit integers: the phases come out of two convolutions side by side.
 
 As in ``phases``, a 3×3 convolution over a nearest 2× upsampling is four 2×2 convolutions over the small map. Here the two
 column phases are sets of filters of one convolution, and the small map has a border of one on every side. Filters of the odd
 pixels come first: position i then holds the pixels 2i-1 and 2i, in this order, so that positions side by side, as they lie in
-memory, are the upsampled row with one pixel too many at both ends; likewise the rows of the two convolutions. What is left
-to do is one concatenation of rows and one crop, both of which copy bytes.
+memory, are the upsampled row with one pixel too many at both ends. The same holds for the rows of the two convolutions.
+One concatenation of rows and one crop finish the map; both copy bytes.
 
-Integer convolutions like many filters, and nothing can be added inside them, so the map is whole again right away.
+Integer convolutions are faster with many filters, and cannot add up terms inside, so the map is made whole right away.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
-from export.graph import Builder, constant, static_shape, take_place
+from export.graph import Builder, array_of, input_of, producer_of, shape_of, take_place
 from export.passes.phases import is_upsampled, parts_with_kernels, phase_kernel, saving, total_of
 
+MINIMUM_SAVING = 10_000_000
+"""Multiplications per frame below which two 8-bit convolutions were no faster than one on the machine measured."""
 _ODD_FIRST = (1, 0)
 
 
 class JoinPhases(ir.passes.InPlacePass):
-    """Compute 3×3 convolutions over a nearest 2× upsampling on the small map, and add those over the skips."""
+    """Compute 3×3 convolutions over a nearest 2× upsampling on the small map, and add the convolutions of the skips."""
 
-    def __init__(self, minimum_saving: int) -> None:
+    def __init__(self, minimum_saving: int | None = None) -> None:
         """Prepare the pass.
 
         Args:
-            minimum_saving: Multiplications a frame that must be saved for the smaller operators to be worth it.
+            minimum_saving: Multiplications per frame that must be saved before a convolution is rewritten;
+                ``MINIMUM_SAVING`` if None.
         """
         super().__init__()
-        self._minimum_saving = minimum_saving
+        self._minimum_saving = MINIMUM_SAVING if minimum_saving is None else minimum_saving
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
@@ -45,18 +52,20 @@ def _rewritten(build: Builder, conv: ir.Node) -> ir.Value:
     for number, (part, kernel) in enumerate(parts_with_kernels(conv)):
         bias = conv.inputs[2:] if number == 0 else []
         if is_upsampled(part):
-            terms.append(_over_small_map(build, part.producer().inputs[0], kernel, bias, f"part{number}"))  # type: ignore[union-attr, arg-type]
+            terms.append(_over_small_map(build, input_of(producer_of(part), 0), kernel, bias, f"part{number}"))
         else:
             inputs = [part, build.constant(kernel, f"part{number}_kernel"), *bias]
             terms.append(build.node("Conv", inputs, f"part{number}", kernel_shape=(3, 3), pads=(1, 1, 1, 1)))
     return total_of(build, terms, "sum")
 
 
-def _over_small_map(build: Builder, small: ir.Value, kernel: np.ndarray, bias: list[ir.Value], name: str) -> ir.Value:
+def _over_small_map(
+    build: Builder, small: ir.Value, kernel: NDArray[Any], bias: Sequence[ir.Value | None], name: str
+) -> ir.Value:
     """Return the convolution of an upsampled map, (N, C, 2H, 2W), from the small one."""
-    count, _, height, width = static_shape(small)  # type: ignore[misc]
+    count, _, height, width = shape_of(small)
     channels = kernel.shape[0]
-    doubled = [build.constant(np.tile(constant(value), 2), f"{name}_bias") for value in bias]  # type: ignore[arg-type]
+    doubled = [build.constant(np.tile(array_of(value), 2), f"{name}_bias") for value in bias]
     rows = []
     for row in _ODD_FIRST:
         filters = np.concatenate([phase_kernel(kernel, (row, column)) for column in _ODD_FIRST])

@@ -1,23 +1,86 @@
-"""Names that tell the layer in Keras or the place in the graph, so that the same weights always give the same file.
+"""Name values after Keras layers or places, so that equal weights give an equal file; and find a layer by its name.
 
 tf2onnx numbers its names through the life of a process, and keeps constants in whatever order a set had.
+
+The names are also what tells the layer in a finished model, whose metadata is empty. This module alone knows how:
+
+==========================  ==========================================================================
+``<layer>``                 a convolution's result, (1, C, H, W)
+``<layer>_relu``            the same after the ReLU behind it
+``<value>_nchw``            a value that is put together by a last ``Transpose``, or whose name a graph output has
+``<value>_phase_01``        the pixels of even rows and odd columns of a value, (1, C, H/2, W/2)
+``<value>_row_0``           the first row of pixels within each position of a sub-pixel head
+==========================  ==========================================================================
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+from typing import Literal
 
 import onnx_ir as ir
 
-from export.graph import LAYER, constant, only_consumer
+from export.graph import LAYER, constant, derived_name, only_consumer
+
+RELU, NCHW = "relu", "nchw"
+Phase = tuple[int, int]
+"""Parity of row and of column: (0, 0) holds the pixels of even row and even column."""
+PHASES: tuple[Phase, ...] = ((0, 0), (0, 1), (1, 0), (1, 1))
+
+
+def phase_part(phase: Phase) -> str:
+    """Return the part of a name that tells a phase."""
+    return f"phase_{phase[0]}{phase[1]}"
+
+
+def row_part(row: int) -> str:
+    """Return the part of a name that tells a row of pixels within a position."""
+    return f"row_{row}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerValues:
+    """Where a graph holds the result of a Keras layer.
+
+    Attributes:
+        names: Names of the values: one, or one per part.
+        parts: How they make up the result: it is whole, or in phases in the order of ``PHASES``, or in rows of pixels.
+    """
+
+    names: tuple[str, ...]
+    parts: Literal["whole", "phases", "rows"]
+
+
+def values_of_layer(layer: str, existing: Set[str], *, rectified: bool) -> LayerValues | None:
+    """Find the result of a Keras layer among the values of a graph; None if a pass has dissolved it.
+
+    Args:
+        layer: Name of the convolution layer.
+        existing: Names of all values that nodes of the graph give.
+        rectified: The result is what comes after the ReLU behind the convolution.
+    """
+    result = derived_name(layer, RELU) if rectified else layer
+    alike = (result, derived_name(result, NCHW))
+    for name in alike:
+        if name in existing:
+            return LayerValues(names=(name,), parts="whole")
+    for name in alike:
+        phases = tuple(derived_name(name, phase_part(phase)) for phase in PHASES)
+        if all(phase in existing for phase in phases):
+            return LayerValues(names=phases, parts="phases")
+    endless = (derived_name(result, row_part(row)) for row in itertools.count())
+    rows = tuple(itertools.takewhile(existing.__contains__, endless))
+    return LayerValues(names=rows, parts="rows") if rows else None
 
 
 class NameByLayer(ir.passes.InPlacePass):
-    """Name convolutions and the ReLUs behind them as their layers in Keras; the rest by their place.
+    """Name convolutions and the ReLUs behind them after their Keras layers, and other nodes after their place.
 
-    A convolution is known by its weights, whose name holds the layer's even where tf2onnx has folded a normalisation into
-    them; a depthwise one, whose weights it has rearranged, by its output.
+    A convolution is recognised by its weights, whose name contains the layer's even where tf2onnx has folded a normalisation
+    into them; a depthwise one, whose weights tf2onnx has rearranged, by its output.
     """
 
     def __init__(self, layers: Iterable[str]) -> None:
@@ -31,14 +94,14 @@ class NameByLayer(ir.passes.InPlacePass):
         for number, node in enumerate(model.graph):
             node.name = f"{node.op_type.lower()}_{number}"
         for node, layer in self._layers_of(model.graph).items():
-            name = f"{layer}_nchw" if layer in taken else layer
+            name = derived_name(layer, NCHW) if layer in taken else layer
             if name in taken:  # a layer that is called several times
                 name = f"{name}_{node.name}"
             taken.add(name)
             _call(node, name, layer)
             after = only_consumer(node.outputs[0])
             if after is not None and after.op_type == "Relu":
-                _call(after, f"{name}_relu", layer)
+                _call(after, derived_name(name, RELU), layer)
         return ir.passes.PassResult(model, modified=True)
 
     def _layers_of(self, graph: ir.Graph) -> dict[ir.Node, str]:
@@ -63,7 +126,7 @@ class NameByLayer(ir.passes.InPlacePass):
 class NameByPlace(ir.passes.InPlacePass):
     """Name what is not named after a layer by its place, and put the constants in the order of their first use.
 
-    Inputs and outputs of the graph keep their names. Expects a graph that is sorted and holds nothing unused.
+    Inputs and outputs of the graph keep their names. Expects a sorted graph without unused nodes.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:

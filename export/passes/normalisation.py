@@ -1,7 +1,7 @@
-"""Input scaling into the weights of the first convolution.
+"""Fold the scaling of the input into the weights of the first convolution.
 
 ``conv(w, s·x) = conv(s·w, x)`` is exact, zero padding included. An offset is not: the padding would have to be the
-offset's value. So a factor is folded and anything else stays in the graph.
+offset's value. So a factor is folded, and anything else stays in the graph.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from export.graph import changes_layout, constant, initializer, only_consumer
+from export.graph import changes_layout, constant, initializer, input_of, only_consumer
 
 
 class FoldNormalisation(ir.passes.InPlacePass):
@@ -33,7 +33,7 @@ class FoldNormalisation(ir.passes.InPlacePass):
         if weight is None:
             return ir.passes.PassResult(model, modified=False)
         scaled = (weight.astype(np.float64) * scale).astype(np.float32)
-        node.replace_input_with(1, initializer(model.graph, f"{node.inputs[1].name}_scaled", scaled))  # type: ignore[union-attr]
+        node.replace_input_with(1, initializer(model.graph, f"{input_of(node, 1).name}_scaled", scaled))
         first.replace_input_with(0, image)
         for unused in reversed(arithmetic):
             model.graph.remove(unused, safe=True)
@@ -41,7 +41,7 @@ class FoldNormalisation(ir.passes.InPlacePass):
 
 
 def _factor(node: ir.Node) -> float | None:
-    """Return what a node multiplies by: its constant for ``Mul``, 1 for ``Add`` of zero, None for anything else."""
+    """Return the factor that a node applies: its constant for ``Mul``, 1 for ``Add`` of zero, None for any other node."""
     other = constant(node.inputs[1]) if len(node.inputs) == 2 else None
     if other is None or other.size != 1:
         return None

@@ -1,4 +1,4 @@
-"""Zero padding into the convolution that follows it, as ``ZeroPadding2D`` in front of a strided convolution leaves it."""
+"""Fold zero padding into the convolution behind it; ``ZeroPadding2D`` before a strided convolution leaves such a pair."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from export.graph import constant, only_consumer
 
 
 class FoldPadding(ir.passes.InPlacePass):
-    """Fold each ``Pad`` of an NCHW map's rows and columns with zeros into the ``Conv`` that alone reads it."""
+    """Fold each ``Pad`` that adds zero rows and columns to an NCHW map into the ``Conv`` that alone reads it."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""

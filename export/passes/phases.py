@@ -1,14 +1,14 @@
-"""The decoder without its upsampled map: a 3×3 convolution over a nearest 2× upsampling, computed on the small map.
+"""Skip the decoder's upsampled map: compute a 3×3 convolution over a nearest 2× upsampling on the small map.
 
 Along one axis, the pixels of an upsampled map come in two phases, even and odd. A 3-tap kernel over it meets each small
 pixel once or twice: for an even pixel, taps -1 | 0, +1 fall on small pixels i-1 | i; for an odd one, -1, 0 | +1 on
-i | i+1. Taps that read the same pixel add up, so a 3×3 kernel becomes four 2×2 kernels, one a phase: 4/9 of the
+i | i+1. Taps that read the same pixel add up, so a 3×3 kernel becomes four 2×2 kernels, one per phase: 4/9 of the
 multiplications, the same result up to rounding. The convolution of the skip is split off by its input channels and
-computed a phase at a time too, by striding.
+computed one phase at a time too, with a stride.
 
-What follows goes on in phases: a ReLU and a 1×1 convolution as they are, a 3×3 convolution as four smaller ones for each
-phase, of the same number of multiplications in all, which onnxruntime adds up inside the last of them. At the end the phases are interleaved, which in NHWC is two
-concatenations that only copy.
+The nodes behind it are computed in phases as well: a ReLU and a 1×1 convolution once per phase, a 3×3 convolution as four
+smaller ones per phase, of the same number of multiplications in all, which onnxruntime adds up inside the last of them. At
+the end the phases are interleaved, which in NHWC is two concatenations that only copy.
 """
 
 from __future__ import annotations
@@ -22,20 +22,23 @@ from numpy.typing import NDArray
 
 from export.graph import (
     Builder,
-    constant,
+    array_of,
+    input_of,
     is_nearest_doubling,
     is_plain_convolution,
     only_consumer,
+    producer_of,
+    shape_of,
     static_shape,
     take_place,
 )
+from export.passes.names import NCHW, PHASES, Phase, phase_part
 
-Phase = tuple[int, int]
-"""Parity of row and of column: (0, 0) holds the pixels of even row and even column."""
+MINIMUM_SAVING = 100_000_000
+"""Multiplications per frame below which computing in phases was no faster on the machine measured."""
 Phases = dict[Phase, ir.Value]
 """A map in four parts, each (N, C, H/2, W/2)."""
 
-_PHASES: tuple[Phase, ...] = ((0, 0), (0, 1), (1, 0), (1, 1))
 # By parity of the output pixel: which taps of three fall on which of the two small pixels.
 _UPSAMPLED_TAPS = {0: ((0,), (1, 2)), 1: ((0, 1), (2,))}
 # By parity of the output pixel, then of the input pixel: the taps of three that read it, and the padding at both ends.
@@ -44,16 +47,17 @@ _TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 class SplitUpsampling(ir.passes.InPlacePass):
-    """Compute 3×3 convolutions over a nearest 2× upsampling, alone or concatenated with skips, in phases."""
+    """Compute in phases each 3×3 convolution over a nearest 2× upsampling, alone or concatenated with skips."""
 
-    def __init__(self, minimum_saving: int) -> None:
+    def __init__(self, minimum_saving: int | None = None) -> None:
         """Prepare the pass.
 
         Args:
-            minimum_saving: Multiplications a frame that must be saved for the smaller operators to be worth it.
+            minimum_saving: Multiplications per frame that must be saved before a convolution is rewritten;
+                ``MINIMUM_SAVING`` if None.
         """
         super().__init__()
-        self._minimum_saving = minimum_saving
+        self._minimum_saving = MINIMUM_SAVING if minimum_saving is None else minimum_saving
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
@@ -66,48 +70,38 @@ class SplitUpsampling(ir.passes.InPlacePass):
                     break
                 node, phases = after, further
             value = node.outputs[0]
-            whole = _interleave(Builder(model.graph, node, before=conv), phases, static_shape(value))  # type: ignore[arg-type]
+            whole = _interleave(Builder(model.graph, node, before=conv), phases, shape_of(value))
             take_place(value, whole)
         return ir.passes.PassResult(model, modified=bool(found))
 
 
 def _step(build: Builder, node: ir.Node, phases: Phases) -> Phases | None:
-    """Return what a node makes of a map in phases, or None if it needs the whole map."""
+    """Return a node's output in phases for an input in phases, or None if the node needs the whole map."""
     if node.op_type == "Relu":
-        return {phase: build.node("Relu", [phases[phase]], _name(phase)) for phase in _PHASES}
+        return {phase: build.node("Relu", [phases[phase]], phase_part(phase)) for phase in PHASES}
     if is_plain_convolution(node, 1):
         return {
-            phase: build.node("Conv", [phases[phase], *node.inputs[1:]], _name(phase), kernel_shape=(1, 1))
-            for phase in _PHASES
+            phase: build.node("Conv", [phases[phase], *node.inputs[1:]], phase_part(phase), kernel_shape=(1, 1))
+            for phase in PHASES
         }
     return _over_phases(build, node, phases) if is_plain_convolution(node, 3) else None
 
 
-def phase_names(value: str) -> list[str]:
-    """Return the names of a value's phases: rows even, even, odd, odd; columns even, odd, even, odd."""
-    return [f"{value}_{_name(phase)}" for phase in _PHASES]
-
-
-def _name(phase: Phase) -> str:
-    """Return what is appended to a value's name for one of its phases."""
-    return f"phase_{phase[0]}{phase[1]}"
-
-
 def _parts_of(conv: ir.Node) -> list[ir.Value]:
     """Return the values whose concatenation along the channels a convolution reads; one if there is no concatenation."""
-    source = conv.inputs[0]
-    concat = source.producer() if source is not None else None
+    source = input_of(conv, 0)
+    concat = source.producer()
     joined = concat is not None and concat.op_type == "Concat" and concat.attributes.get_int("axis") == 1
     if concat is None or not joined or only_consumer(concat.outputs[0]) is not conv:
-        return [source]  # type: ignore[list-item]
-    return list(concat.inputs)  # type: ignore[arg-type]
+        return [source]
+    return [input_of(concat, place) for place in range(len(concat.inputs))]
 
 
 def parts_with_kernels(conv: ir.Node) -> list[tuple[ir.Value, NDArray[Any]]]:
     """Return the parts that a convolution reads, each with the part of the kernel, (O, I, 3, 3), that reads it."""
     parts = _parts_of(conv)
-    channels = [static_shape(part)[1] for part in parts]  # type: ignore[index]
-    kernels = np.split(constant(conv.inputs[1]), np.cumsum(channels)[:-1], axis=1)  # type: ignore[arg-type]
+    channels = [shape_of(part)[1] for part in parts]
+    kernels = np.split(array_of(conv.inputs[1]), np.cumsum(channels)[:-1], axis=1)
     return list(zip(parts, kernels, strict=True))
 
 
@@ -117,29 +111,28 @@ def is_upsampled(part: ir.Value) -> bool:
 
 
 def saving(node: ir.Node) -> int:
-    """Return how many multiplications a frame are saved at a node; 0 where the rewrite does not apply."""
+    """Return the number of multiplications per frame that are saved at a node; 0 where the rewrite does not apply."""
     if not is_plain_convolution(node, 3):
         return 0
     parts = _parts_of(node)
-    shapes = [static_shape(value) for value in (*parts, node.outputs[0])]
-    upsampled = [shape for part, shape in zip(parts, shapes, strict=False) if shape and is_upsampled(part)]
-    if not upsampled or not all(shapes):
+    upsampled = [part for part in parts if is_upsampled(part)]
+    if not upsampled or not all(static_shape(value) for value in (*parts, node.outputs[0])):
         return 0
-    _, channels_out, height, width = shapes[-1]  # type: ignore[misc]
-    return sum(5 * shape[1] * channels_out * height * width for shape in upsampled)
+    _, channels_out, height, width = shape_of(node.outputs[0])
+    return sum(5 * shape_of(part)[1] * channels_out * height * width for part in upsampled)
 
 
 def _over_upsampling(build: Builder, conv: ir.Node) -> Phases:
     """Return the phases of a convolution over a concatenation with an upsampled part."""
-    terms: dict[Phase, list[ir.Value]] = {phase: [] for phase in _PHASES}
+    terms: dict[Phase, list[ir.Value]] = {phase: [] for phase in PHASES}
     for number, (part, kernel) in enumerate(parts_with_kernels(conv)):
         bias = conv.inputs[2:] if number == 0 else []
         upsampled = is_upsampled(part)
-        source = part.producer().inputs[0] if upsampled else part  # type: ignore[union-attr]
+        source = input_of(producer_of(part), 0) if upsampled else part
         weights = None if upsampled else build.constant(kernel, f"part{number}_kernel")
-        for phase in _PHASES:
+        for phase in PHASES:
             row, column = phase
-            name = f"part{number}_{_name(phase)}"
+            name = f"part{number}_{phase_part(phase)}"
             attributes = {"pads": [1 - row, 1 - column, row, column]}
             if weights is None:
                 inputs = [source, build.constant(phase_kernel(kernel, phase), f"{name}_kernel"), *bias]
@@ -147,24 +140,24 @@ def _over_upsampling(build: Builder, conv: ir.Node) -> Phases:
             else:
                 inputs = [source, weights, *bias]
                 terms[phase].append(build.node("Conv", inputs, name, kernel_shape=[3, 3], strides=[2, 2], **attributes))
-    return {phase: total_of(build, values, _name(phase)) for phase, values in terms.items()}
+    return {phase: total_of(build, values, phase_part(phase)) for phase, values in terms.items()}
 
 
 def _over_phases(build: Builder, conv: ir.Node, phases: Phases) -> Phases:
     """Return the phases of a 3×3 convolution over a map that is given in phases."""
-    kernel = constant(conv.inputs[1])
+    kernel = array_of(conv.inputs[1])
     result: Phases = {}
-    for row, column in _PHASES:
+    for row, column in PHASES:
         terms: list[ir.Value] = []
-        for source_row, source_column in _PHASES:
+        for source_row, source_column in PHASES:
             (rows, row_pads), (columns, column_pads) = _TAPS[row][source_row], _TAPS[column][source_column]
-            name = f"{_name((row, column))}_of_{_name((source_row, source_column))}"
-            weights = build.constant(kernel[:, :, rows][:, :, :, columns], f"{name}_kernel")  # type: ignore[index]
+            name = f"{phase_part((row, column))}_of_{phase_part((source_row, source_column))}"
+            weights = build.constant(kernel[:, :, rows][:, :, :, columns], f"{name}_kernel")
             bias = [] if terms else conv.inputs[2:]
             pads = [row_pads[0], column_pads[0], row_pads[1], column_pads[1]]
             inputs = [phases[source_row, source_column], weights, *bias]
             terms.append(build.node("Conv", inputs, name, kernel_shape=[len(rows), len(columns)], pads=pads))
-        result[row, column] = total_of(build, terms, _name((row, column)))
+        result[row, column] = total_of(build, terms, phase_part((row, column)))
     return result
 
 
@@ -187,13 +180,13 @@ def total_of(build: Builder, terms: Sequence[ir.Value], name: str) -> ir.Value:
     return total
 
 
-def _interleave(build: Builder, phases: Phases, shape: tuple[int, int, int, int]) -> ir.Value:
+def _interleave(build: Builder, phases: Phases, shape: tuple[int, ...]) -> ir.Value:
     """Return the whole map, (N, C, H, W), of its phases."""
     count, channels, height, width = shape
     rows = []
     for row in (0, 1):
         columns = [
-            build.node("Transpose", [phases[row, column]], f"nhwc_{_name((row, column))}", perm=_TO_NHWC)
+            build.node("Transpose", [phases[row, column]], f"nhwc_{phase_part((row, column))}", perm=_TO_NHWC)
             for column in (0, 1)
         ]
         # Two pixels side by side are one of twice the channels; two rows, one above the other, one of twice the width.
@@ -201,4 +194,4 @@ def _interleave(build: Builder, phases: Phases, shape: tuple[int, int, int, int]
         rows.append(build.reshape(joined, (count, height // 2, 1, width * channels), f"row_{row}"))
     joined = build.node("Concat", rows, "rows", axis=2)
     whole = build.reshape(joined, (count, height, width, channels), "whole")
-    return build.node("Transpose", [whole], "nchw", perm=_TO_NCHW)
+    return build.node("Transpose", [whole], NCHW, perm=_TO_NCHW)

@@ -1,9 +1,9 @@
-"""Convolutions of few channels over groups of four pixels.
+"""Compute convolutions of few channels over groups of four pixels.
 
 An image has one or three channels, and integer convolutions read the channels of a pixel four or more at a time. Four
 pixels side by side, taken as one of four times the channels, are the same bytes in NHWC. The kernel then spans groups
-and has a set of output channels for each pixel it makes; most of it is zeros, which is still far quicker. A 1×1 convolution
-of few channels gains likewise: it is bound by its overhead for each pixel.
+and has a set of output channels for each pixel that it computes; most of it is zeros, and it is still far faster. A 1×1
+convolution of few channels gains too, because it is bound by its overhead per pixel.
 """
 
 from __future__ import annotations
@@ -11,11 +11,21 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from export.graph import Builder, constant, is_plain_convolution, rectifier_of, static_shape
+from export.graph import (
+    Builder,
+    array_of,
+    constant,
+    input_of,
+    is_plain_convolution,
+    rectifier_of,
+    shape_of,
+    static_shape,
+)
+from export.passes.names import NCHW
 
 GROUP = 4
 NARROW = 16
-"""Input and output channels up to which a 1×1 convolution is quicker in groups: of many, the zeros cost more."""
+"""Input and output channels up to which a 1×1 convolution is faster in groups; with more of them the zeros cost more."""
 
 
 class GroupPixels(ir.passes.InPlacePass):
@@ -49,7 +59,7 @@ class GroupPixels(ir.passes.InPlacePass):
         pixels = build.node("Transpose", [pixels], "groups_nchw", perm=(0, 3, 1, 2))
         pixels.dtype = ir.DataType.UINT8
         value = build.node("Cast", [pixels], "pixels", to=int(ir.DataType.FLOAT))
-        bias = [build.constant(np.tile(constant(v), result), "bias") for v in conv.inputs[2:]]  # type: ignore[arg-type]
+        bias = [build.constant(np.tile(array_of(v), result), "bias") for v in conv.inputs[2:]]
         value = build.node(
             "Conv",
             [value, build.constant(grouped, "kernel"), *bias],
@@ -62,7 +72,7 @@ class GroupPixels(ir.passes.InPlacePass):
             value = build.node(last.op_type, [value, *last.inputs[1:]], "grouped_relu")
         value = build.node("Transpose", [value], "nhwc", perm=(0, 2, 3, 1))
         value = build.reshape(value, (count, height_out, width_out, channels_out), "whole")
-        value = build.node("Transpose", [value], "nchw", perm=(0, 3, 1, 2))
+        value = build.node("Transpose", [value], NCHW, perm=(0, 3, 1, 2))
         last.outputs[0].replace_all_uses_with(value)
         return ir.passes.PassResult(model, modified=True)
 
@@ -74,20 +84,20 @@ class GroupNarrow(ir.passes.InPlacePass):
         """Rewrite the graph."""
         found = [node for node in model.graph if _is_narrow(node)]
         for conv in found:
-            count, channels, height, width = static_shape(conv.inputs[0])  # type: ignore[misc]
-            kernel = constant(conv.inputs[1])
-            channels_out = kernel.shape[0]  # type: ignore[union-attr]
-            blocks = np.kron(np.eye(GROUP), kernel[:, :, 0, 0].astype(np.float64))  # type: ignore[index]
+            count, channels, height, width = shape_of(input_of(conv, 0))
+            kernel = array_of(conv.inputs[1])
+            channels_out = kernel.shape[0]
+            blocks = np.kron(np.eye(GROUP), kernel[:, :, 0, 0].astype(np.float64))
             build, result = Builder(model.graph, conv), conv.outputs[0]
             value = build.node("Transpose", [conv.inputs[0]], "pixels_nhwc", perm=(0, 2, 3, 1))
             value = build.reshape(value, (count, height, width // GROUP, GROUP * channels), "groups")
             value = build.node("Transpose", [value], "groups_nchw", perm=(0, 3, 1, 2))
-            bias = [build.constant(np.tile(constant(v), GROUP), "bias") for v in conv.inputs[2:]]  # type: ignore[arg-type]
+            bias = [build.constant(np.tile(array_of(v), GROUP), "bias") for v in conv.inputs[2:]]
             inputs = [value, build.constant(blocks.astype(np.float32)[:, :, None, None], "kernel"), *bias]
             value = build.node("Conv", inputs, "grouped", kernel_shape=(1, 1))
             value = build.node("Transpose", [value], "nhwc", perm=(0, 2, 3, 1))
             value = build.reshape(value, (count, height, width, channels_out), "whole")
-            whole = build.node("Transpose", [value], "nchw", perm=(0, 3, 1, 2))
+            whole = build.node("Transpose", [value], NCHW, perm=(0, 3, 1, 2))
             whole.shape, whole.type = result.shape, result.type
             result.replace_all_uses_with(whole)
         return ir.passes.PassResult(model, modified=bool(found))
@@ -98,7 +108,7 @@ def _is_narrow(conv: ir.Node) -> bool:
     return (
         shape is not None
         and shape[1] <= NARROW
-        and constant(conv.inputs[1]).shape[0] <= NARROW  # type: ignore[union-attr]
+        and array_of(conv.inputs[1]).shape[0] <= NARROW
         and shape[3] % GROUP == 0
         and rectifier_of(conv) is None  # it would be cut off from its convolution
         and not conv.outputs[0].is_graph_output()
@@ -107,7 +117,7 @@ def _is_narrow(conv: ir.Node) -> bool:
 
 
 def _is_dense(conv: ir.Node) -> bool:
-    """Whether every tap reads every channel of neighbouring pixels, with a bias and padding that are known."""
+    """Check that every tap reads every channel of neighbouring pixels, and that bias and padding are known."""
     attributes = conv.attributes
     return (
         set(attributes.get_ints("dilations") or (1,)) == {1}
@@ -118,7 +128,7 @@ def _is_dense(conv: ir.Node) -> bool:
 
 
 def _grouped(kernel: np.ndarray, stride: int, left: int) -> tuple[np.ndarray, int, int]:
-    """Return a kernel over groups, and by how many groups it reaches to the left and to the right of its own."""
+    """Return a kernel over groups, and the numbers of groups that it reaches to the left and to the right of its own."""
     channels_out, channels_in, height, width = kernel.shape
     results = GROUP // stride
     first = -left // GROUP  # the group of the leftmost pixel that is read, counted from the group of the output

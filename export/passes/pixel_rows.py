@@ -1,23 +1,19 @@
-"""A sub-pixel head whose pixels come out in their order.
+"""Compute a sub-pixel head one row of pixels at a time, so that the pixels come out in their order.
 
 The head's 1×1 convolution gives each position the logits of all its pixels, row by row. A position's pixels of one row lie
-side by side in NHWC already, as they will in the image; only the rows have to be sorted. Computed by one convolution for
-each row, they are sorted by a concatenation, which copies whole rows, where a transpose moves a few numbers at a time.
+side by side in NHWC already, as they will in the image; only the rows have to be sorted. With one convolution per row, a
+concatenation sorts them, which copies whole rows, where a transpose moves a few numbers at a time.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-
 import numpy as np
 import onnx_ir as ir
 
-from export.graph import Builder, constant, is_plain_convolution, only_consumer, static_shape, take_place
+from export.graph import Builder, array_of, is_plain_convolution, only_consumer, shape_of, static_shape, take_place
+from export.passes.names import row_part
 
 _TO_NHWC = (0, 2, 3, 1)
-FIRST_ROW = "_row_0"
-"""How the name of the first row of pixels ends."""
 _SORT = (0, 1, 3, 2, 4)
 """Row of the map, row within the position, column, and the pixels of that row with their classes."""
 
@@ -33,19 +29,15 @@ class ConcatenatePixelRows(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, modified=bool(found))
 
 
-def row_names(value: str) -> Iterator[str]:
-    """Yield the names of a value's rows of pixels, from the first row on without an end."""
-    return (f"{value}_row_{row}" for row in itertools.count())
-
-
 def _sorted_pixels(conv: ir.Node) -> list[ir.Node] | None:
     """Return the four moves from a 1×1 convolution to its pixels in their order, or None if something else follows it."""
     if not is_plain_convolution(conv, 1):
         return None
     chain: list[ir.Node] = []
-    node: ir.Node | None = conv
-    while len(chain) < 4 and (node := only_consumer(node.outputs[0])) is not None:  # type: ignore[union-attr]
-        chain.append(node)
+    after = only_consumer(conv.outputs[0])
+    while len(chain) < 4 and after is not None:
+        chain.append(after)
+        after = only_consumer(after.outputs[0])
     if [node.op_type for node in chain] != ["Transpose", "Reshape", "Transpose", "Reshape"]:
         return None
     orders = [tuple(chain[place].attributes.get_ints("perm") or ()) for place in (0, 2)]
@@ -58,14 +50,14 @@ def _sorted_pixels(conv: ir.Node) -> list[ir.Node] | None:
 
 
 def _rewrite(build: Builder, conv: ir.Node, chain: list[ir.Node]) -> None:
-    count, rows, columns, stride, width = static_shape(chain[1].outputs[0])  # type: ignore[misc]
+    count, rows, columns, stride, width = shape_of(chain[1].outputs[0])
     whole = chain[-1].outputs[0]
-    weights = [np.split(constant(value), stride) for value in conv.inputs[1:]]  # type: ignore[arg-type]
+    weights = [np.split(array_of(value), stride) for value in conv.inputs[1:]]
     parts = []
     for row, constants in enumerate(zip(*weights, strict=True)):
         inputs = [conv.inputs[0], *(build.constant(array, f"weights_{row}_{i}") for i, array in enumerate(constants))]
-        value = build.node("Conv", inputs, f"row_{row}", kernel_shape=(1, 1))
+        value = build.node("Conv", inputs, row_part(row), kernel_shape=(1, 1))
         value = build.node("Transpose", [value], f"nhwc_{row}", perm=_TO_NHWC)
         parts.append(build.reshape(value, (count, rows, 1, columns * width), f"pixels_{row}"))
     value = build.node("Concat", parts, "rows", axis=2)
-    take_place(whole, build.reshape(value, static_shape(whole), "whole"))  # type: ignore[arg-type]
+    take_place(whole, build.reshape(value, shape_of(whole), "whole"))

@@ -1,4 +1,4 @@
-"""Pixels as a camera gives them, straight into the graph: uint8 in place of float, BGR in place of RGB.
+"""Take pixels as a camera gives them: uint8 in place of float, BGR in place of RGB.
 
 The order of the channels is a permutation of the first convolution's weights, so it costs nothing at run time.
 """
@@ -9,11 +9,11 @@ import numpy as np
 import onnx_ir as ir
 
 from export.errors import ConvertError
-from export.graph import changes_layout, constant, initializer, only_consumer
+from export.graph import changes_layout, constant, initializer, input_of, only_consumer
 
 
 class TakePixels(ir.passes.InPlacePass):
-    """Make the input ``image`` uint8 BGR (or grey), NHWC."""
+    """Turn the input ``image`` into uint8 BGR (or grey), NHWC."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph.
@@ -34,11 +34,11 @@ class TakePixels(ir.passes.InPlacePass):
                 "with constant weights — is this one of our presets?"
             )
         image.dtype = ir.DataType.UINT8
-        # After the transpose: moving a byte a pixel is cheaper than moving four.
+        # After the transpose: moving one byte per number is cheaper than moving four.
         cast = ir.node("Cast", [value], {"to": int(ir.DataType.FLOAT)})
         model.graph.insert_before(node, cast)
         node.replace_input_with(0, cast.outputs[0])
         if weight.shape[1] == 3:
             reversed_weight = np.ascontiguousarray(weight[:, ::-1])
-            node.replace_input_with(1, initializer(model.graph, f"{node.inputs[1].name}_bgr", reversed_weight))  # type: ignore[union-attr]
+            node.replace_input_with(1, initializer(model.graph, f"{input_of(node, 1).name}_bgr", reversed_weight))
         return ir.passes.PassResult(model, modified=True)

@@ -1,10 +1,10 @@
-"""INT8 arithmetic: 8-bit activations and weights, written as ``QuantizeLinear`` and ``DequantizeLinear`` pairs (QDQ).
+"""Quantise a graph: 8-bit activations and weights, written as ``QuantizeLinear`` and ``DequantizeLinear`` pairs (QDQ).
 
-A convolution between such pairs is one integer convolution in onnxruntime. What only moves numbers works on the 8-bit
-tensors themselves and shares their scale, so that a concatenation is a copy. The rest stays in float.
+A convolution between such pairs is one integer convolution in onnxruntime. Operators that only move numbers work on the
+8-bit tensors themselves and share their scale, so that a concatenation is a copy. The rest stays in float.
 
-Activations are uint8 with one scale a tensor, weights int8 with one scale an output channel and no zero point: what
-x86-64 has instructions for. Reference: B. Jacob et al., Quantization and Training of Neural Networks for Efficient
+Activations are uint8 with one scale per tensor; weights are int8 with one scale per output channel and no zero point,
+because x86-64 has instructions for these types. Reference: B. Jacob et al., Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference, CVPR 2018, https://arxiv.org/abs/1712.05877.
 """
 
@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.graph import LAYER, constant, initializer, only_consumer, rectifier_of
+from export.graph import LAYER, array_of, constant, initializer, input_of, only_consumer, producer_of, rectifier_of
 
 Range = tuple[float, float]
 """Lowest and highest number of a value."""
@@ -24,7 +24,7 @@ _PIXELS: Range = (0.0, 255.0)
 _LARGEST_BIAS = 2**30
 """Half of what int32 holds, so that the products have room beside it."""
 _MOVES = frozenset({"Concat", "Gather", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose"})
-"""Operators whose output holds numbers of their inputs and nothing else, and that take uint8."""
+"""Operators whose output holds nothing but numbers of their inputs, and that take uint8."""
 
 
 class Quantize(ir.passes.InPlacePass):
@@ -34,7 +34,7 @@ class Quantize(ir.passes.InPlacePass):
         """Prepare the pass.
 
         Args:
-            ranges: Of every value that ``measured_values`` names.
+            ranges: Range of each value that ``measured_values`` names.
             keep_float: Keras layers whose convolutions stay in float.
         """
         super().__init__()
@@ -42,14 +42,14 @@ class Quantize(ir.passes.InPlacePass):
         self._keep_float = frozenset(keep_float)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrite the graph; what was in float before is left for the clean-up."""
+        """Rewrite the graph; the former float nodes are left for the clean-up."""
         scales = _scales(model.graph, self._ranges)
         _Rewrite(model.graph, scales, self._keep_float).run()
         return ir.passes.PassResult(model, modified=True)
 
 
 def measured_values(graph: ir.Graph) -> list[str]:
-    """Name the values whose ranges ``Quantize`` has to know: what is computed, before it is moved."""
+    """Name the values whose ranges ``Quantize`` needs: those that are computed, and not moved."""
     return [str(value.name) for value in _sharing(graph) if _is_computed(value)]
 
 
@@ -59,9 +59,9 @@ def layers_of(graph: ir.Graph) -> list[str]:
 
 
 def _is_pixels(value: ir.Value) -> bool:
-    """Whether a value is the image as float: its scale is one and its zero point zero."""
+    """Check for the image as float, whose scale is one and whose zero point is zero."""
     node = value.producer()
-    return node is not None and node.op_type == "Cast" and node.inputs[0].dtype == ir.DataType.UINT8  # type: ignore[union-attr]
+    return node is not None and node.op_type == "Cast" and input_of(node, 0).dtype == ir.DataType.UINT8
 
 
 def _is_computed(value: ir.Value) -> bool:
@@ -70,10 +70,10 @@ def _is_computed(value: ir.Value) -> bool:
 
 
 def _is_move(node: ir.Node) -> bool:
-    """Whether a node's output may have the scale of its inputs: it only moves numbers, or interpolates between neighbours.
+    """Check that a node's output may have the scale of its inputs: it moves numbers, or interpolates between neighbours.
 
-    Not so the logits: in 8 bits, what lies between two of them would often be a tie. onnxruntime cuts off what it interpolates,
-    so that it is half a step too low.
+    The logits may not be interpolated in 8 bits, because what lies between two of them would often be a tie. onnxruntime
+    rounds interpolated numbers down, so that they are half a step too low.
     """
     if node.op_type != "Resize":
         return node.op_type in _MOVES
@@ -82,19 +82,19 @@ def _is_move(node: ir.Node) -> bool:
 
 
 def _moved(node: ir.Node) -> list[ir.Value]:
-    """Return the inputs of a move that hold its data, without shapes and axes."""
+    """Return the inputs of a move that hold data, without shapes and axes."""
     inputs = node.inputs if node.op_type == "Concat" else node.inputs[:1]
     return [value for value in inputs if value is not None]
 
 
 def _result(node: ir.Node) -> ir.Value:
-    """Return what a convolution or an addition gives, after the ReLU that belongs to it."""
+    """Return the result of a convolution or an addition, after the ReLU that belongs to it."""
     after = rectifier_of(node)
     return node.outputs[0] if after is None else after.outputs[0]
 
 
 def _sharing(graph: ir.Graph) -> dict[ir.Value, ir.Value]:
-    """Map every value that becomes uint8 to one that stands for all that share its scale."""
+    """Map every value that becomes uint8 to the one that stands for all values of its scale."""
     leaders: dict[ir.Value, ir.Value] = {}
 
     def find(value: ir.Value) -> ir.Value:
@@ -118,13 +118,13 @@ def _sharing(graph: ir.Graph) -> dict[ir.Value, ir.Value]:
 
 
 def _scales(graph: ir.Graph, ranges: Mapping[str, Range]) -> dict[ir.Value, tuple[float, int]]:
-    """Return scale and zero point of every value, from the widest range among those that share them."""
+    """Return scale and zero point of every value, from the widest range among the values that share them."""
     sharing = _sharing(graph)
     limits: dict[ir.Value, Range] = {}
     for value, leader in sharing.items():
         if _is_pixels(value) or _is_computed(value):
             low, high = _PIXELS if _is_pixels(value) else ranges[str(value.name)]
-            # Zero has to be a number of the scale: it is what convolutions pad with.
+            # Zero has to be a number of the scale, because convolutions pad with it.
             before = limits.get(leader, (0.0, 0.0))
             limits[leader] = (min(before[0], low), max(before[1], high))
     found = {}
@@ -154,7 +154,7 @@ class _Rewrite:
         for node in list(self._graph):
             value = node.outputs[0]
             if _is_pixels(value):
-                self._twins[value] = node.inputs[0]  # type: ignore[assignment]
+                self._twins[value] = input_of(node, 0)
             elif _is_move(node) and value in self._scales:
                 self._move(node)
             elif node.op_type in ("Add", "Conv"):
@@ -169,7 +169,7 @@ class _Rewrite:
 
     def _move(self, node: ir.Node) -> None:
         """Let a move work on the uint8 twins."""
-        inputs = [self._twins.get(value, value) for value in node.inputs]  # type: ignore[arg-type]
+        inputs = [None if value is None else self._twins.get(value, value) for value in node.inputs]
         twin = ir.node(node.op_type, inputs, dict(node.attributes))
         self._graph.insert_after(node, twin)
         self._pair(node.outputs[0], twin.outputs[0])
@@ -188,11 +188,11 @@ class _Rewrite:
             value = self._guarded(node, result)
         quantise = ir.node("QuantizeLinear", [value, *self._scale_and_zero(result)])
         quantise.metadata_props.update(node.metadata_props)
-        self._graph.insert_after(value.producer(), quantise)  # type: ignore[arg-type]
+        self._graph.insert_after(producer_of(value), quantise)
         self._pair(result, quantise.outputs[0])
 
     def _scale_rectifies(self, result: ir.Value) -> bool:
-        """Whether the scale of a result holds no number that the ReLU in front of it would change."""
+        """Check that the scale of a result holds no number that the ReLU in front of it would change."""
         scale, zero = self._scales[result]
         rectifier = result.producer()
         highest = constant(rectifier.inputs[2]) if rectifier is not None and rectifier.op_type == "Clip" else None
@@ -202,30 +202,32 @@ class _Rewrite:
         """Return the result of a convolution that stays in float, behind an operator that keeps it there.
 
         onnxruntime quantises the weights of a convolution between ``DequantizeLinear`` and ``QuantizeLinear`` itself, with
-        one scale for all of them, through a ``Relu`` or ``Clip`` too. It does not through a ``LeakyRelu``, which is a ReLU for
-        a slope of 0 and nothing for a slope of 1, and which it fuses all the same.
+        one scale for all of them, also through a ``Relu`` or ``Clip``. It does not do so through a ``LeakyRelu``, which is a
+        ReLU with slope 0 and the identity with slope 1, and which it fuses all the same.
         Reference: onnxruntime, ``core/optimizer/qdq_transformer/weight_bias_quantization.cc``.
         """
-        behind = conv if result.producer().op_type == "Relu" else result.producer()  # type: ignore[union-attr]
-        guard = ir.node("LeakyRelu", [behind.outputs[0]], {"alpha": 1.0 if behind.outputs[0] is result else 0.0})  # type: ignore[union-attr]
+        last = producer_of(result)
+        behind = conv if last.op_type == "Relu" else last
+        guard = ir.node("LeakyRelu", [behind.outputs[0]], {"alpha": 1.0 if behind.outputs[0] is result else 0.0})
         guard.outputs[0].shape, guard.outputs[0].dtype = result.shape, ir.DataType.FLOAT
-        self._graph.insert_after(behind, guard)  # type: ignore[arg-type]
+        self._graph.insert_after(behind, guard)
         return guard.outputs[0]
 
     def _compare(self, argmax: ir.Node) -> None:
-        """Let an argmax read the 8-bit numbers as float: their order is that of what they stand for.
+        """Let an argmax read the 8-bit numbers as float, because they have the order of the logits they stand for.
 
-        Over uint8 onnxruntime takes three times as long, and a ``DequantizeLinear`` in front of an argmax it leaves out.
+        Over uint8 onnxruntime takes three times as long, and it drops a ``DequantizeLinear`` in front of an argmax.
         """
-        cast = ir.node("Cast", [self._twins[argmax.inputs[0]]], {"to": int(ir.DataType.FLOAT)})  # type: ignore[index]
-        cast.outputs[0].shape, cast.outputs[0].dtype = argmax.inputs[0].shape, ir.DataType.FLOAT  # type: ignore[union-attr]
+        logits = input_of(argmax, 0)
+        cast = ir.node("Cast", [self._twins[logits]], {"to": int(ir.DataType.FLOAT)})
+        cast.outputs[0].shape, cast.outputs[0].dtype = logits.shape, ir.DataType.FLOAT
         self._graph.insert_before(argmax, cast)
         argmax.replace_input_with(0, cast.outputs[0])
 
     def _read(self, node: ir.Node) -> None:
         """Dequantise every input that has a uint8 twin."""
         for place, value in enumerate(node.inputs):
-            if value in self._twins:
+            if value is not None and value in self._twins:
                 node.replace_input_with(place, self._dequantised(value, before=node))
 
     def _dequantised(self, value: ir.Value, before: ir.Node) -> ir.Value:
@@ -243,14 +245,14 @@ class _Rewrite:
         return output
 
     def _quantise_weights(self, conv: ir.Node) -> None:
-        """Replace the kernel by int8 and the bias by int32, which counts in products of the two scales."""
-        kernel = constant(conv.inputs[1]).astype(np.float32)  # type: ignore[union-attr]
+        """Replace the kernel by int8 and the bias by int32, whose unit is the product of the two scales."""
+        kernel = array_of(conv.inputs[1]).astype(np.float32)
         bias = constant(conv.inputs[2]) if len(conv.inputs) > 2 else None
-        input_scale = self._scales[conv.inputs[0]][0]  # type: ignore[index]
+        input_scale = self._scales[input_of(conv, 0)][0]
         limits = np.abs(kernel).max(axis=(1, 2, 3)).astype(np.float64)
         widths = np.where(limits > 0, limits, 1.0) / 127
         if bias is not None:
-            # Weights that are next to nothing beside the bias give way to it, so that it fits.
+            # Weights that are tiny beside the bias get a coarser scale, so that the bias fits.
             widths = np.maximum(widths, np.abs(bias) / (_LARGEST_BIAS * input_scale))
         scales = widths.astype(np.float32)
         rounded = np.rint(kernel / scales[:, None, None, None]).astype(np.int8)
@@ -273,7 +275,7 @@ class _Rewrite:
         return self._constant(np.array(scale, np.float32)), self._constant(np.array(zero, np.uint8))
 
     def _constant(self, array: NDArray[np.generic]) -> ir.Value:
-        """Return a constant of the graph, one for equal arrays: scales and zero points repeat."""
+        """Return a constant of the graph, the same for equal arrays, because scales and zero points repeat."""
         key = (array.dtype, array.shape, array.tobytes())
         if key not in self._constants:
             self._constants[key] = initializer(self._graph, f"quantised_{len(self._constants)}", array)

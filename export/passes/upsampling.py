@@ -1,8 +1,8 @@
-"""Nearest upsampling back to one ``Resize`` node.
+"""Turn nearest upsampling back into one ``Resize`` node.
 
 Keras writes it as repeats, which arrive in ONNX as a chain of ``Unsqueeze``, ``Tile``, ``Transpose`` and ``Reshape``.
-Such a chain computes nothing, it only moves pixels, so running it on the pixels' numbers shows what it does, however it
-is written. Where that is a 2× (or n×) nearest upsampling, ``Resize`` takes its place; else the chain stays.
+Such a chain computes nothing, it only moves pixels, so running it on the pixels' indices shows its effect, however it
+is written. If that is a 2× (or n×) nearest upsampling, ``Resize`` takes its place; otherwise the chain stays.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from export.graph import constant, initializer, only_consumer, static_shape
+from export.graph import array_of, constant, initializer, only_consumer, static_shape
 
 _TO_NCHW = (0, 3, 1, 2)
 _TO_NHWC = (0, 2, 3, 1)
 _Array = NDArray[np.generic]
-_MOVES: dict[str, Callable[[_Array, _Array | None, ir.Node], _Array]] = {
-    "Identity": lambda x, _, node: x,
-    "Reshape": lambda x, shape, node: x.reshape([d or x.shape[i] for i, d in enumerate(shape)]),  # type: ignore[arg-type]
-    "Tile": lambda x, repeats, node: np.tile(x, repeats),  # type: ignore[arg-type]
-    "Transpose": lambda x, _, node: x.transpose(node.attributes.get_ints("perm")),
-    "Unsqueeze": lambda x, axes, node: np.expand_dims(x, tuple(int(a) for a in axes)),  # type: ignore[union-attr]
+_MOVES: dict[str, Callable[[_Array, ir.Node], _Array]] = {
+    "Identity": lambda x, node: x,
+    "Reshape": lambda x, node: x.reshape([d or x.shape[i] for i, d in enumerate(_numbers(node))]),
+    "Tile": lambda x, node: np.tile(x, _numbers(node)),
+    "Transpose": lambda x, node: x.transpose(node.attributes.get_ints("perm")),
+    "Unsqueeze": lambda x, node: np.expand_dims(x, _numbers(node)),
 }
 
 
@@ -37,13 +37,18 @@ class RestoreUpsampling(ir.passes.InPlacePass):
         return ir.passes.PassResult(model, any(modified))
 
 
+def _numbers(node: ir.Node) -> tuple[int, ...]:
+    """Return the constant that tells a move where to: a shape, repeats or axes."""
+    return tuple(int(number) for number in array_of(node.inputs[1]).reshape(-1))
+
+
 def _is_move(node: ir.Node) -> bool:
-    """Whether a node only moves pixels, by constants that are known."""
+    """Check for a node that only moves pixels, by constants that are known."""
     return node.op_type in _MOVES and all(constant(value) is not None for value in node.inputs[1:])
 
 
 def _chain_from(first: ir.Node) -> list[ir.Node]:
-    """Return the longest chain of moves that starts at a node; empty if another move comes before it, or if short."""
+    """Return the longest chain of moves that starts at a node; empty if a move comes before it, or if nothing repeats."""
     before = first.inputs[0].producer() if first.inputs and first.inputs[0] is not None else None
     if not _is_move(first) or (before is not None and _is_move(before) and only_consumer(before.outputs[0]) is first):
         return []
@@ -61,7 +66,7 @@ def _replace(graph: ir.Graph, chain: list[ir.Node]) -> bool:
     numbers: _Array = np.arange(np.prod(shape)).reshape(shape)
     moved = numbers
     for node in chain:
-        moved = _MOVES[node.op_type](moved, constant(node.inputs[1]) if len(node.inputs) > 1 else None, node)
+        moved = _MOVES[node.op_type](moved, node)
     found = _as_upsampling(numbers, moved)
     if found is None:
         return False
@@ -80,7 +85,7 @@ def _replace(graph: ir.Graph, chain: list[ir.Node]) -> bool:
 
 
 def _as_upsampling(numbers: _Array, moved: _Array) -> tuple[int, tuple[int, ...] | None, tuple[int, ...] | None] | None:
-    """Return factor, transpose before and transpose after that make a NCHW upsampling equal to what was moved."""
+    """Return factor, transpose before and transpose after with which a NCHW upsampling equals what was moved."""
     for before in (None, _TO_NCHW):
         for after in (None, _TO_NHWC):
             small = numbers.transpose(before) if before else numbers

@@ -24,7 +24,7 @@ from edge_runtime.segment.preprocess import checked_frame, model_input
 from export.checkpoint import load_checkpoint
 from export.convert import convolution_layers, gflops, trace
 from export.int8_search import measure_ranges
-from export.optimise import integer_layout, optimise, quantize
+from export.optimise import integer_layout, optimise, to_int8
 from export.run_folder import read_run
 from training.config import PRESETS, UNetPlan
 from training.data.dataset import make_classes
@@ -121,7 +121,7 @@ def write_models(model: keras.Model, contract: Contract, frames: Images, folder:
         "raw": raw,
         "clean": stages["class map"],
         "ours": list(stages.values())[-1],
-        "ours-int8": quantize(layout, contract, measure_ranges(layout, calibration)),
+        "ours-int8": to_int8(layout, contract, measure_ranges(layout, calibration)),
     }
     for name, graph in graphs.items():
         (folder / f"{name}.onnx").write_bytes(graph.SerializeToString())

@@ -142,7 +142,7 @@ def write_models(names: Iterable[str], folder: Path) -> None:
     from edge_runtime.model.contract import Contract
     from export.convert import convolution_layers, gflops, trace
     from export.int8_search import measure_ranges
-    from export.optimise import integer_layout, optimise, quantize
+    from export.optimise import integer_layout, optimise, to_int8
     from training.data.dataset import make_classes
 
     for name in names:
@@ -155,7 +155,7 @@ def write_models(names: Iterable[str], folder: Path) -> None:
         layout = integer_layout(raw, layers)[-1].model
         files = {
             FLOAT: optimise(raw, contract, layers)[-1].model,
-            INT8: quantize(layout, contract, measure_ranges(layout, list(frames))),
+            INT8: to_int8(layout, contract, measure_ranges(layout, list(frames))),
         }
         for kind, graph in files.items():
             file_of(folder, name, kind).write_bytes(graph.SerializeToString())

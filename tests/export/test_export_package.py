@@ -26,8 +26,9 @@ from edge_runtime.image import encode_png, read_image
 from edge_runtime.model.package import MANIFEST, Manifest, Package
 from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.storage import sha256, write_bytes
-from export.config import PASSES, ExportConfig, Int8Budget
+from export.config import ExportConfig, Int8Budget
 from export.package import export_package
+from export.passes import OPTIONAL_PASSES
 
 DEADLINE_S = 120
 EXPORT_S = 4.0
@@ -278,7 +279,7 @@ class TestWithout:
 
     def test_an_unknown_one_is_refused_with_those_there_are(self, run, tmp_path, capsys):
         assert main(["export", str(run), "--out", str(tmp_path / "p"), "--without", "magic"]) == 2
-        expected = f"edge-unet: --without magic — no such pass — choose of {', '.join(PASSES)}\n"
+        expected = f"edge-unet: --without magic — no such pass — choose of {', '.join(OPTIONAL_PASSES)}\n"
         assert capsys.readouterr().err == expected
         assert names(tmp_path) == set()
 

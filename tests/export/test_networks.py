@@ -12,7 +12,7 @@ from edge_runtime.segment.postprocess import probabilities_of
 from export.convert import convolution_layers, trace
 from export.int8_search import measure_ranges
 from export.layer_parity import layer_differences
-from export.optimise import integer_layout, optimise, quantize
+from export.optimise import integer_layout, optimise, to_int8
 from training.config import UNetPlan
 
 SMALL = UNetPlan(widths=(8, 8), batch_norm=True, stem_stride=2, slim_decoder=True)
@@ -42,7 +42,7 @@ def shipped(plan, logit_channels=3, size=(32, 64)):
     differences = layer_differences(model, whole, images)
     assert max(d.relative_diff for d in differences) <= 1e-5
     layout = integer_layout(raw, layers)[-1].model
-    integer = quantize(layout, contract, measure_ranges(layout, images))
+    integer = to_int8(layout, contract, measure_ranges(layout, images))
     in_float, in_int8 = (Session(p.SerializeToString(), "m", contract) for p in (stages[-1].model, integer))
     for image in images:
         expected = np.asarray(model(image[np.newaxis, ..., ::-1].astype(np.float32)))[0]

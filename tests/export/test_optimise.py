@@ -12,11 +12,10 @@ import pytest
 from graphs import pixels, run
 from runs import contract_of, traced
 
-import export.optimise
 from edge_runtime.model.contract import METADATA_KEY, Contract
-from export.config import PASSES
 from export.convert import convolution_layers
-from export.optimise import Stage, integer_layout, optimise, quantize
+from export.optimise import Stage, integer_layout, optimise, to_int8
+from export.passes import OPTIONAL_PASSES, joined_phases, phases
 from export.passes.quantize import measured_values
 
 COMMON = ["tf2onnx", "upsampling", "normalisation", "pixels", "pixel-rows", "class map"]
@@ -28,8 +27,8 @@ CASES = [("seed", 3, 3), ("edge", 3, 1)]
 @pytest.fixture(autouse=True)
 def phases_of_small_networks(monkeypatch):
     """Split what is far too small to be worth it, so that narrow networks go through the pass too."""
-    monkeypatch.setattr(export.optimise, "MINIMUM_SAVING", 1)
-    monkeypatch.setattr(export.optimise, "MINIMUM_SAVING_INT8", 1)
+    monkeypatch.setattr(phases, "MINIMUM_SAVING", 1)
+    monkeypatch.setattr(joined_phases, "MINIMUM_SAVING", 1)
 
 
 def arguments(case: tuple[str, int, int]) -> tuple[onnx.ModelProto, Contract, list[str]]:
@@ -65,7 +64,7 @@ def quantised(case: tuple[str, int, int]) -> onnx.ModelProto:
     _, contract, _ = arguments(case)
     layout = integer_stages(case)[-1].model
     names = measured_values(ir.from_proto(layout).graph)
-    return quantize(layout, contract, dict.fromkeys(names, (-6.0, 6.0)))
+    return to_int8(layout, contract, dict.fromkeys(names, (-6.0, 6.0)))
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -109,7 +108,7 @@ SHOWS = {
         (["phases"], {"upsampling", "copies", "pixel-groups"}),
         (["phases", "copies"], {"upsampling", "pixel-groups"}),
         (["pixel-groups"], {"upsampling", "phases"}),
-        (list(PASSES), set()),
+        (list(OPTIONAL_PASSES), set()),
     ],
 )
 def test_a_pass_can_be_left_out(without, shown):
@@ -122,7 +121,7 @@ def test_a_pass_can_be_left_out(without, shown):
     np.testing.assert_allclose(logits_of(stages[-1], case), expected, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("without", PASSES)
+@pytest.mark.parametrize("without", OPTIONAL_PASSES)
 def test_each_pass_alone_can_be_left_out_in_float(without):
     case = ("edge", 3, 1)
     stages = float_stages(case, [without])
@@ -155,7 +154,7 @@ def test_a_layout_is_left_as_it_is_by_quantising():
     layout = integer_stages(case)[-1].model
     before = layout.SerializeToString()
     names = measured_values(ir.from_proto(layout).graph)
-    quantize(layout, arguments(case)[1], dict.fromkeys(names, (-6.0, 6.0)))
+    to_int8(layout, arguments(case)[1], dict.fromkeys(names, (-6.0, 6.0)))
     assert layout.SerializeToString() == before
 
 
