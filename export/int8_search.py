@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edge_runtime.dataset.metrics import class_iou, mean_iou
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.session import Session
+from edge_runtime.progress import OnProgress, silent
 from export.config import Int8Budget
 from export.errors import Int8Error
 from export.layer_parity import Probe
@@ -126,7 +127,7 @@ def find_int8(
     budget: Int8Budget,
     *,
     insist: bool = False,
-    on_step: Callable[[str], None] = lambda step: None,
+    on_progress: OnProgress = silent,
 ) -> tuple[Quantization, onnx.ModelProto | None]:
     """Search for an INT8 graph that is accurate enough and faster.
 
@@ -141,7 +142,7 @@ def find_int8(
         calibration: (height_px, width_px, channels) uint8 each, images on which ranges are measured.
         budget: Limits of loss and speed.
         insist: Ship a graph that is accurate enough even if it is not faster.
-        on_step: Called with the next step.
+        on_progress: Called at the start of each step, whose parts are not counted.
 
     Returns:
         The result, and the graph if it is to be shipped.
@@ -150,17 +151,17 @@ def find_int8(
         Int8Error: ``insist`` is set, and no graph is accurate enough.
     """
     search = _Search(layout, float_model, contract, validation)
-    on_step("calibrating")
+    on_progress("calibrating", 0, 1)
     ranges: dict[Calibration, dict[str, Range]] = {
         "min-max": measure_ranges(layout, calibration),
         "percentile": measure_ranges(layout, calibration, PERCENTILE),
     }
-    on_step("trying INT8")
+    on_progress("trying INT8", 0, 1)
     attempts = [search.attempt(method, ranges[method], ()) for method in ranges]
     best = _best(attempts, budget)
     sensitivity: dict[str, float] | None = None
     if not best.within(budget):
-        on_step("looking for sensitive layers")
+        on_progress("looking for sensitive layers", 0, 1)
         sensitivity = search.sensitivity(ranges[best.calibration])
         layers = sorted(sensitivity, key=lambda layer: -sensitivity[layer])
         for number in _doubling(len(layers) // 2):
@@ -184,7 +185,7 @@ def find_int8(
                 "segmented (--calibration DIR), raise the budget, or leave it to --int8 auto"
             )
         return found, None
-    on_step("timing INT8")
+    on_progress("timing INT8", 0, 1)
     model = search.quantized(ranges[best.calibration], best.float_layers)
     speedup = search.speedup(model)
     shipped = insist or speedup >= budget.speedup

@@ -1,53 +1,54 @@
-"""A run folder to a model package: written beside its place, checked, and only then put there."""
+"""Export a run folder as a model package: write it beside its place, check it, and only then move it there."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from edge_runtime.dataset.evaluate import Evaluation, evaluate
+from edge_runtime.dataset.evaluate import evaluate
 from edge_runtime.dataset.sampling import spread
 from edge_runtime.device.bench import bench_segmenters
 from edge_runtime.errors import InputError
 from edge_runtime.image import encode_png, image_files, read_image
 from edge_runtime.model.contract import Contract
 from edge_runtime.model.package import MANIFEST, GoldenFrame, Manifest, Variant
+from edge_runtime.progress import OnProgress, silent
 from edge_runtime.segment.preprocess import checked_frame, model_input, resize_image
 from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.storage import new_folder, printable, sha256, write_bytes, write_json
 from export.app_model import build_app_model
 from export.checkpoint import load_checkpoint
-from export.config import ExportConfig
+from export.config import ExportConfig, ParityBudget
 from export.convert import convolution_layers, gflops, trace
 from export.int8_search import CALIBRATION_IMAGES, Quantization, find_int8
 from export.optimise import Stage, integer_layout, optimise
-from export.parity import KerasReference, measure_layers, measure_parity, measure_stages
+from export.parity import KerasReference, Parity, StageParity, measure_layers, measure_outputs, measure_stages
 from export.report import ReportInputs, render_report
-from export.run_folder import RunFolder, read_run
+from export.run_folder import FinishedRun, read_run
 from export.validation_set import ValidationSet
 
 GOLDEN_FRAMES = 3
 GOLDEN_MAX_WIDTH_PX = 640
 BENCH_RUNS = 30
+_FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 
-OnStage = Callable[[str, int, int], None]
 
-
-def export_package(config: ExportConfig, on_stage: OnStage = lambda stage, done, total: None) -> Manifest:
-    """Convert a run, prove that the result is the same, and write the package atomically, or nothing.
+def export_package(config: ExportConfig, on_progress: OnProgress = silent) -> Manifest:
+    """Convert a run, prove that the result is the same, and write the package atomically, or write nothing.
 
     Args:
-        config: What to export and where to.
-        on_stage: Called with what is being done, and how much of it is done and in all.
+        config: The run, the package folder and all settings.
+        on_progress: Called with the name of each step, and how much of it is done.
 
     Returns:
         The manifest of the package at ``config.out``.
@@ -58,92 +59,147 @@ def export_package(config: ExportConfig, on_stage: OnStage = lambda stage, done,
         Int8Error: An INT8 variant was insisted on, and it loses more than the budget.
         InputError: The validation or calibration images cannot be read.
         StorageError: The package cannot be written; what was there is untouched.
+
+    Example:
+        >>> from export import ExportConfig, export_package
+        >>> manifest = export_package(ExportConfig(run=run, out=tmp_path / "model", int8="off"))
+        >>> manifest.contract.name
+        'model'
+        >>> sorted(path.name for path in (tmp_path / "model").iterdir())
+        ['golden', 'manifest.json', 'model.app.onnx', 'model.onnx', 'report.html']
     """
     run = read_run(config.run, config.data)
     contract = replace(run.contract, name=config.out.resolve().name)
     calibration = None if config.calibration is None else _calibration_images(config.calibration, contract)
     with new_folder(config.out, overwrite=config.overwrite) as folder:
-        on_stage("converting", 0, 1)
-        model = load_checkpoint(run.checkpoint)
-        validation = ValidationSet.read(run.validation, run.key, contract)
-        raw, layers = trace(model, config.opset), convolution_layers(model)
-        stages = optimise(raw, contract, layers, without=config.without)
-        layouts = [] if config.int8 == "off" else integer_layout(raw, layers, without=config.without)
-        on_stage("converting", 1, 1)
-        segmenters = {"fp32": _write_model(folder, "fp32", stages[-1].model)}
-        parity = measure_parity(
-            KerasReference(model, contract),
-            segmenters["fp32"],
-            validation,
-            run.validation,
-            run.key,
-            lambda done, total: on_stage("parity", done, total),
-        )
-        parity = replace(
-            parity,
-            layers=measure_layers(model, stages[-1].model, validation, contract),
-            stages=measure_stages(
-                model,
-                [*stages, *layouts],
-                validation,
-                contract,
-                config.budget,
-                lambda done, total: on_stage("stages", done, total),
-            ),
-        )
-        parity.require(config.budget)
-        metrics: dict[str, Any] = {"split": "val", "keras": parity.keras.to_dict(), "fp32": parity.onnx.to_dict()}
-        quantization = Quantization(shipped=False, reason="INT8 was switched off", budget=config.int8_budget)
-        if layouts:
-            quantization, int8 = find_int8(
-                layouts[-1].model,
-                stages[-1].model,
-                contract,
-                validation,
-                calibration or validation.thinned(CALIBRATION_IMAGES).images,
-                config.int8_budget,
-                insist=config.int8 == "always",
-                on_step=lambda step: on_stage(step, 0, 1),
-            )
-            if int8 is not None:
-                segmenters["int8"] = _write_model(folder, "int8", int8)
-                metrics["int8"] = _evaluate(segmenters["int8"], run).to_dict()
-                stage = Stage(name="INT8", model=int8)
-                parity = replace(
-                    parity, stages=(*parity.stages, *measure_stages(model, [stage], validation, contract, None))
-                )
-        on_stage("measuring", 0, 1)
-        write_bytes(folder / "model.app.onnx", build_app_model(stages[-1].model, contract).SerializeToString())
+        conversion = _convert(run, contract, config, on_progress)
+        segmenters = {"fp32": _write_model(folder, "fp32", conversion.shipped)}
+        parity = _prove(conversion, segmenters["fp32"], run, config.budget, on_progress)
+        quantization, int8 = _quantise(conversion, calibration, config, on_progress)
+        if int8 is not None:
+            segmenters["int8"] = _write_model(folder, "int8", int8.model)
+        on_progress("measuring", 0, 1)
+        write_bytes(folder / "model.app.onnx", build_app_model(conversion.shipped, contract).SerializeToString())
         manifest = Manifest(
             contract=contract,
             variants={name: _described(folder / _FILES[name]) for name in segmenters},
             files={},
             golden=_write_golden(folder, segmenters, run),
-            parameters=int(model.count_params()),
-            gflops=round(gflops(raw), 6),
-            parity=parity.to_dict(config.budget),
-            metrics=metrics,
+            parameters=int(conversion.model.count_params()),
+            gflops=round(gflops(conversion.raw), 6),
+            parity=parity.to_dict(config.budget, beyond=_int8_stage(conversion, int8)),
+            metrics=_metrics(parity, segmenters, run),
             quantization=quantization.to_dict(),
             provenance=_provenance(run, config),
         )
-        inputs = ReportInputs(
-            manifest=manifest,
-            latency=bench_segmenters(segmenters, runs=BENCH_RUNS),
-            history=run.record["history"],
-            validation=run.validation,
-            accuracies=parity.onnx.image_accuracies,
-            key=run.key,
-            segmenters=segmenters,
-        )
-        write_bytes(folder / "report.html", render_report(inputs).encode())
-        models = {folder / variant.file for variant in manifest.variants.values()}
-        others = [p for p in sorted(folder.rglob("*")) if p.is_file() and p not in models]
-        manifest = replace(manifest, files={p.relative_to(folder).as_posix(): sha256(p) for p in others})
+        _write_report(folder, manifest, segmenters, run, parity.outputs.onnx.image_accuracies)
+        manifest = replace(manifest, files=_digests(folder))
         write_json(folder / MANIFEST, manifest.to_dict())
     return manifest
 
 
-_FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Conversion:
+    """A Keras model, its graphs, and the images on which they are compared.
+
+    Attributes:
+        contract: Inputs and outputs of the finished graphs.
+        model: The Keras model.
+        validation: Images and truth.
+        raw: The graph that tf2onnx makes.
+        stages: The float graph after each pass; the last one ships.
+        layouts: The graph after each pass for INT8; the last one is quantised. Empty if INT8 is switched off.
+    """
+
+    contract: Contract
+    model: keras.Model
+    validation: ValidationSet
+    raw: onnx.ModelProto
+    stages: Sequence[Stage]
+    layouts: Sequence[Stage]
+
+    @property
+    def shipped(self) -> onnx.ModelProto:
+        """The float graph that ships."""
+        return self.stages[-1].model
+
+
+def _convert(run: FinishedRun, contract: Contract, config: ExportConfig, on_progress: OnProgress) -> _Conversion:
+    """Load the checkpoint and the validation images, and apply the graph passes."""
+    on_progress("converting", 0, 1)
+    model = load_checkpoint(run.checkpoint)
+    validation = ValidationSet.read(run.validation, run.key, contract)
+    raw, layers = trace(model, config.opset), convolution_layers(model)
+    conversion = _Conversion(
+        contract=contract,
+        model=model,
+        validation=validation,
+        raw=raw,
+        stages=optimise(raw, contract, layers, without=config.without),
+        layouts=[] if config.int8 == "off" else integer_layout(raw, layers, without=config.without),
+    )
+    on_progress("converting", 1, 1)
+    return conversion
+
+
+def _prove(
+    conversion: _Conversion, segmenter: Segmenter, run: FinishedRun, budget: ParityBudget, on_progress: OnProgress
+) -> Parity:
+    """Measure the parity with Keras of the written model, of its layers and of all stages, and require the budget."""
+    model, contract, validation = conversion.model, conversion.contract, conversion.validation
+    reference = KerasReference(model, contract)
+    parity = Parity(
+        outputs=measure_outputs(reference, segmenter, validation, run.validation, run.key, on_progress),
+        layers=measure_layers(model, conversion.shipped, validation, contract),
+        stages=measure_stages(
+            model, [*conversion.stages, *conversion.layouts], validation, contract, budget, on_progress
+        ),
+    )
+    parity.require(budget)
+    return parity
+
+
+def _quantise(
+    conversion: _Conversion,
+    calibration: Sequence[NDArray[np.uint8]] | None,
+    config: ExportConfig,
+    on_progress: OnProgress,
+) -> tuple[Quantization, Stage | None]:
+    """Search for an INT8 variant unless it is switched off, and return it if it is to be shipped."""
+    if config.int8 == "off":
+        return Quantization(shipped=False, reason="INT8 was switched off", budget=config.int8_budget), None
+    quantization, model = find_int8(
+        conversion.layouts[-1].model,
+        conversion.shipped,
+        conversion.contract,
+        conversion.validation,
+        calibration or conversion.validation.thinned(CALIBRATION_IMAGES).images,
+        config.int8_budget,
+        insist=config.int8 == "always",
+        on_progress=on_progress,
+    )
+    return quantization, None if model is None else Stage(name="INT8", model=model)
+
+
+def _int8_stage(conversion: _Conversion, int8: Stage | None) -> tuple[StageParity, ...]:
+    """Compare the INT8 variant with Keras, from which it may differ."""
+    if int8 is None:
+        return ()
+    return measure_stages(conversion.model, [int8], conversion.validation, conversion.contract, None)
+
+
+def _metrics(parity: Parity, segmenters: Mapping[str, Segmenter], run: FinishedRun) -> dict[str, Any]:
+    """Return the metrics of Keras and of each variant on the validation split."""
+    outputs = parity.outputs
+    metrics: dict[str, Any] = {"split": "val", "keras": outputs.keras.to_dict(), "fp32": outputs.onnx.to_dict()}
+    if "int8" in segmenters:
+        metrics["int8"] = evaluate(
+            lambda image_bgr: segmenters["int8"](image_bgr).mask,
+            run.validation,
+            key=run.key,
+            classes=[c.name for c in run.contract.classes],
+        ).to_dict()
+    return metrics
 
 
 def _write_model(folder: Path, variant: str, model: onnx.ModelProto) -> Segmenter:
@@ -158,7 +214,7 @@ def _described(path: Path) -> Variant:
 
 
 def _calibration_images(folder: Path, contract: Contract) -> Sequence[NDArray[np.uint8]]:
-    """Return the model's inputs, of the images of a folder, that ranges are measured on."""
+    """Return the images of a folder on which ranges are measured, as inputs of the model."""
     paths = image_files(folder)
     if not paths:
         found = "no images in it" if folder.is_dir() else "no such folder"
@@ -167,17 +223,8 @@ def _calibration_images(folder: Path, contract: Contract) -> Sequence[NDArray[np
     return [model_input(frame, contract.height_px, contract.width_px, contract.channels) for frame in frames]
 
 
-def _evaluate(segmenter: Segmenter, run: RunFolder) -> Evaluation:
-    return evaluate(
-        lambda image_bgr: segmenter(image_bgr).mask,
-        run.validation,
-        key=run.key,
-        classes=[c.name for c in run.contract.classes],
-    )
-
-
-def _write_golden(folder: Path, segmenters: Mapping[str, Segmenter], run: RunFolder) -> tuple[GoldenFrame, ...]:
-    """Write a few validation frames, no wider than a camera's, and the masks that this machine computes for them."""
+def _write_golden(folder: Path, segmenters: Mapping[str, Segmenter], run: FinishedRun) -> tuple[GoldenFrame, ...]:
+    """Write a few validation frames of at most a camera's width, and the masks that this machine computes for them."""
     (folder / "golden").mkdir()
     frames = []
     for number, pair in enumerate(spread(run.validation, GOLDEN_FRAMES)):
@@ -194,17 +241,43 @@ def _write_golden(folder: Path, segmenters: Mapping[str, Segmenter], run: RunFol
     return tuple(frames)
 
 
-def _provenance(run: RunFolder, config: ExportConfig) -> dict[str, Any]:
-    record = run.record
+def _write_report(
+    folder: Path,
+    manifest: Manifest,
+    segmenters: Mapping[str, Segmenter],
+    run: FinishedRun,
+    accuracies: Sequence[float],
+) -> None:
+    """Measure the latency on this machine and write ``report.html``."""
+    inputs = ReportInputs(
+        manifest=manifest,
+        latency=bench_segmenters(segmenters, runs=BENCH_RUNS),
+        history=run.history,
+        validation=run.validation,
+        accuracies=accuracies,
+        key=run.key,
+        segmenters=segmenters,
+    )
+    write_bytes(folder / "report.html", render_report(inputs).encode())
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file except the variants, whose digests the manifest holds elsewhere."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    others = (path for path in files if path.relative_to(folder).as_posix() not in _FILES.values())
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in others}
+
+
+def _provenance(run: FinishedRun, config: ExportConfig) -> dict[str, Any]:
     packages = ("edge-unet", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy", "opencv-python")
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "checkpoint_sha256": sha256(run.checkpoint),
-        "config": record["config"],
-        "data_fingerprint": record["data"]["fingerprint"],
-        "images": {split: len(pairs) for split, pairs in record["data"]["splits"].items()},
-        "epochs": len(record["history"]),
-        "seed": record["seed"],
+        "config": dict(run.config),
+        "data_fingerprint": run.data_fingerprint,
+        "images": dict(run.images),
+        "epochs": len(run.history),
+        "seed": run.seed,
         "opset": config.opset,
         "without": list(config.without),
         "versions": {**{name: version(name) for name in packages}, "python": platform.python_version()},

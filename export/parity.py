@@ -1,10 +1,10 @@
-"""The parity gate: Keras against the ONNX file as it will ship, run by the runtime as it will run, and each stage before."""
+"""Check parity: compare Keras with the ONNX file that will ship, run as on the device, and with each stage before it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import keras
@@ -17,6 +17,7 @@ from edge_runtime.dataset.label_key import LabelKey
 from edge_runtime.dataset.metrics import mean_iou
 from edge_runtime.dataset.pairs import Pair
 from edge_runtime.model.contract import Contract
+from edge_runtime.progress import OnProgress, silent
 from edge_runtime.segment.postprocess import class_ids_of, probabilities_of
 from edge_runtime.segment.preprocess import checked_frame, model_input, resize_mask
 from edge_runtime.segment.segmenter import Segmenter
@@ -28,20 +29,20 @@ from export.optimise import Stage
 from export.validation_set import ValidationSet
 
 REAL_INPUTS = 32
-"""Validation images whose logits are compared, spread over the split; the mean IoU is measured on all of them."""
+"""Validation images whose logits are compared, spread over the split; the mean IoU is measured on the whole split."""
 STAGE_INPUTS = 16
-"""Validation images that every stage is compared on."""
+"""Validation images on which every stage is compared."""
 LAYER_INPUTS = 2
 RANDOM_INPUTS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Differences:
-    """How far two models are apart on a set of inputs.
+    """Differences between two models on a set of inputs.
 
     Attributes:
         inputs: Number of images.
-        finite: All numbers of both are finite.
+        finite: All outputs of both are finite.
         max_abs_logit_diff: Largest difference of a logit.
         mean_abs_logit_diff: Mean difference of the logits.
         max_abs_diff: Largest difference of a probability.
@@ -60,16 +61,16 @@ class Differences:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageParity:
-    """How far a graph at one stage is from Keras on a few validation images, and how long it takes.
+    """Difference between a graph at one stage and Keras on a few validation images, and its latency.
 
     Attributes:
-        name: The pass that was run last.
+        name: The pass that was applied last.
         max_abs_diff: Largest difference of a probability.
         mean_abs_diff: Mean difference of the probabilities.
         class_agreement: Share of pixels with the same class, 0–1.
-        mean_iou_change: Mean IoU of the stage less that of Keras.
+        mean_iou_change: Mean IoU of the stage minus that of Keras.
         latency_ms: Median time to the logits.
-        first_layer: The first layer that differs by more than the budget, where a probability does.
+        first_layer: The first layer that differs by more than the budget, if a probability does.
     """
 
     name: str
@@ -82,17 +83,15 @@ class StageParity:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parity:
-    """Everything the gate measured.
+class OutputParity:
+    """Outputs and metrics of the ONNX model that ships, compared with those of Keras.
 
     Attributes:
-        real: On validation images.
-        random: On noise.
-        extreme: On black, white, and the sharpest pattern there is.
+        real: Differences on validation images.
+        random: Differences on noise.
+        extreme: Differences on black, white, and the sharpest pattern there is.
         keras: Metrics of Keras on the validation split.
         onnx: Metrics of the ONNX model there.
-        layers: Inside the ONNX model, layer by layer.
-        stages: Of the graph after each pass.
     """
 
     real: Differences
@@ -100,30 +99,56 @@ class Parity:
     extreme: Differences
     keras: Evaluation
     onnx: Evaluation
-    layers: tuple[LayerDifference, ...] = ()
-    stages: tuple[StageParity, ...] = ()
 
     @property
     def mean_iou_change(self) -> float:
-        """Mean IoU of the ONNX model less that of Keras."""
+        """Mean IoU of the ONNX model minus that of Keras."""
         return self.onnx.mean_iou - self.keras.mean_iou
 
-    def to_dict(self, budget: ParityBudget) -> dict[str, Any]:
-        """Return the figures as a JSON object: the worst over all inputs first, then each set of inputs."""
-        sets = {"real": self.real, "random": self.random, "extreme": self.extreme}
-        # NumPy's, for Python's max and min pass over a NaN that does not come first.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """Everything that the parity gate measured.
+
+    Attributes:
+        outputs: Outputs and metrics of the model that ships.
+        layers: Differences inside that model, layer by layer.
+        stages: The graph after each pass.
+
+    Example:
+        The manifest of a package holds these figures as ``to_dict`` returns them.
+
+        >>> from export import ExportConfig, export_package
+        >>> manifest = export_package(ExportConfig(run=run, out=tmp_path / "model", int8="off"))
+        >>> manifest.parity["max_abs_diff"] < 1e-4, manifest.parity["budget"]["max_abs_diff"]
+        (True, 0.0001)
+    """
+
+    outputs: OutputParity
+    layers: tuple[LayerDifference, ...] = ()
+    stages: tuple[StageParity, ...] = ()
+
+    def to_dict(self, budget: ParityBudget, *, beyond: Sequence[StageParity] = ()) -> dict[str, Any]:
+        """Return the figures as a JSON object: the worst over all inputs first, then each set of inputs.
+
+        Args:
+            budget: The budget that applied, which is part of the object.
+            beyond: Stages to list after the others that may differ by more than the budget, such as INT8.
+        """
+        sets = {"real": self.outputs.real, "random": self.outputs.random, "extreme": self.outputs.extreme}
+        # NumPy's, because Python's max and min pass over a NaN that does not come first.
         return {
             "max_abs_diff": float(np.max([d.max_abs_diff for d in sets.values()])),
             "mean_abs_diff": float(np.max([d.mean_abs_diff for d in sets.values()])),
             "max_abs_logit_diff": float(np.max([d.max_abs_logit_diff for d in sets.values()])),
             "mean_abs_logit_diff": float(np.max([d.mean_abs_logit_diff for d in sets.values()])),
             "class_agreement": float(np.min([d.class_agreement for d in sets.values()])),
-            "mean_iou_keras": self.keras.mean_iou,
-            "mean_iou_onnx": self.onnx.mean_iou,
-            "mean_iou_change": self.mean_iou_change,
+            "mean_iou_keras": self.outputs.keras.mean_iou,
+            "mean_iou_onnx": self.outputs.onnx.mean_iou,
+            "mean_iou_change": self.outputs.mean_iou_change,
             "inputs": {name: asdict(d) for name, d in sets.items()},
             "layers": {d.layer: d.relative_diff for d in self.layers},
-            "stages": [asdict(stage) for stage in self.stages],
+            "stages": [asdict(stage) for stage in (*self.stages, *beyond)],
             "budget": asdict(budget),
         }
 
@@ -131,7 +156,7 @@ class Parity:
         """Raise if anything is over budget.
 
         Raises:
-            ParityError: Names every figure that is, with its limit.
+            ParityError: Names every figure that is over budget, with its limit.
         """
         figures = self.to_dict(budget)
         failures = [
@@ -142,8 +167,9 @@ class Parity:
             failures.append(f"max |Δ probability| {figures['max_abs_diff']:.2g} > {budget.max_abs_diff:g}")
         if not figures["class_agreement"] >= budget.class_agreement:
             failures.append(f"pixel agreement {figures['class_agreement']:.4%} < {budget.class_agreement:.4%}")
-        if not abs(self.mean_iou_change) <= budget.mean_iou_change:
-            failures.append(f"|Δ mean IoU| {abs(self.mean_iou_change):.5f} > {budget.mean_iou_change:g}")
+        mean_iou_change = abs(self.outputs.mean_iou_change)
+        if not mean_iou_change <= budget.mean_iou_change:
+            failures.append(f"|Δ mean IoU| {mean_iou_change:.5f} > {budget.mean_iou_change:g}")
         layer = first_diverging(self.layers, budget.layer_diff)
         if layer is not None:
             failures.append(
@@ -161,10 +187,10 @@ class Parity:
 
 
 class KerasReference:
-    """A Keras model behind the calls that the runtime's ``Segmenter`` has, so that both can be compared."""
+    """A Keras model that is called like the runtime's ``Segmenter``, so that both can be compared."""
 
     def __init__(self, model: keras.Model, contract: Contract) -> None:
-        """Wrap a model that fits a contract."""
+        """Wrap a model and its contract."""
         self._model = with_logits(model)
         self._contract = contract
 
@@ -180,25 +206,26 @@ class KerasReference:
         return resize_mask(class_ids_of(self.outputs(image)[1]), *image_bgr.shape[:2])
 
 
-def measure_parity(
+def measure_outputs(
     reference: KerasReference,
     segmenter: Segmenter,
     validation: ValidationSet,
     pairs: Sequence[Pair],
     key: LabelKey,
-    on_image: Callable[[int, int], None] = lambda done, total: None,
-) -> Parity:
+    on_progress: OnProgress = silent,
+) -> OutputParity:
     """Compare Keras with the runtime on real, random and extreme inputs, and their metrics on the validation split.
 
     Args:
         reference: The Keras model.
         segmenter: The ONNX model, loaded as on the device.
-        validation: Images of the validation split.
-        pairs: All of it.
-        key: What the values of its masks mean.
-        on_image: Called with the number of images done and to do.
+        validation: Images of the validation split, as many as fit into memory.
+        pairs: The whole validation split.
+        key: Meaning of the values in its masks.
+        on_progress: Called as "parity" for each image, once for Keras and once for the ONNX model.
     """
     contract = segmenter.contract
+    on_progress("parity", 0, 2 * len(pairs))
 
     def metrics(segment: SegmentFrame, done_before: int) -> Evaluation:
         return evaluate(
@@ -206,10 +233,10 @@ def measure_parity(
             pairs,
             key=key,
             classes=[c.name for c in contract.classes],
-            on_image=lambda n: on_image(done_before + n, 2 * len(pairs)),
+            on_image=lambda n: on_progress("parity", done_before + n, 2 * len(pairs)),
         )
 
-    return Parity(
+    return OutputParity(
         real=_differences(reference, segmenter, validation.thinned(REAL_INPUTS).images),
         random=_differences(reference, segmenter, _random_inputs(contract)),
         extreme=_differences(reference, segmenter, _extreme_inputs(contract)),
@@ -221,7 +248,7 @@ def measure_parity(
 def measure_layers(
     model: keras.Model, graph: onnx.ModelProto, validation: ValidationSet, contract: Contract
 ) -> tuple[LayerDifference, ...]:
-    """Compare a graph in float with Keras inside, on a few validation images and on noise."""
+    """Compare the values inside a float graph with those inside Keras, on a few validation images and on noise."""
     images = [*validation.thinned(LAYER_INPUTS).images, _random_inputs(contract)[0]]
     return tuple(layer_differences(model, graph, images))
 
@@ -232,58 +259,57 @@ def measure_stages(
     validation: ValidationSet,
     contract: Contract,
     budget: ParityBudget | None,
-    on_stage: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: OnProgress = silent,
 ) -> tuple[StageParity, ...]:
     """Compare graphs at several stages with Keras, one after the other.
 
     Args:
         model: The Keras model.
-        stages: In the order of the passes.
+        stages: The graphs, in the order of the passes.
         validation: Images and truth.
-        contract: What the finished graph takes and gives.
-        budget: Beyond which the first layer that differs is looked for; None where layers are meant to differ.
-        on_stage: Called with the number of stages done and to do.
+        contract: Inputs and outputs of the finished graph.
+        budget: A stage over this budget is searched for the first layer that differs; None if layers may differ.
+        on_progress: Called as "stages" for each stage.
     """
     few = validation.thinned(STAGE_INPUTS)
     reference = KerasReference(model, contract)
     expected = [reference.outputs(image)[1] for image in few.images]
     before = mean_iou(few.matrix(class_ids_of(probabilities) for probabilities in expected))
+    on_progress("stages", 0, len(stages))
     found = []
     for done, stage in enumerate(stages, start=1):
-        probe = Probe(stage.model)
-        rows, masks, times = [], [], []
-        for image, probabilities in zip(few.images, expected, strict=True):
-            start = time.perf_counter()
-            logits = probe.run(image, [LOGITS])[0][0]
-            times.append((time.perf_counter() - start) * 1e3)
-            other = probabilities_of(logits, binary=contract.binary)
-            masks.append(class_ids_of(other))
-            diff = np.abs(probabilities - other)
-            rows.append((diff.max(), diff.mean(), np.mean(masks[-1] == class_ids_of(probabilities))))
-        table = np.array(rows, np.float64)
-        largest = float(table[:, 0].max())
-        found.append(
-            StageParity(
-                name=stage.name,
-                max_abs_diff=largest,
-                mean_abs_diff=float(table[:, 1].mean()),
-                class_agreement=float(table[:, 2].mean()),
-                mean_iou_change=mean_iou(few.matrix(masks)) - before,
-                latency_ms=float(np.median(times)),
-                first_layer=None
-                if budget is None or largest <= budget.max_abs_diff
-                else _first_layer(model, stage, few, contract, budget),
-            )
-        )
-        on_stage(done, len(stages))
+        measured = _stage_parity(stage, few, expected, before, binary=contract.binary)
+        if budget is not None and not measured.max_abs_diff <= budget.max_abs_diff:
+            layer = first_diverging(measure_layers(model, stage.model, few, contract), budget.layer_diff)
+            measured = replace(measured, first_layer=layer.layer if layer else None)
+        found.append(measured)
+        on_progress("stages", done, len(stages))
     return tuple(found)
 
 
-def _first_layer(
-    model: keras.Model, stage: Stage, validation: ValidationSet, contract: Contract, budget: ParityBudget
-) -> str | None:
-    layer = first_diverging(measure_layers(model, stage.model, validation, contract), budget.layer_diff)
-    return layer.layer if layer else None
+def _stage_parity(
+    stage: Stage, few: ValidationSet, expected: Sequence[NDArray[np.float32]], before: float, *, binary: bool
+) -> StageParity:
+    """Compare one stage with the probabilities of Keras on a few images, and with its mean IoU there."""
+    probe = Probe(stage.model)
+    rows, masks, times = [], [], []
+    for image, probabilities in zip(few.images, expected, strict=True):
+        start = time.perf_counter()
+        logits = probe.run(image, [LOGITS])[0][0]
+        times.append((time.perf_counter() - start) * 1e3)
+        other = probabilities_of(logits, binary=binary)
+        masks.append(class_ids_of(other))
+        diff = np.abs(probabilities - other)
+        rows.append((diff.max(), diff.mean(), np.mean(masks[-1] == class_ids_of(probabilities))))
+    table = np.array(rows, np.float64)
+    return StageParity(
+        name=stage.name,
+        max_abs_diff=float(table[:, 0].max()),
+        mean_abs_diff=float(table[:, 1].mean()),
+        class_agreement=float(table[:, 2].mean()),
+        mean_iou_change=mean_iou(few.matrix(masks)) - before,
+        latency_ms=float(np.median(times)),
+    )
 
 
 def _differences(reference: KerasReference, segmenter: Segmenter, images: Iterable[NDArray[np.uint8]]) -> Differences:
@@ -316,7 +342,7 @@ def _random_inputs(contract: Contract) -> list[NDArray[np.uint8]]:
 
 
 def _extreme_inputs(contract: Contract) -> list[NDArray[np.uint8]]:
-    """Black, white, one channel alone, and a checkerboard of single pixels."""
+    """Return black, white, one channel alone, and a checkerboard of single pixels."""
     shape = (contract.height_px, contract.width_px, contract.channels)
     first = np.zeros(shape, np.uint8)
     first[::3, :, 0] = 255

@@ -25,6 +25,7 @@ from edge_runtime.image import read_image
 from edge_runtime.model.package import Manifest
 from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.storage import read_bytes
+from export.run_folder import Epoch
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,21 +41,21 @@ _COLOR, _OVER, _INT8 = "#0b6e99", "#c0392b", "#d08a1d"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportInputs:
-    """What the page is made from.
+    """Everything that the page shows.
 
     Attributes:
-        manifest: Of the package.
-        latency: As measured on the exporting machine.
-        history: Rows of the training history.
-        validation: Pairs to draw samples from.
-        accuracies: Pixel accuracy of the model as it ships on each of them.
-        key: What the values of their masks mean.
-        segmenters: The variants as they ship.
+        manifest: Manifest of the package.
+        latency: Latency on the exporting machine.
+        history: Figures of each epoch of training.
+        validation: Image and mask pairs of the validation split, from which samples are drawn.
+        accuracies: Pixel accuracy of the float variant on each pair.
+        key: Meaning of the values in their masks.
+        segmenters: The variants of the package by name.
     """
 
     manifest: Manifest
     latency: Latency
-    history: Sequence[dict[str, Any]]
+    history: Sequence[Epoch]
     validation: Sequence[Pair]
     accuracies: Sequence[float]
     key: LabelKey
@@ -178,13 +179,14 @@ def _disagreements(inputs: ReportInputs) -> list[Sample]:
     return samples
 
 
-def _curve(history: Sequence[dict[str, Any]]) -> str:
+def _curve(history: Sequence[Epoch]) -> str:
     """Return the training curve as an inline SVG."""
     figure = _figure(3.0)
     axes = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in history]
-    for ax, key, title in ((axes[0], "loss", "training loss"), (axes[1], "val_mean_iou", "validation mean IoU")):
-        ax.plot(epochs, [row[key] for row in history], color=_COLOR, linewidth=1.5)
+    epochs = [row.epoch for row in history]
+    losses, ious = [row.loss for row in history], [row.val_mean_iou for row in history]
+    for ax, values, title in ((axes[0], losses, "training loss"), (axes[1], ious, "validation mean IoU")):
+        ax.plot(epochs, values, color=_COLOR, linewidth=1.5)
         _style(ax, title)
         ax.set_xlabel("epoch", fontsize=9)
     return _svg(figure)

@@ -1,8 +1,9 @@
-"""What export reads of a run folder: its ``run.json``, its best checkpoint, and the images it was validated on."""
+"""Read a finished run from its folder: ``run.json``, the best checkpoint, and the images it was validated on."""
 
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -10,42 +11,83 @@ from typing import Any, cast, get_args
 from edge_runtime.dataset.label_key import LabelKey, MaskEncoding
 from edge_runtime.dataset.pairs import Pair
 from edge_runtime.errors import InputError, ModelError
-from edge_runtime.model.contract import Contract, parse_json
+from edge_runtime.model.contract import Contract, Fields, parse_json
 from edge_runtime.storage import printable, read_bytes, sha256
 from export.errors import ConvertError
 
-_RECORD = {"config": dict, "contract": dict, "checkpoints": dict, "history": list, "seed": int}
-_DATA = {"root": str, "fingerprint": str, "mask_encoding": str, "splits": dict}
+RUN_FORMAT_VERSION = 2
+"""The ``format_version`` of ``run.json`` that is read: the one that training writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunFolder:
-    """A run folder whose checkpoint is the one that training wrote.
+class Epoch:
+    """The figures of one epoch that the report draws.
+
+    Attributes:
+        epoch: Number of the epoch, from 1.
+        loss: Mean training loss.
+        val_mean_iou: Mean IoU on the validation split, 0–1.
+    """
+
+    epoch: int
+    loss: float
+    val_mean_iou: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedRun:
+    """A finished run, with the best checkpoint that training wrote and what export needs to know of it.
 
     Attributes:
         checkpoint: Path of ``best.keras``.
-        contract: What the model takes and gives.
-        key: What the values of the dataset's masks mean.
-        validation: The pairs it was validated on.
-        record: All of ``run.json``.
+        contract: Inputs and outputs of the model.
+        key: Meaning of the values in the dataset's masks.
+        validation: The image and mask pairs it was validated on.
+        config: Settings of the training, for the provenance of the package.
+        data_fingerprint: Digest of the dataset.
+        images: Number of images per split.
+        history: Figures of each epoch.
+        seed: Random seed of the training.
     """
 
     checkpoint: Path
     contract: Contract
     key: LabelKey
     validation: tuple[Pair, ...]
-    record: dict[str, Any]
+    config: Mapping[str, Any]
+    data_fingerprint: str
+    images: Mapping[str, int]
+    history: tuple[Epoch, ...]
+    seed: int
 
 
-def read_run(root: Path, data: Path | None = None) -> RunFolder:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Record:
+    """The part of ``run.json`` that export reads, with checked types. Other keys are training's own."""
+
+    config: Mapping[str, Any]
+    contract: Mapping[str, Any]
+    best: frozenset[str]
+    history: tuple[Epoch, ...]
+    seed: int
+    root: Path
+    fingerprint: str
+    mask_encoding: str
+    labels: Mapping[str, Any] | None
+    validation: tuple[tuple[str, str], ...]
+    images: Mapping[str, int]
+
+
+def read_run(root: Path, data: Path | None = None) -> FinishedRun:
     """Read a run folder and check its checkpoint against the SHA-256 that training recorded.
 
     Args:
         root: The run folder.
-        data: Where the dataset is now, if it has moved.
+        data: The dataset folder, if it has moved since training.
 
     Raises:
-        ConvertError: It is no run folder of ours, has no checkpoint yet, or the checkpoint is not the recorded one.
+        ConvertError: It is not a run folder, was written by another version, has no checkpoint yet, or the checkpoint
+            differs from the recorded one.
         InputError: The validation images are not where they were.
     """
     path = root / "run.json"
@@ -54,64 +96,105 @@ def read_run(root: Path, data: Path | None = None) -> RunFolder:
         raise ConvertError(
             f"run folder {printable(root)} — no run.json inside — expected what `edge-unet train` writes"
         )
-    record = parse_json(read_bytes(path, ModelError), where)
-    if not isinstance(record, dict) or not _is_ours(record):
-        raise ConvertError(f"{where} — is not what `edge-unet train` writes — train again")
+    record = _read_record(parse_json(read_bytes(path, ModelError), where), where)
+    checkpoint = _checked_checkpoint(root, record.best)
+    if record.mask_encoding not in get_args(MaskEncoding):
+        raise ConvertError(f"{where} — mask_encoding is {record.mask_encoding!r} — train again")
+    contract = Contract.from_dict(record.contract, f"{where}: contract")
+    return FinishedRun(
+        checkpoint=checkpoint,
+        contract=contract,
+        key=_label_key(record, contract, where),
+        validation=_validation_pairs(record, data),
+        config=record.config,
+        data_fingerprint=record.fingerprint,
+        images=record.images,
+        history=record.history,
+        seed=record.seed,
+    )
+
+
+def _read_record(value: object, where: str) -> _Record:
+    """Check the version first, because another version may have other keys; then read what export needs."""
+    version = value.get("format_version") if isinstance(value, dict) else None
+    if type(version) is int and version != RUN_FORMAT_VERSION:
+        raise ConvertError(
+            f"{where} — format_version is {version} — this edge-unet reads {RUN_FORMAT_VERSION} — export with the "
+            "edge-unet that trained it, or train again"
+        )
+    try:
+        return _record_of(Fields(value, where))
+    except ModelError as cause:
+        raise ConvertError(f"{where} — is not what `edge-unet train` writes — train again") from cause
+
+
+def _record_of(fields: Fields) -> _Record:
+    """Take the keys that export needs, and leave the others unread."""
+    fields.take("format_version", int)
+    checkpoints, data = fields.take("checkpoints", dict), fields.take("data", dict)
+    best = Fields(checkpoints, f"{fields.where}: checkpoints").take("best", list) if "best" in checkpoints else []
+    of_data = Fields(data, f"{fields.where}: data")
+    splits = of_data.take_map("splits", _image_and_mask_names)
+    return _Record(
+        config=fields.take("config", dict),
+        contract=fields.take("contract", dict),
+        best=frozenset(Fields(entry, f"{fields.where}: checkpoints.best").take("sha256", str) for entry in best),
+        history=tuple(_epoch(Fields(row, f"{fields.where}: history")) for row in fields.take("history", list)),
+        seed=fields.take("seed", int),
+        root=Path(of_data.take("root", str)),
+        fingerprint=of_data.take("fingerprint", str),
+        mask_encoding=of_data.take("mask_encoding", str),
+        labels=of_data.take("labels", dict) if "labels" in data else None,
+        validation=Fields(splits, f"{fields.where}: data.splits").take("val", tuple),
+        images={split: len(names) for split, names in splits.items()},
+    )
+
+
+def _image_and_mask_names(value: object, where: str) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, list) or not all(
+        isinstance(pair, list) and [type(name) for name in pair] == [str, str] for pair in value
+    ):
+        raise ModelError(f"{where}: expected a list of [image, mask]")
+    return tuple((image, mask) for image, mask in value)
+
+
+def _epoch(row: Fields) -> Epoch:
+    return Epoch(
+        epoch=row.take("epoch", int), loss=row.take("loss", float), val_mean_iou=row.take("val_mean_iou", float)
+    )
+
+
+def _checked_checkpoint(root: Path, known: frozenset[str]) -> Path:
+    """Return the path of ``best.keras`` if it is the file that training recorded."""
     checkpoint = root / "best.keras"
-    known = {entry["sha256"] for entry in record["checkpoints"].get("best", [])}
     if not known:
         raise ConvertError(
             f"run folder {printable(root)} — no finished epoch yet — go on with edge-unet train … --resume"
         )
     if not checkpoint.is_file():
         raise ConvertError(f"{printable(checkpoint)} — missing — restore it or train again")
-    _refuse_truncated(checkpoint)
+    # An archive without its end is what a bad copy leaves, so it is called damaged rather than another file.
+    if not zipfile.is_zipfile(checkpoint):
+        raise ConvertError(f"{printable(checkpoint)} — damaged: no complete .keras archive — restore it or train again")
     if sha256(checkpoint, ModelError) not in known:
         raise ConvertError(
             f"{printable(checkpoint)} — not the file that training wrote (SHA-256 differs from run.json) — "
             "only models of our own runs are loaded — restore it or train again"
         )
-    if record["data"]["mask_encoding"] not in get_args(MaskEncoding):
-        raise ConvertError(f"{where} — mask_encoding is {record['data']['mask_encoding']!r} — train again")
-    contract = Contract.from_dict(record["contract"], f"{where}: contract")
-    return RunFolder(
-        checkpoint=checkpoint,
-        contract=contract,
-        key=_label_key(record["data"], contract, where),
-        validation=_validation_pairs(record, data),
-        record=record,
-    )
+    return checkpoint
 
 
-def _label_key(data: dict[str, Any], contract: Contract, where: str) -> LabelKey:
-    """Return what mask values mean: as recorded, or from the contract in runs of before that was recorded."""
-    if "labels" in data:
-        return LabelKey.from_dict(data["labels"], f"{where}: data.labels")
-    return LabelKey.of(cast(MaskEncoding, data["mask_encoding"]), contract.classes, ignore_id=contract.ignore_id)
+def _label_key(record: _Record, contract: Contract, where: str) -> LabelKey:
+    """Return the meaning of mask values as recorded, or from the contract in older runs, which did not record it."""
+    if record.labels is not None:
+        return LabelKey.from_dict(record.labels, f"{where}: data.labels")
+    return LabelKey.of(cast(MaskEncoding, record.mask_encoding), contract.classes, ignore_id=contract.ignore_id)
 
 
-def _is_ours(record: dict[str, Any]) -> bool:
-    """Whether ``run.json`` holds everything that export reads from it."""
-    data = record.get("data")
-    return (
-        isinstance(data, dict)
-        and all(isinstance(record.get(key), kind) for key, kind in _RECORD.items())
-        and all(isinstance(data.get(key), kind) for key, kind in _DATA.items())
-        and isinstance(data["splits"].get("val"), list)
-    )
-
-
-def _refuse_truncated(checkpoint: Path) -> None:
-    """Say "damaged" rather than "not the file" where the archive has lost its end, which is what a bad copy looks like."""
-    if not zipfile.is_zipfile(checkpoint):
-        raise ConvertError(f"{printable(checkpoint)} — damaged: no complete .keras archive — restore it or train again")
-
-
-def _validation_pairs(record: dict[str, Any], data: Path | None) -> tuple[Pair, ...]:
-    root = data or Path(record["data"]["root"])
+def _validation_pairs(record: _Record, data: Path | None) -> tuple[Pair, ...]:
+    root = data or record.root
     pairs = tuple(
-        Pair(stem=Path(image).stem, image=root / image, mask=root / mask)
-        for image, mask in record["data"]["splits"]["val"]
+        Pair(stem=Path(image).stem, image=root / image, mask=root / mask) for image, mask in record.validation
     )
     missing = next((path for pair in pairs for path in (pair.image, pair.mask) if not path.is_file()), None)
     if missing is not None:

@@ -60,7 +60,7 @@ def exported(run: Path) -> tuple[Path, Manifest]:
     assert [stage for stage in stages if stage[0] != "stages"] == [
         ("converting", 0, 1),
         ("converting", 1, 1),
-        *(("parity", n + 1, images) for n in range(images)),
+        *(("parity", n, images) for n in range(images + 1)),
         ("measuring", 0, 1),
     ]
     return out, manifest

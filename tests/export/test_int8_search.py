@@ -219,7 +219,7 @@ class TestRanges:
 class TestFound:
     def test_a_sensible_model_wins_at_the_first_attempt(self, case):
         steps: list[str] = []
-        found, model = case.find(on_step=steps.append)
+        found, model = case.find(on_progress=lambda what, done, total: steps.append(what))
         assert found.shipped
         assert [a.calibration for a in found.attempts] == ["min-max", "percentile"]
         assert all(a.float_layers == () for a in found.attempts)
@@ -271,7 +271,7 @@ class TestFound:
 
     def test_a_layer_that_minds_stays_in_float(self, sensitive):
         steps: list[str] = []
-        found, model = sensitive.find(on_step=steps.append)
+        found, model = sensitive.find(on_progress=lambda what, done, total: steps.append(what))
         assert not any(attempt.within(found.budget) for attempt in found.attempts[:2])
         assert max(found.sensitivity, key=found.sensitivity.get) == "bottleneck_b"
         assert found.sensitivity["bottleneck_b"] > 0.9

@@ -37,13 +37,14 @@ from export.optimise import Stage, integer_layout, optimise
 from export.parity import (
     Differences,
     KerasReference,
+    OutputParity,
     Parity,
     StageParity,
     measure_layers,
-    measure_parity,
+    measure_outputs,
     measure_stages,
 )
-from export.run_folder import RunFolder, read_run
+from export.run_folder import FinishedRun, read_run
 from export.validation_set import ValidationSet
 
 SAME = Differences(
@@ -72,8 +73,9 @@ def evaluation(wrong: int = 0) -> Evaluation:
 
 
 def parity(**changes: object) -> Parity:
-    same = Parity(real=SAME, random=SAME, extreme=SAME, keras=evaluation(), onnx=evaluation())
-    return replace(same, **changes)  # type: ignore[arg-type]
+    inside = {name: changes.pop(name) for name in ("layers", "stages") if name in changes}
+    same = OutputParity(real=SAME, random=SAME, extreme=SAME, keras=evaluation(), onnx=evaluation())
+    return Parity(outputs=replace(same, **changes), **inside)  # type: ignore[arg-type]
 
 
 class TestBudget:
@@ -182,7 +184,7 @@ class TestLayersAndStages:
 
 
 @pytest.fixture(scope="module", params=["seed", "edge"])
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     root = tmp_path_factory.mktemp("parity")
     data = write_color_data(root / "data", binary=request.param == "seed")
     return read_run(write_run(root / "run", data, request.param))
@@ -203,10 +205,11 @@ def validation(run) -> ValidationSet:
     return ValidationSet.read(run.validation, run.key, run.contract)
 
 
-def measured(run: RunFolder, model, proto: onnx.ModelProto) -> Parity:
+def measured(run: FinishedRun, model, proto: onnx.ModelProto) -> Parity:
     segmenter = Segmenter(Session(proto.SerializeToString(), "model.onnx"), "fp32")
     validation = ValidationSet.read(run.validation, run.key, run.contract)
-    return measure_parity(KerasReference(model, run.contract), segmenter, validation, run.validation, run.key)
+    reference = KerasReference(model, run.contract)
+    return Parity(outputs=measure_outputs(reference, segmenter, validation, run.validation, run.key))
 
 
 def convolutions(proto: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -222,13 +225,14 @@ def test_a_good_conversion_passes_with_room_to_spare(run, model, proto, validati
     calls = []
     segmenter = Segmenter(Session(proto.SerializeToString(), "model.onnx"), "fp32")
     reference = KerasReference(model, run.contract)
-    found = measure_parity(reference, segmenter, validation, run.validation, run.key, lambda *n: calls.append(n))
-    found.require(ParityBudget(max_abs_diff=1e-5))
+    found = measure_outputs(reference, segmenter, validation, run.validation, run.key, lambda *n: calls.append(n))
+    Parity(outputs=found).require(ParityBudget(max_abs_diff=1e-5))
     assert [d.inputs for d in (found.real, found.random, found.extreme)] == [len(run.validation), 4, 4]
     assert found.keras.images == found.onnx.images == len(run.validation)
     assert 0 < found.keras.mean_iou < 1
     assert found.keras.mean_iou == pytest.approx(found.onnx.mean_iou, abs=5e-4)
-    assert calls[-1] == (2 * len(run.validation), 2 * len(run.validation))
+    images = 2 * len(run.validation)
+    assert calls == [("parity", n, images) for n in range(images + 1)]
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
@@ -270,7 +274,7 @@ def stages(run, model) -> list[Stage]:
 
 
 def test_every_stage_gives_what_keras_gives(run, model, stages, validation):
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[str, int, int]] = []
     found = measure_stages(model, stages, validation, run.contract, ParityBudget(), lambda *n: calls.append(n))
     names = ["tf2onnx", "upsampling", "normalisation", "pixels", "pixel-rows", "class map", "phases"]
     layout = [
@@ -287,7 +291,7 @@ def test_every_stage_gives_what_keras_gives(run, model, stages, validation):
         assert abs(s.mean_iou_change) <= 5e-4
         assert s.latency_ms > 0
         assert s.first_layer is None
-    assert calls == [(n + 1, len(stages)) for n in range(len(stages))]
+    assert calls == [("stages", n, len(stages)) for n in range(len(stages) + 1)]
     parity(stages=found).require(ParityBudget())
 
 

@@ -12,7 +12,7 @@ from runs import reloaded, traced
 
 from export.convert import convolution_layers, trace
 from export.graph import LAYER
-from export.passes.names import NameByLayer
+from export.passes.names import LayerValues, NameByLayer, values_of_layer
 from export.passes.quantize import layers_of
 
 
@@ -105,3 +105,33 @@ def test_what_the_graph_answers_keeps_its_name():
     )
     assert named(model, ["logits"]) == [("logits_nchw", "logits")]
     assert model.graph.outputs[0].name == "logits"
+
+
+PHASES = ("phase_00", "phase_01", "phase_10", "phase_11")
+
+
+class TestFindingALayerAgain:
+    @pytest.mark.parametrize(
+        ("rectified", "existing", "parts"),
+        [
+            (False, ["a"], "whole"),
+            (False, ["a_nchw"], "whole"),
+            (True, ["a_relu"], "whole"),
+            (True, ["a_relu_nchw"], "whole"),
+            (True, [f"a_relu_{phase}" for phase in PHASES], "phases"),
+            (False, [f"a_nchw_{phase}" for phase in PHASES], "phases"),
+            (False, ["a_row_0", "a_row_1", "a_row_2"], "rows"),
+        ],
+    )
+    def test_its_result_is_found_whole_or_in_parts_in_their_order(self, rectified, existing, parts):
+        others = {"b", "a_part0", "a_rows", *(["a"] if rectified else ["a_relu"])}
+        found = values_of_layer("a", others | set(existing), rectified=rectified)
+        assert found == LayerValues(names=tuple(existing), parts=parts)
+
+    def test_what_is_whole_is_preferred_to_its_parts(self):
+        existing = {"a", "a_row_0", *(f"a_{phase}" for phase in PHASES)}
+        assert values_of_layer("a", existing, rectified=False) == LayerValues(names=("a",), parts="whole")
+
+    @pytest.mark.parametrize("existing", [set(), {"a_phase_00", "a_phase_01", "a_phase_10"}, {"a_row_1"}, {"aa"}])
+    def test_a_layer_that_is_dissolved_is_not_found(self, existing):
+        assert values_of_layer("a", existing, rectified=False) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from runs import PAIRS, narrow_plan, random_unet, write_color_data, write_run
 from edge_runtime.dataset.label_key import LabelKey
 from edge_runtime.errors import InputError, ModelError
 from export.errors import ConvertError
-from export.run_folder import read_run
+from export.run_folder import RUN_FORMAT_VERSION, read_run
+from training.loop.run_folder import FORMAT_VERSION
 from training.loop.trainer import archive_of
 
 
@@ -44,6 +46,62 @@ def test_a_whole_run_folder_is_read(run, original):
     assert len(folder.validation) == PAIRS["val"]
     assert all(pair.image.is_file() and pair.mask.is_file() for pair in folder.validation)
     assert folder.validation[0].image.is_relative_to(original / "data" / "val")
+
+
+def test_all_of_it_is_what_training_wrote(run, original):
+    """The pair of writer and reader meets here only: the walls forbid that they share code."""
+    assert RUN_FORMAT_VERSION == FORMAT_VERSION
+    written = json.loads((run / "run.json").read_text())
+    folder = read_run(run)
+    assert folder.config == written["config"]
+    assert folder.contract.to_dict() == written["contract"]
+    assert folder.key.to_dict() == written["data"]["labels"]
+    assert folder.data_fingerprint == written["data"]["fingerprint"]
+    assert folder.images == PAIRS
+    assert folder.seed == written["seed"]
+    rows = [(row["epoch"], row["loss"], row["val_mean_iou"]) for row in written["history"]]
+    assert [(row.epoch, row.loss, row.val_mean_iou) for row in folder.history] == rows
+    assert len(rows) == 2
+    data = original / "data"
+    names = [[str(path.relative_to(data)) for path in (pair.image, pair.mask)] for pair in folder.validation]
+    assert names == written["data"]["splits"]["val"]
+
+
+@pytest.mark.parametrize("version", [1, 3])
+def test_a_record_of_another_version_is_refused_whatever_it_holds(run, version):
+    (run / "run.json").write_text(json.dumps({"format_version": version}))
+    with pytest.raises(
+        ConvertError,
+        match=rf"^{run}/run\.json — format_version is {version} — this edge-unet reads 2 — export with the edge-unet that "
+        r"trained it, or train again$",
+    ):
+        read_run(run)
+
+
+@pytest.mark.parametrize("version", [None, True, "2", 2.0])
+def test_a_record_without_a_version_is_not_one_of_training(run, version):
+    edit_record(run, lambda r: r.update(format_version=version))
+    with pytest.raises(ConvertError, match=r"run\.json — is not what `edge-unet train` writes — train again"):
+        read_run(run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda r: r["history"][0].pop("loss"),
+        lambda r: r["history"].append("epoch"),
+        lambda r: r["checkpoints"]["best"].append({"epoch": 1}),
+        lambda r: r["checkpoints"].update(best={}),
+        lambda r: r["data"]["splits"]["val"].append(["image"]),
+        lambda r: r["data"]["splits"].update(train=[["image", 7]]),
+        lambda r: r["data"].update(labels=None),
+    ],
+)
+def test_a_wrong_entry_deep_inside_is_refused_and_its_cause_names_it(run, change):
+    edit_record(run, change)
+    with pytest.raises(ConvertError, match=r"run\.json — is not what `edge-unet train` writes — train again") as caught:
+        read_run(run)
+    assert re.search(r"run\.json: (history|checkpoints|data)", str(caught.value.__cause__))
 
 
 def test_the_best_checkpoint_of_an_earlier_epoch_is_taken_too(run):
