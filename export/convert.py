@@ -1,9 +1,11 @@
-"""Keras to ONNX by tf2onnx, and nothing more: what comes out is slow and exact, and the passes begin there."""
+"""Convert Keras to ONNX with tf2onnx. The result is exact and slow; the graph passes start from it."""
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import keras
 import onnx
@@ -14,11 +16,11 @@ from export.errors import ConvertError
 
 
 def trace(model: keras.Model, opset: int) -> onnx.ModelProto:
-    """Convert a U-Net of ours to the ONNX graph that tf2onnx makes of it, with nothing changed.
+    """Convert a model to the ONNX graph that tf2onnx makes of it, unchanged.
 
     Args:
         model: From ``load_checkpoint``.
-        opset: Of the ONNX model, 13 to 18.
+        opset: Opset of the ONNX model, 13 to 18.
 
     Returns:
         A model from ``image``, float32 (1, H, W, C) RGB in 0–255, to ``logits`` and ``probabilities``, (1, H, W, L).
@@ -30,8 +32,8 @@ def trace(model: keras.Model, opset: int) -> onnx.ModelProto:
         return {"logits": logits, "probabilities": probabilities}
 
     signature = [tf.TensorSpec((1, *model.input_shape[1:]), tf.float32, name="image")]
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    proto, _ = tf2onnx.convert.from_function(tf.function(call), input_signature=signature, opset=opset)
+    with _errors_only("tf2onnx"):
+        proto, _ = tf2onnx.convert.from_function(tf.function(call), input_signature=signature, opset=opset)
     return proto
 
 
@@ -39,7 +41,7 @@ def with_logits(model: keras.Model) -> keras.Model:
     """Return the model with two outputs, logits and probabilities.
 
     Raises:
-        ConvertError: It has no layer ``logits``, or not one input and one output of four dimensions.
+        ConvertError: It has no layer ``logits``, or not exactly one input and one output of four dimensions.
     """
     shapes = f"{model.input_shape} → {model.output_shape}"
     if not all(isinstance(s, tuple) and len(s) == 4 for s in (model.input_shape, model.output_shape)):
@@ -52,13 +54,13 @@ def with_logits(model: keras.Model) -> keras.Model:
 
 
 def convolution_layers(model: keras.Model) -> list[str]:
-    """Name the convolution layers of a model in their order."""
+    """Return the names of a model's convolution layers in their order."""
     kinds = keras.layers.Conv2D | keras.layers.DepthwiseConv2D
     return [layer.name for layer in model.layers if isinstance(layer, kinds)]
 
 
 def gflops(proto: onnx.ModelProto) -> float:
-    """Return 10⁹ floating-point operations of all convolutions for one frame; a multiply-add is two."""
+    """Return the floating-point operations of all convolutions per frame, in 10⁹; a multiply-add counts as two."""
     inferred = onnx.shape_inference.infer_shapes(proto)
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in inferred.graph.value_info}
     weights = {w.name: list(w.dims) for w in proto.graph.initializer}
@@ -68,3 +70,15 @@ def gflops(proto: onnx.ModelProto) -> float:
         if node.op_type == "Conv"
     )
     return 2 * multiply_adds / 1e9
+
+
+@contextmanager
+def _errors_only(name: str) -> Iterator[None]:
+    """Let a logger report errors only, and restore its level afterwards."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import zipfile
 from pathlib import Path
 
@@ -119,6 +120,22 @@ def test_the_contract_stands_in_the_metadata(converted):
 def test_the_same_model_gives_the_same_bytes(smallest):
     first, again = (finished(smallest).SerializeToString() for _ in range(2))
     assert first == again
+
+
+@pytest.mark.parametrize("opset", [17, -1], ids=["converted", "refused"])
+def test_the_converter_s_log_level_is_as_before(smallest, opset):
+    logger = logging.getLogger("tf2onnx")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        if opset > 0:
+            trace(smallest, opset)
+        else:
+            with pytest.raises(ValueError, match="Opset -1 is not supported"):
+                trace(smallest, opset)
+        assert logger.level == logging.INFO
+    finally:
+        logger.setLevel(before)
 
 
 def test_operations_are_counted_as_by_hand():
