@@ -1,8 +1,8 @@
-"""The model for applications without our runtime: any frame in, a mask at the frame's size out.
+"""Build the model for applications without this runtime: any frame in, a mask at the frame's size out.
 
-Around the network stand, in standard operators, the steps of ``edge_runtime.segment.preprocess``: grey where the model wants
-it, one resize to the model's size, and the mask's resize back. They gather the pixels that they need and repeat
-OpenCV's arithmetic, so that the masks are the runtime's own; a ``Resize`` node rounds and breaks ties in other ways.
+The steps of ``edge_runtime.segment.preprocess`` are put around the network in standard operators: grey if the model takes
+grey, one resize to the model's size, and the resize of the mask back to the frame's. They gather the pixels that they need
+and repeat OpenCV's arithmetic, so that the masks equal the runtime's; a ``Resize`` node rounds and breaks ties differently.
 
 Reference: OpenCV 5.0, ``cv2.resize`` of uint8 (INTER_LINEAR, INTER_NEAREST_EXACT) and ``cv2.cvtColor`` (BGR2GRAY).
 """
@@ -27,12 +27,12 @@ _ZERO, _ONE = np.array([0]), np.array([1])
 
 
 def build_app_model(model: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
-    """Put the resizes before and after a finished network.
+    """Add the resizes before and after a finished network.
 
     Args:
         model: From ``image``, uint8 (1, H, W, C), to ``mask``, uint8 (1, H, W), and ``logits``, float32 (1, H, W, L);
-            opset 13 to 18. It is left as it is, and nothing is assumed of what lies between.
-        contract: What it takes and gives.
+            opset 13 to 18. It is not changed, and nothing is assumed about the nodes inside.
+        contract: Its inputs and outputs.
 
     Returns:
         A model from ``frame``, uint8 (height, width, 3) BGR of any size, to ``mask``, uint8 (height, width) class ids,
@@ -46,7 +46,7 @@ def build_app_model(model: onnx.ModelProto, contract: Contract) -> onnx.ModelPro
         raise ConvertError(
             f"model '{contract.name}' — has operators of {', '.join(foreign)} — expected those of the ONNX standard only"
         )
-    # With a prefix none of its names, which are not ours to know, can be one of those around it.
+    # With a prefix, no name in the network, whatever it is, can equal one of those around it.
     network = add_prefix(model, _NETWORK).graph
     graph = _Graph()
     height, width, _ = graph.split(graph.add("Shape", "frame"), 1, 1, 1, axis=0)
@@ -92,7 +92,7 @@ def _describe(contract: Contract) -> str:
 
 
 class _Graph:
-    """Nodes in the making. An input is the name of a value, or an array, which becomes a constant."""
+    """A graph under construction. An input is the name of a value, or an array, which becomes a constant."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
@@ -122,7 +122,7 @@ class _Graph:
 
 
 def _add_image(graph: _Graph, height: str, width: str, contract: Contract) -> None:
-    """Resize ``frame`` as INTER_LINEAR does bytes: weights of 11 bits, columns cut to 1/128 and rows to 1/4, rounded."""
+    """Resize ``frame`` as INTER_LINEAR does for bytes: 11-bit weights, columns cut to 1/128 and rows to 1/4, then rounded."""
     h, w, channels = contract.height_px, contract.width_px, contract.channels
     top, bottom, top_weight, bottom_weight = _neighbours(graph, height, h, clip=False)
     left, right, *column_weights = _neighbours(graph, width, w, clip=True)
@@ -151,7 +151,7 @@ def _add_image(graph: _Graph, height: str, width: str, contract: Contract) -> No
 
 
 def _neighbours(graph: _Graph, frame_px: str, model_px: int, *, clip: bool) -> tuple[str, str, str, str]:
-    """Return between which two rows or columns of the frame each one of the image lies, and their weights of 2048."""
+    """Return the two rows or columns of the frame around each one of the image, and their weights, in 2048ths."""
     last = graph.add("Sub", frame_px, _ONE)
     step = graph.add("Div", graph.cast(frame_px, TensorProto.DOUBLE), np.array([float(model_px)]))
     centre = graph.add("Mul", np.arange(model_px) + 0.5, step)
@@ -183,7 +183,7 @@ def _add_mask(graph: _Graph, height: str, width: str, contract: Contract) -> Non
 
 
 def _nearest(graph: _Graph, frame_px: str, model_px: int) -> str:
-    """Return which row or column of the mask each one of the frame takes."""
+    """Return for each row or column of the frame the one of the mask that it copies."""
     step = graph.add("Div", np.array([float(model_px)]), graph.cast(frame_px, TensorProto.DOUBLE))
     steps = graph.add("Expand", step, graph.add("Sub", frame_px, _ONE))
     half = graph.add("Mul", step, np.array([0.5]))
@@ -193,7 +193,7 @@ def _nearest(graph: _Graph, frame_px: str, model_px: int) -> str:
 
 
 def _add_probability(graph: _Graph, height: str, width: str) -> None:
-    """Resize the probability of class 1, bilinear."""
+    """Resize the probability of class 1 bilinearly."""
     planes = graph.add("Transpose", graph.add("Sigmoid", f"{_NETWORK}logits"), perm=[0, 3, 1, 2])
     size = graph.add("Concat", _ONE, _ONE, height, width, axis=0)
     how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}

@@ -1,4 +1,4 @@
-"""Load a Keras checkpoint of ours. A ``.keras`` file is code, so what is in it is looked at first."""
+"""Load a Keras checkpoint. A ``.keras`` file can hold code, so its contents are checked against a list first."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ALLOWED_LAYERS = frozenset(
         "ZeroPadding2D",
     }
 )
-"""Layers of our presets. A ``.keras`` file is code; nothing else is handed to Keras' loader."""
+"""Layers of the presets; a file with any other layer is not handed to Keras' loader."""
 # A flipped bit can turn a member into one that is encrypted (RuntimeError) or packed in another way (zlib.error).
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, EOFError, OSError)
 _MODEL = ("keras.src.models.functional", "Functional")
@@ -41,10 +41,10 @@ _ALLOWED_ACTIVATIONS = frozenset({"hard_silu", "linear", "relu", "sigmoid", "sil
 
 
 def load_checkpoint(path: Path) -> keras.Model:
-    """Load a ``.keras`` archive after a look into it.
+    """Load a ``.keras`` archive after a check of its contents.
 
     Raises:
-        ConvertError: Missing, damaged, or with anything in it that our presets have not.
+        ConvertError: It is missing, damaged, or holds anything that the presets do not use.
     """
     where = printable(path)
     if not path.is_file():
@@ -70,7 +70,7 @@ def load_checkpoint(path: Path) -> keras.Model:
 
 
 def _foreign_parts(config: object) -> list[str]:
-    """Name everything in a model's configuration that is not a part of our presets."""
+    """Return the names of all parts of a model's configuration that the presets do not use."""
     if not isinstance(config, dict):
         return ["no model"]
     found = []
@@ -102,5 +102,5 @@ def _foreign_parts(config: object) -> list[str]:
 
 
 def _is_ours(module: object, kind: object) -> bool:
-    """Whether a part of a configuration is a layer of ours, an initializer or a data type."""
+    """Check that a part of a configuration is one of Keras' own layers, an initializer or a data type."""
     return module in ("keras.layers", "keras.initializers") or (module, kind) == ("keras", "DTypePolicy")

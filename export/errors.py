@@ -1,8 +1,8 @@
-"""What can go wrong in export, under the runtime's tree (the number is the exit code).
+"""Errors of export, under the runtime's tree (the number is the exit code).
 
 EdgeUnetError
 ├── ModelError            4
-│   └── ConvertError      4   a model of ours that cannot be converted
+│   └── ConvertError      4   a checkpoint or run that cannot be converted
 └── GateError             5
     ├── ParityError       5   Keras and onnxruntime differ by more than the budget
     └── Int8Error         5   an INT8 variant was asked for and loses more than the budget
@@ -14,7 +14,7 @@ from edge_runtime.errors import GateError, ModelError
 
 
 class ConvertError(ModelError):
-    """A Keras model cannot be loaded or converted."""
+    """A run folder or its Keras model cannot be read or converted."""
 
 
 class ParityError(GateError):

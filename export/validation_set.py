@@ -1,4 +1,4 @@
-"""The validation images in memory, as the model takes them, with their truth: what many graphs are compared on."""
+"""Hold the validation images in memory, as the model takes them, with their truth, to compare many graphs on them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class ValidationSet:
     """Images and truth of a validation split.
 
     Attributes:
-        images: (height_px, width_px, channels) uint8 each, the model's input.
-        truths: (H, W) uint8 class ids or ``IGNORE`` each, at the image's own size.
+        images: Inputs of the model, (height_px, width_px, channels) uint8 each.
+        truths: (H, W) uint8 class ids or ``IGNORE`` each, at the size of the original image.
         classes: Number of classes.
     """
 
@@ -36,10 +36,10 @@ class ValidationSet:
 
     @classmethod
     def read(cls, pairs: Sequence[Pair], key: LabelKey, contract: Contract) -> ValidationSet:
-        """Read a split, or as many images spread over it as ``MAX_BYTES`` hold.
+        """Read a split, or as many images spread over it as fit into ``MAX_BYTES``.
 
         Raises:
-            InputError: There is nothing to read, or a file cannot be read.
+            InputError: The split is empty, or a file cannot be read.
         """
         if not pairs:
             raise InputError("validation split — no images in it — export compares on them — train with some")
@@ -55,7 +55,7 @@ class ValidationSet:
         return cls(images=images, truths=truths, classes=len(contract.classes))
 
     def matrix(self, masks: Iterable[NDArray[np.uint8]]) -> NDArray[np.int64]:
-        """Return the confusion matrix, (classes, classes), of class ids at the model's size, one mask an image."""
+        """Return the confusion matrix, (classes, classes) int64, of one mask per image, class ids at the model's size."""
         total = np.zeros((self.classes, self.classes), np.int64)
         for mask, truth in zip(masks, self.truths, strict=True):
             total += confusion_matrix(truth, resize_mask(mask, *truth.shape), self.classes)

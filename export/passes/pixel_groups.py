@@ -8,8 +8,11 @@ convolution of few channels gains too, because it is bound by its overhead per p
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from export.graph import (
     Builder,
@@ -29,56 +32,20 @@ NARROW = 16
 
 
 class GroupPixels(ir.passes.InPlacePass):
-    """Rewrite the convolution that reads the pixels, where the width is a multiple of four."""
+    """Rewrite the convolution that reads the pixels, if the width is a multiple of four."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
         image = model.graph.inputs[0]
         conv = next((node for node in model.graph if node.op_type == "Conv"), None)
-        cast = conv.inputs[0].producer() if conv is not None and conv.inputs[0] is not None else None
-        shape = static_shape(image)
-        result_shape = None if conv is None else static_shape(conv.outputs[0])
-        if conv is None or cast is None or cast.op_type != "Cast" or shape is None or shape[2] % GROUP:
+        if conv is None or not _reads_pixels(conv, image):
             return ir.passes.PassResult(model, modified=False)
-        if result_shape is None or not _is_dense(conv):
-            return ir.passes.PassResult(model, modified=False)
-        count, height, width, channels = shape
-        _, channels_out, height_out, width_out = result_shape
-        kernel = constant(conv.inputs[1])
-        stride_y, stride_x = conv.attributes.get_ints("strides") or (1, 1)
-        top, left, bottom, _ = conv.attributes.get_ints("pads") or (0, 0, 0, 0)
-        if kernel is None or GROUP % stride_x or width_out * stride_x != width:
-            return ir.passes.PassResult(model, modified=False)
-        last = rectifier_of(conv) or conv
-        if last.outputs[0].is_graph_output():
-            return ir.passes.PassResult(model, modified=False)
-        grouped, before, after = _grouped(kernel, stride_x, left)
-        result = GROUP // stride_x
-        build = Builder(model.graph, conv)
-        pixels = build.reshape(image, (count, height, width // GROUP, GROUP * channels), "groups")
-        pixels = build.node("Transpose", [pixels], "groups_nchw", perm=(0, 3, 1, 2))
-        pixels.dtype = ir.DataType.UINT8
-        value = build.node("Cast", [pixels], "pixels", to=int(ir.DataType.FLOAT))
-        bias = [build.constant(np.tile(array_of(v), result), "bias") for v in conv.inputs[2:]]
-        value = build.node(
-            "Conv",
-            [value, build.constant(grouped, "kernel"), *bias],
-            "grouped",
-            kernel_shape=grouped.shape[2:],
-            strides=(stride_y, 1),
-            pads=(top, before, bottom, after),
-        )
-        if last is not conv:
-            value = build.node(last.op_type, [value, *last.inputs[1:]], "grouped_relu")
-        value = build.node("Transpose", [value], "nhwc", perm=(0, 2, 3, 1))
-        value = build.reshape(value, (count, height_out, width_out, channels_out), "whole")
-        value = build.node("Transpose", [value], NCHW, perm=(0, 3, 1, 2))
-        last.outputs[0].replace_all_uses_with(value)
+        _group_pixels(Builder(model.graph, conv), conv, image)
         return ir.passes.PassResult(model, modified=True)
 
 
 class GroupNarrow(ir.passes.InPlacePass):
-    """Rewrite 1×1 convolutions of at most ``NARROW`` channels in and out, where the width is a multiple of four."""
+    """Rewrite 1×1 convolutions of at most ``NARROW`` input and output channels, if the width is a multiple of four."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
@@ -101,6 +68,54 @@ class GroupNarrow(ir.passes.InPlacePass):
             whole.shape, whole.type = result.shape, result.type
             result.replace_all_uses_with(whole)
         return ir.passes.PassResult(model, modified=bool(found))
+
+
+def _reads_pixels(conv: ir.Node, image: ir.Value) -> bool:
+    """Check for a convolution of the image as float whose rows of input and output divide into whole groups."""
+    cast = input_of(conv, 0).producer()
+    shape, result = static_shape(image), static_shape(conv.outputs[0])
+    stride = (conv.attributes.get_ints("strides") or (1, 1))[1]
+    return (
+        cast is not None
+        and cast.op_type == "Cast"
+        and shape is not None
+        and result is not None
+        and shape[2] % GROUP == 0
+        and GROUP % stride == 0
+        and result[3] * stride == shape[2]
+        and constant(conv.inputs[1]) is not None
+        and _is_dense(conv)
+        and not (rectifier_of(conv) or conv).outputs[0].is_graph_output()
+    )
+
+
+def _group_pixels(build: Builder, conv: ir.Node, image: ir.Value) -> None:
+    """Compute a convolution, and the ReLU behind it, on groups of the image's pixels."""
+    count, height, width, channels = shape_of(image)
+    _, channels_out, height_out, width_out = shape_of(conv.outputs[0])
+    stride_y, stride_x = conv.attributes.get_ints("strides") or (1, 1)
+    top, left, bottom, _ = conv.attributes.get_ints("pads") or (0, 0, 0, 0)
+    grouped, before, after = _grouped(array_of(conv.inputs[1]), stride_x, left)
+    pixels = build.reshape(image, (count, height, width // GROUP, GROUP * channels), "groups")
+    pixels = build.node("Transpose", [pixels], "groups_nchw", perm=(0, 3, 1, 2))
+    pixels.dtype = ir.DataType.UINT8
+    value = build.node("Cast", [pixels], "pixels", to=int(ir.DataType.FLOAT))
+    bias = [build.constant(np.tile(array_of(v), GROUP // stride_x), "bias") for v in conv.inputs[2:]]
+    value = build.node(
+        "Conv",
+        [value, build.constant(grouped, "kernel"), *bias],
+        "grouped",
+        kernel_shape=grouped.shape[2:],
+        strides=(stride_y, 1),
+        pads=(top, before, bottom, after),
+    )
+    last = rectifier_of(conv) or conv
+    if last is not conv:
+        value = build.node(last.op_type, [value, *last.inputs[1:]], "grouped_relu")
+    value = build.node("Transpose", [value], "nhwc", perm=(0, 2, 3, 1))
+    value = build.reshape(value, (count, height_out, width_out, channels_out), "whole")
+    value = build.node("Transpose", [value], NCHW, perm=(0, 3, 1, 2))
+    last.outputs[0].replace_all_uses_with(value)
 
 
 def _is_narrow(conv: ir.Node) -> bool:
@@ -127,7 +142,7 @@ def _is_dense(conv: ir.Node) -> bool:
     )
 
 
-def _grouped(kernel: np.ndarray, stride: int, left: int) -> tuple[np.ndarray, int, int]:
+def _grouped(kernel: NDArray[Any], stride: int, left: int) -> tuple[NDArray[np.float32], int, int]:
     """Return a kernel over groups, and the numbers of groups that it reaches to the left and to the right of its own."""
     channels_out, channels_in, height, width = kernel.shape
     results = GROUP // stride
