@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -18,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import InputError
-from edge_runtime.image import ImageHeader, decode, read_header
+from edge_runtime.headers import ImageHeader, png_chunks, read_header, webp_chunks
+from edge_runtime.image import decode
 from edge_runtime.storage import printable, read_bytes
 
 MaskForm = Literal["grey", "palette", "color"]
@@ -180,25 +180,20 @@ def _is_lossy(data: bytes, header: ImageHeader) -> bool:
     """Whether the file's compression changes values; a WebP's chunk "VP8 " does, "VP8L" does not (RFC 9649)."""
     if header.kind != "WebP":
         return header.kind == "JPEG"
-    position = 12
-    while position + 8 <= len(data):
-        kind, length = data[position : position + 4], struct.unpack_from("<I", data, position + 4)[0]
-        if kind in (b"VP8 ", b"VP8L"):
-            return kind == b"VP8 "
-        position += 8 + length + length % 2
-    return True
+    kind = next((kind for kind, _ in webp_chunks(data) if kind in (b"VP8 ", b"VP8L")), b"VP8 ")
+    return kind == b"VP8 "
 
 
 def _palette(data: bytes) -> tuple[int, ...]:
     """Return the packed colours of a palette PNG."""
-    body = next((chunk[8:-4] for kind, chunk in _chunks(data) if kind == b"PLTE"), b"")
+    body = next((chunk[8:-4] for kind, chunk in png_chunks(data) if kind == b"PLTE"), b"")
     return tuple(body[i] << 16 | body[i + 1] << 8 | body[i + 2] for i in range(0, len(body) - 2, 3))
 
 
 def _as_grey(data: bytes) -> bytes:
     """Return a palette PNG relabelled as greyscale: colour type 0 and no palette, with new checksums."""
     parts = [data[:8]]
-    for kind, whole in _chunks(data):
+    for kind, whole in png_chunks(data):
         chunk = whole
         if kind == b"IHDR":
             body = kind + chunk[8:17] + b"\x00" + chunk[18:-4]
@@ -206,12 +201,3 @@ def _as_grey(data: bytes) -> bytes:
         if kind not in (b"PLTE", b"tRNS"):
             parts.append(chunk)
     return b"".join(parts)
-
-
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the kind and all the bytes of each chunk of a PNG."""
-    position = 8
-    while position + 12 <= len(data):
-        length = struct.unpack_from(">I", data, position)[0]
-        yield data[position + 4 : position + 8], data[position : position + 12 + length]
-        position += 12 + length

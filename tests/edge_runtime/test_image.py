@@ -8,7 +8,8 @@ from colors import color_scene
 
 from edge_runtime import image as image_module
 from edge_runtime.errors import InputError
-from edge_runtime.image import decode, encode_png, read_header, read_image
+from edge_runtime.headers import read_header
+from edge_runtime.image import decode, encode_png, read_image
 
 
 def encoded(ending: str, image: np.ndarray) -> bytes:

@@ -8,6 +8,7 @@ import json
 import unicodedata
 
 import cv2
+import exif
 import numpy as np
 import pytest
 from datasets import jpeg, png
@@ -201,6 +202,38 @@ def test_masks_fit_images_that_exif_turns_whichever_way_they_were_annotated(src,
     assert (src.parent / "data" / "images" / "a.png").read_bytes() == picture
     turned = "1 images are turned by their EXIF orientation, and their masks with them"
     assert (turned in summary.notes) == (annotated == "stored" and turns != 2)
+    assert check_dataset(src.parent / "data").ok
+
+
+ODDLY_TURNED = {
+    "a.jpg": lambda stored: exif.jpeg(stored, exif.block(6), before=b"\xff\xff"),
+    "b.jpg": lambda stored: exif.jpeg(stored, exif.block(6, kind=exif.LONG)),
+    "c.jpg": lambda stored: exif.jpeg(stored, exif.block(6, ">"), before=exif.segment(b"abc", 0xFE) + b"\0"),
+    "d.png": lambda stored: exif.png(stored, exif.block(6, kind=exif.BYTE), late=True),
+    "e.webp": lambda stored: exif.webp(stored, exif.block(6, ">")),
+    "f.tif": lambda stored: exif.tiff(stored, 6),
+    "g.tif": lambda stored: exif.tiff(stored, 6, ">", exif.LONG),
+}
+"""Pictures that the decoder turns, though their orientation is not where or what one would look for first."""
+
+
+@pytest.mark.parametrize("annotated", ["stored", "shown"])
+@pytest.mark.parametrize("name", ODDLY_TURNED)
+def test_no_turned_image_that_the_check_accepts_is_refused(src, annotated, name):
+    shown = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    shown[4:20, 6:40] = 255
+    stored = np.ascontiguousarray(np.rot90(shown))
+    mask = (shown[..., 0] > 0).astype(np.uint8)
+    picture = ODDLY_TURNED[name](stored)
+    for part, data in {f"images/{name}": picture, f"masks/{name.partition('.')[0]}.png": png(mask)}.items():
+        write(src.parent / "by hand" / part, data)
+    assert check_dataset(src.parent / "by hand").ok
+    seen = stored if annotated == "stored" else shown
+    rows, columns = np.nonzero(seen[..., 0])
+    coco = Coco(src, names=(name,), picture=picture, size=seen.shape[:2])
+    coco.add(3, (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+    _, masks = coco.run()
+    assert np.array_equal(masks[f"images/{name.partition('.')[0]}"], mask)
     assert check_dataset(src.parent / "data").ok
 
 

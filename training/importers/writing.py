@@ -1,4 +1,9 @@
-"""A plan to a dataset on disk: images copied byte for byte, masks drawn, all of it or nothing."""
+"""Write a dataset from a plan: images copied byte for byte, masks drawn, all of it or nothing.
+
+Images are copied as they are and our decoder turns them by their EXIF orientation, so a mask has to be as the image
+looks. Most tools show the turned image and annotate that; some annotate the stored one. Sizes tell the two apart where a
+quarter turn is involved. Where they cannot, the image as it looks is meant, because that is what a person saw.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +19,13 @@ import numpy as np
 
 from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.errors import InputError, UsageError
-from edge_runtime.image import IMAGE_SUFFIXES, decode, encode_png, read_header
+from edge_runtime.headers import exif_orientation, oriented, read_header
+from edge_runtime.image import IMAGE_SUFFIXES, decode, encode_png
 from edge_runtime.storage import new_folder, printable, read_bytes, translated, write_bytes
 from training.data.dataset import CONFIG
 from training.errors import DataError
 from training.importers.errors import ImportProblemsError
 from training.importers.files import new_stems
-from training.importers.orientation import exif_orientation, oriented
 from training.importers.plan import BACKGROUND, ImportSummary, Item, Plan, counted
 
 GROUPS = "groups.csv"

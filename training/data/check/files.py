@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from edge_runtime.dataset.mask_files import MaskContents, contents_of, decode_mask
 from edge_runtime.dataset.pairs import Problem
 from edge_runtime.errors import InputError
-from edge_runtime.image import MAX_PIXELS, ImageHeader, decode, read_header
+from edge_runtime.headers import ImageHeader, exif_orientation, read_header
+from edge_runtime.image import MAX_PIXELS, decode
 from edge_runtime.storage import printable, read_bytes
 from training.data.check.duplicates import thumbnail
-from training.data.check.orientation import exif_orientation
 from training.errors import DataError
 
 MIN_SIDE_PX = 16

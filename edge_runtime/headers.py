@@ -1,0 +1,248 @@
+"""What the first bytes of an image file say, without decoding it: format, size, channels, EXIF orientation.
+
+The walkers follow the decoders beneath OpenCV (libjpeg, libpng, libwebp, libtiff) also where a file is not quite as its
+standard says, so that what is found here is what the decoder finds.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.errors import InputError
+
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"BM", "BMP"),
+    (b"RIFF", "WebP"),
+    (b"II*\x00", "TIFF"),
+    (b"MM\x00*", "TIFF"),
+    (b"GIF8", "GIF"),
+    (b"%PDF", "PDF"),
+    (b"PK\x03\x04", "ZIP"),
+    (b"version https://git-lfs", "Git LFS pointer"),
+    (b"<", "HTML or XML"),
+)
+_FORMATS = ("PNG", "JPEG", "BMP", "WebP", "TIFF")
+# Start-of-frame markers carry the size; the others in this range are tables.
+_JPEG_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# A marker that a length follows: bytes between segments, fill bytes and markers that stand alone are passed over.
+_JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
+_JPEG_EOI, _JPEG_SOS, _JPEG_APP1 = 0xD9, 0xDA, 0xE1
+_TIFF = (b"II*\x00", b"MM\x00*")
+_WIDTH, _HEIGHT, _ORIENTATION = 0x100, 0x101, 0x112
+_WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
+"""How TIFF's types of whole numbers are unpacked."""
+_WEBP_HAS_EXIF = 0x08
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageHeader:
+    """What the first bytes of an image file say.
+
+    Attributes:
+        kind: Format by signature, "PNG", "JPEG", …
+        height_px: Stored height, before any EXIF rotation; None where the header is cut short.
+        width_px: Stored width, likewise.
+        channels: 1 grey, 2 grey + alpha, 3 colour or palette, 4 colour + alpha or CMYK; PNG and JPEG only.
+        bit_depth: Bits a sample, PNG and JPEG only.
+        palette: An indexed PNG.
+    """
+
+    kind: str
+    height_px: int | None = None
+    width_px: int | None = None
+    channels: int | None = None
+    bit_depth: int | None = None
+    palette: bool = False
+
+
+def read_header(data: bytes, where: str) -> ImageHeader:
+    """Read format, size and channels from an image file's first bytes.
+
+    Raises:
+        InputError: The file is empty or no image.
+    """
+    if not data:
+        raise InputError(f"{where} — empty file (0 bytes) — copy it again or remove it")
+    kind = next((name for signature, name in _SIGNATURES if data.startswith(signature)), None)
+    if kind is None and data[4:8] == b"ftyp":
+        kind = "HEIC, AVIF or MP4"
+    if kind not in _FORMATS or (kind == "WebP" and data[8:12] != b"WEBP"):
+        raise InputError(f"{where} — not an image ({kind or 'unknown'} data) — expected JPEG, PNG, BMP, WebP or TIFF")
+    if kind == "PNG" and len(data) >= 26:
+        width, height, depth, color = struct.unpack(">IIBB", data[16:26])
+        channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(color)
+        return ImageHeader(
+            kind=kind, height_px=height, width_px=width, channels=channels, bit_depth=depth, palette=color == 3
+        )
+    if kind == "JPEG":
+        return _jpeg_header(data)
+    read_size = {"BMP": _bmp_size, "WebP": _webp_size, "TIFF": _tiff_size}.get(kind)
+    try:
+        height_px, width_px = read_size(data) if read_size else (None, None)
+    except struct.error:  # ends within the header: the decoder will say so
+        return ImageHeader(kind=kind)
+    return ImageHeader(kind=kind, height_px=height_px, width_px=width_px)
+
+
+def exif_orientation(data: bytes) -> int:
+    """Return the EXIF orientation that OpenCV turns an image file by when it decodes it.
+
+    Args:
+        data: The bytes of a JPEG, PNG, WebP or TIFF file, whole or damaged; of any other kind the answer is 1.
+
+    Returns:
+        1 (as stored) to 8; 5 to 8 exchange height and width. 1 where the file has none, or one that is not from 1 to 8.
+
+    Reference: CIPA DC-008 (Exif 2.32), sections 4.6.4 and 4.7.2; PNG 3rd edition, eXIf; RFC 9649, section 2.7; TIFF 6.0.
+    """
+    try:
+        value = _tiff_orientation(data) if data.startswith(_TIFF) else _block_orientation(_exif_block(data))
+    except struct.error:  # cut short: the decoder passes the block over, or refuses the file
+        return 1
+    return value if value is not None and 1 <= value <= 8 else 1
+
+
+def oriented(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn stored pixels the way that the decoder turns an image of this EXIF orientation.
+
+    Args:
+        pixels: (H, W) or (H, W, C) uint8, as stored.
+        orientation: 1–8.
+
+    Returns:
+        A contiguous array, (W, H) or (W, H, C) for 5 to 8.
+    """
+    if orientation >= 5:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield marker and body of each segment of a JPEG before its compressed data."""
+    position = 2
+    while (found := _JPEG_MARKER.search(data, position)) is not None:
+        marker, position = found[1][0], found.end()
+        if marker in (_JPEG_SOS, _JPEG_EOI) or position + 2 > len(data):
+            return
+        (length,) = struct.unpack_from(">H", data, position)
+        yield marker, data[position + 2 : position + length]
+        position += max(2, length)
+
+
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kind and all the bytes of each chunk of a PNG: length, kind, body, checksum."""
+    position = 8
+    while position + 12 <= len(data):
+        length = struct.unpack_from(">I", data, position)[0]
+        yield data[position + 4 : position + 8], data[position : position + 12 + length]
+        position += 12 + length
+
+
+def webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kind and the body of each chunk of a WebP (RFC 9649, section 2.3)."""
+    position = 12
+    while position + 8 <= len(data):
+        kind, length = struct.unpack_from("<4sI", data, position)
+        yield kind, data[position + 8 : position + 8 + length]
+        position += 8 + length + length % 2
+
+
+def _jpeg_header(data: bytes) -> ImageHeader:
+    """Walk the JPEG segments to the start of frame, which has size and components."""
+    for marker, body in jpeg_segments(data):
+        if marker in _JPEG_SOF and len(body) >= 6:
+            depth, height, width, components = struct.unpack_from(">BHHB", body)
+            return ImageHeader(kind="JPEG", height_px=height, width_px=width, channels=components, bit_depth=depth)
+    return ImageHeader(kind="JPEG")
+
+
+def _bmp_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width) of a BMP; rows from the top down have a negative height."""
+    width, height = struct.unpack_from("<ii", data, 18)
+    return abs(height), abs(width)
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width) of a WebP: extended, lossless or lossy.
+
+    Reference: RFC 9649, sections 2.5 to 2.7.
+    """
+    if data[12:16] == b"VP8X":
+        low_width, high_width, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
+        return (high_height << 16 | low_height) + 1, (high_width << 16 | low_width) + 1
+    if data[12:16] == b"VP8L":
+        (bits,) = struct.unpack_from("<I", data, 21)
+        return (bits >> 14 & 0x3FFF) + 1, (bits & 0x3FFF) + 1
+    width, height = struct.unpack_from("<HH", data, 26)
+    return height & 0x3FFF, width & 0x3FFF
+
+
+def _tiff_size(data: bytes) -> tuple[int | None, int | None]:
+    """Return (height, width) of a TIFF's first page."""
+    return _tiff_number(data, _HEIGHT), _tiff_number(data, _WIDTH)
+
+
+def _tiff_orientation(data: bytes) -> int | None:
+    """Return the orientation of a TIFF's first page; libtiff reads a whole number of any type."""
+    return _tiff_number(data, _ORIENTATION)
+
+
+def _block_orientation(tiff: bytes) -> int | None:
+    """Return the orientation in the EXIF block of another format, of which OpenCV reads 16 bits whatever the type."""
+    if not tiff.startswith(_TIFF):
+        return None
+    place = _tiff_entry(tiff, _ORIENTATION)
+    return None if place is None else int(struct.unpack_from(f"{_byte_order(tiff)}H", tiff, place + 8)[0])
+
+
+def _tiff_number(tiff: bytes, tag: int) -> int | None:
+    """Return the whole number that a tag holds; None if it is not there or holds something else."""
+    place = _tiff_entry(tiff, tag)
+    if place is None:
+        return None
+    kind, count = struct.unpack_from(f"{_byte_order(tiff)}HI", tiff, place + 2)
+    if kind not in _WHOLE_NUMBERS or count != 1:
+        return None
+    return int(struct.unpack_from(f"{_byte_order(tiff)}{_WHOLE_NUMBERS[kind]}", tiff, place + 8)[0])
+
+
+def _tiff_entry(tiff: bytes, tag: int) -> int | None:
+    """Return where the first entry of a tag begins in a TIFF's first directory, None if there is none."""
+    order = _byte_order(tiff)
+    (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
+    (entries,) = struct.unpack_from(f"{order}H", tiff, directory)
+    for place in range(directory + 2, directory + 2 + 12 * entries, 12):
+        if struct.unpack_from(f"{order}H", tiff, place)[0] == tag:
+            return place
+    return None
+
+
+def _byte_order(tiff: bytes) -> str:
+    return "<" if tiff.startswith(b"II") else ">"
+
+
+def _exif_block(data: bytes) -> bytes:
+    """Return the TIFF structure that holds the EXIF tags of a JPEG, PNG or WebP, empty if there is none."""
+    if data.startswith(b"\xff\xd8"):
+        bodies = (body for marker, body in jpeg_segments(data) if marker == _JPEG_APP1)
+        return next((body[6:] for body in bodies if body.startswith(b"Exif\0\0")), b"")
+    if data.startswith(b"\x89PNG"):
+        chunk = next((chunk for kind, chunk in png_chunks(data) if kind == b"eXIf"), b"")
+        whole = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")  # libpng passes over one that is not
+        return chunk[8:-4] if whole else b""
+    if data[8:16] == b"WEBPVP8X" and data[20:21] and data[20] & _WEBP_HAS_EXIF:
+        return next((body for kind, body in webp_chunks(data) if kind == b"EXIF"), b"")
+    return b""
