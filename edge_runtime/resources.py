@@ -32,13 +32,27 @@ def available_memory(root: Path = Path("/")) -> int:
 
     Returns:
         What Linux calls available, or less where a cgroup leaves less.
+    """
+    system = system_memory(root)
+    return math.floor(min(_UNKNOWN_MEMORY if system is None else system, cgroup_memory(root)))
 
-    Reference: https://docs.kernel.org/filesystems/proc.html (MemAvailable),
-    https://docs.kernel.org/admin-guide/cgroup-v2.html and https://docs.kernel.org/admin-guide/cgroup-v1/memory.html.
+
+def system_memory(root: Path = Path("/")) -> int | None:
+    """Return the bytes that Linux calls available, None on a system that does not say.
+
+    Reference: https://docs.kernel.org/filesystems/proc.html (MemAvailable).
     """
     found = re.search(r"^MemAvailable:\s*(\d+) kB$", system_text(root / "proc/meminfo"), re.MULTILINE)
-    available = int(found[1]) * 1024 if found else _UNKNOWN_MEMORY
-    return max(0, math.floor(min([available, *map(_memory_left, _cgroup_folders("memory", root))])))
+    return int(found[1]) * 1024 if found else None
+
+
+def cgroup_memory(root: Path = Path("/")) -> float:
+    """Return the bytes that the cgroups around this process leave it; infinite where none has a limit.
+
+    Reference: https://docs.kernel.org/admin-guide/cgroup-v2.html and
+    https://docs.kernel.org/admin-guide/cgroup-v1/memory.html.
+    """
+    return max(0.0, min(map(_memory_left, _cgroup_folders("memory", root)), default=math.inf))
 
 
 def _cgroup_folders(controller: str, root: Path) -> Iterator[Path]:

@@ -260,20 +260,50 @@ MEMORY = "MemTotal:  1000000 kB\nMemFree: 50000 kB\nMemAvailable:   {} kB"
 class TestMemory:
     def test_enough(self, tmp_path):
         write_tree(tmp_path, proc__meminfo=MEMORY.format(900000))
-        assert check_memory(tmp_path) == [Check(name="memory", status="ok", cause="900 MB of memory available")]
+        assert check_memory(tmp_path) == [Check(name="memory", status="ok", cause="921 MB of memory available")]
 
     def test_too_little(self, tmp_path):
         write_tree(tmp_path, proc__meminfo=MEMORY.format(150000), sys__fs__cgroup__memory__max="max")
         (check,) = check_memory(tmp_path)
-        assert (check.status, check.cause) == ("warning", "150 MB of memory available, fewer than 200")
+        assert (check.status, check.cause) == ("warning", "153 MB of memory available, fewer than 200")
         assert check.fix == "end other programs, or add swap (zram)"
 
-    @pytest.mark.parametrize("file", ["memory.max", "memory/memory.limit_in_bytes"])
-    def test_a_limit_of_the_container(self, tmp_path, file):
-        write_tree(tmp_path, proc__meminfo=MEMORY.format(900000), **{f"sys__fs__cgroup__{file}": 100_000_000})
+    @pytest.mark.parametrize(
+        ("membership", "limit", "used"),
+        [
+            pytest.param("0::/", "memory.max", "memory.current", id="a container"),
+            pytest.param(
+                "0::/system.slice/edge.service",
+                "system.slice/edge.service/memory.max",
+                "system.slice/edge.service/memory.current",
+                id="MemoryMax= of a systemd unit",
+            ),
+            pytest.param(
+                "0::/system.slice/edge.service/workers",
+                "system.slice/memory.max",
+                "system.slice/memory.current",
+                id="MemoryMax= of the slice around it",
+            ),
+            pytest.param(
+                "5:memory:/docker/1",
+                "memory/docker/1/memory.limit_in_bytes",
+                "memory/docker/1/memory.usage_in_bytes",
+                id="version 1",
+            ),
+        ],
+    )
+    def test_a_limit_of_the_container_or_service(self, tmp_path, membership, limit, used):
+        write_tree(tmp_path, proc__meminfo=MEMORY.format(900000), proc__self__cgroup=membership)
+        write_tree(tmp_path / "sys/fs/cgroup", **{limit: 300_000_000, used: 200_000_000})
         (check,) = check_memory(tmp_path)
-        assert check.cause == "100 MB allowed by the container or service, fewer than 200"
+        assert check.status == "warning"
+        assert check.cause == "100 MB left of what the container or service may use, fewer than 200"
         assert check.fix == "raise the limit (docker --memory, MemoryMax=)"
+
+    def test_a_limit_that_leaves_more_than_the_system_has(self, tmp_path):
+        write_tree(tmp_path, proc__meminfo=MEMORY.format(900000), proc__self__cgroup="0::/a")
+        write_tree(tmp_path / "sys/fs/cgroup/a", **{"memory.max": 3_000_000_000, "memory.current": 0})
+        assert check_memory(tmp_path) == [Check(name="memory", status="ok", cause="921 MB of memory available")]
 
     def test_without_proc_nothing_is_said(self, tmp_path):
         assert check_memory(tmp_path) == []

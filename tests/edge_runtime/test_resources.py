@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from edge_runtime.resources import available_memory
@@ -64,3 +66,14 @@ def test_memory_is_what_system_and_cgroups_leave(tmp_path, memberships, files, e
 def test_memory_of_this_machine_and_of_one_that_does_not_say(tmp_path):
     assert available_memory() > 10**7
     assert available_memory(tmp_path) == 4 * 10**9
+
+
+def test_nobody_else_reads_cgroups():
+    project = Path(__file__).parents[2]
+    readers = [
+        path.relative_to(project)
+        for package in ("edge_runtime", "training", "export")
+        for path in (project / package).rglob("*.py")
+        if "fs/cgroup" in path.read_text(encoding="utf-8")
+    ]
+    assert readers == [Path("edge_runtime/resources.py")]

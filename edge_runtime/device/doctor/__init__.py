@@ -33,6 +33,7 @@ from edge_runtime.device.doctor.packages import (
 from edge_runtime.device.golden import golden_agreement, golden_test
 from edge_runtime.errors import EdgeUnetError, ModelError
 from edge_runtime.model.package import Package
+from edge_runtime.resources import usable_cores
 from edge_runtime.storage import printable
 
 __all__ = ["MIN_AGREEMENT", "Check", "Golden", "Report", "check_profile", "examine", "golden_agreement", "golden_test"]
@@ -48,7 +49,7 @@ def examine(package: Path | None, folder: Path) -> Report:
     wheels = {(d.metadata["Name"] or "").lower().replace("_", "-"): d.version for d in distributions()}
     checks = _check_packages(wheels)
     importable = all(c.status != "error" for c in checks)
-    checks += _check_machine(wheels, folder, importable=importable)
+    checks += _check_machine(wheels, folder)
     if package is None:
         return Report(checks=tuple(checks))
     return _with_package(package, checks, importable=importable)
@@ -80,12 +81,9 @@ def _check_packages(wheels: dict[str, str]) -> list[Check]:
     return checks + check_twins(wheels)
 
 
-def _check_machine(wheels: dict[str, str], folder: Path, *, importable: bool) -> list[Check]:
-    root, checks = Path("/"), []
-    if importable:
-        from edge_runtime.model.session import usable_cores
-
-        checks.append(check_cores(usable_cores(), os.cpu_count() or 1))
+def _check_machine(wheels: dict[str, str], folder: Path) -> list[Check]:
+    root = Path("/")
+    checks = [check_cores(usable_cores(), os.cpu_count() or 1)]
     checks += check_memory(root)
     checks += check_clock(root, busy)
     checks += check_temperature(root)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 from edge_runtime.device.doctor.findings import Check
+from edge_runtime.resources import cgroup_memory, system_memory
 from edge_runtime.storage import printable, system_text
 
 MIN_FREE_MB = 200
@@ -36,21 +37,14 @@ def check_cores(usable: int, machine: int) -> Check:
 
 
 def check_memory(root: Path) -> list[Check]:
-    """Check the memory that Linux calls available, and a container's limit."""
-    found = re.search(r"^MemAvailable:\s*(\d+) kB$", system_text(root / "proc/meminfo"), re.MULTILINE)
-    if found is None:
+    """Check the memory that Linux calls available, and what a container's or service's limit leaves of it."""
+    available, left = system_memory(root), cgroup_memory(root)
+    if available is None:
         return []
-    available_mb = int(found[1]) // 1000
-    limit = system_text(root / "sys/fs/cgroup/memory.max") or system_text(
-        root / "sys/fs/cgroup/memory/memory.limit_in_bytes"
-    )
-    if limit.isdigit() and int(limit) // 10**6 < available_mb:
-        limit_mb = int(limit) // 10**6
-        cause, fix = (
-            f"{limit_mb} MB allowed by the container or service",
-            "raise the limit (docker --memory, MemoryMax=)",
-        )
-        available_mb = limit_mb
+    available_mb = int(min(available, left)) // 10**6
+    if left < available:
+        cause = f"{available_mb} MB left of what the container or service may use"
+        fix = "raise the limit (docker --memory, MemoryMax=)"
     else:
         cause, fix = f"{available_mb} MB of memory available", "end other programs, or add swap (zram)"
     if available_mb < MIN_MEMORY_MB:
