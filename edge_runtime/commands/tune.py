@@ -87,7 +87,7 @@ def _warn_of_load() -> None:
     """Say so if other programs keep the processor busy: the figures say less then."""
     if not hasattr(os, "getloadavg"):
         return
-    from edge_runtime.model.session import usable_cores
+    from edge_runtime.resources import usable_cores
 
     load, cores = os.getloadavg()[0], usable_cores()
     if load > _BUSY * cores:

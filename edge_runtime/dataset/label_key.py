@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast, get_args
 
@@ -182,10 +182,16 @@ def class_table(contents: MaskContents, key: LabelKey, where: str) -> dict[int, 
     return {value: meanings[meaning] for value, meaning in stored.items()}
 
 
-_FORMS: dict[MaskForm, str] = {"grey": "one channel of values", "palette": "a palette PNG", "color": "a colour mask"}
-_VOC_GREYS = frozenset({38, 75, 113, 14, 52, 89, 128})
+def all_near_known(colors: Iterable[int], key: LabelKey) -> bool:
+    """Tell whether each of these packed colours is near one that means something, as in a compressed or resized mask."""
+    known = np.array([_channels(value) for value, _ in key.meanings])
+    return all(np.abs(known - _channels(color)).max(axis=1).min() <= _NEAR for color in colors)
+
+
 _NEAR = 40
 """The largest difference in a channel at which a colour is taken for a damaged known one."""
+_FORMS: dict[MaskForm, str] = {"grey": "one channel of values", "palette": "a palette PNG", "color": "a colour mask"}
+_VOC_GREYS = frozenset({38, 75, 113, 14, 52, 89, 128})
 
 
 def _nearest(values: list[int], key: LabelKey) -> dict[int, int]:
@@ -218,8 +224,7 @@ def _expected(key: LabelKey) -> str:
 def _remedy(unknown: Mapping[int, int], key: LabelKey) -> str:
     """Guess what went wrong from values that fit no class."""
     if key.encoding == "color":
-        known = np.array([_channels(value) for value, _ in key.meanings])
-        if all(np.abs(known - _channels(value)).max(axis=1).min() <= _NEAR for value in list(unknown)[:1000]):
+        if all_near_known(list(unknown)[:1000], key):
             return "a little off known colours, as in a JPEG-compressed or resized mask: make it again with nearest neighbour and PNG"
     elif set(unknown) <= _VOC_GREYS and key.encoding != "binary":
         return "these are grey levels of the usual mask palette: save the indices, not the picture"

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from edge_runtime.device.doctor.findings import MIN_AGREEMENT, Golden
 from edge_runtime.errors import ModelError
 from edge_runtime.model.package import Package
 from edge_runtime.storage import printable
 
 if TYPE_CHECKING:
     from edge_runtime.segment.segmenter import Segmenter
+
+MIN_AGREEMENT = 0.999
+"""Share of the golden frames' pixels that must come out as on the exporting machine."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Golden:
+    """The self-test: share of the golden frames' pixels that come out as on the exporting machine, 0–1.
+
+    Each variant is compared with its own masks: integer arithmetic can go wrong on a processor where float does not.
+    ``pixel_agreement`` is the lowest of them, which decides.
+    """
+
+    ok: bool
+    pixel_agreement: float
+    frames: int
+    variants: dict[str, float]
+
+    @property
+    def worst(self) -> str:
+        """The variant that agrees least."""
+        return min(self.variants, key=lambda name: self.variants[name])
 
 
 def golden_test(package: Package) -> Golden | None:

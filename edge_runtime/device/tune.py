@@ -25,13 +25,14 @@ import numpy as np
 import onnxruntime as ort
 
 from edge_runtime.device.bench import FRAME_HEIGHT_PX, FRAME_WIDTH_PX, Percentiles
-from edge_runtime.device.doctor import MIN_AGREEMENT, golden_agreement
+from edge_runtime.device.golden import MIN_AGREEMENT, golden_agreement
 from edge_runtime.errors import EdgeUnetError, GateError, ModelError, UsageError
 from edge_runtime.model.contract import Fields, parse_json
 from edge_runtime.model.device_profile import DeviceProfile, Machine, describe, models_of
 from edge_runtime.model.package import Package
-from edge_runtime.model.session import SessionOptions, usable_cores
+from edge_runtime.model.session import SessionOptions
 from edge_runtime.progress import OnProgress, silent
+from edge_runtime.resources import usable_cores
 from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.segment.timing import StageTimes
 from edge_runtime.storage import printable

@@ -163,13 +163,20 @@ class Fields:
             )
 
 
-def check_version(fields: Fields) -> None:
-    """Take ``format_version`` and refuse any but ours."""
+def check_version(fields: Fields, expected: int = FORMAT_VERSION) -> None:
+    """Take ``format_version`` and refuse any but the one that we write."""
     version = fields.take("format_version", int)
-    if version != FORMAT_VERSION:
+    if version != expected:
         raise ModelError(
-            f"{fields.where}: format_version is {version} — this edge-unet reads {FORMAT_VERSION} — update edge-unet or export again"
+            f"{fields.where}: format_version is {version} — this edge-unet reads {expected} — update edge-unet or export again"
         )
+
+
+def text(value: object, where: str) -> str:
+    """Return a JSON value that must be text, as a reader for ``Fields.take_map``."""
+    if not isinstance(value, str):
+        raise ModelError(f"{where} is {type(value).__name__} — expected str")
+    return value
 
 
 def parse_json(text: str | bytes, where: str) -> object:

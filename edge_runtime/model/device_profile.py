@@ -16,9 +16,10 @@ from typing import Any
 import onnxruntime as ort
 
 from edge_runtime.errors import EdgeUnetError, ModelError
-from edge_runtime.model.contract import Fields, parse_json
+from edge_runtime.model.contract import Fields, check_version, parse_json, text
 from edge_runtime.model.package import Package
-from edge_runtime.model.session import SessionOptions, usable_cores
+from edge_runtime.model.session import SessionOptions
+from edge_runtime.resources import usable_cores
 from edge_runtime.storage import printable, read_bytes, system_text, temporary_name, translated, write_json
 
 FORMAT_VERSION = 1
@@ -107,11 +108,9 @@ class DeviceProfile:
             UsageError: The threads are none that a session takes.
         """
         fields = Fields(value, where)
-        version = fields.take("format_version", int)
-        if version != FORMAT_VERSION:
-            raise ModelError(f"{where}: format_version is {version} — this edge-unet reads {FORMAT_VERSION}")
+        check_version(fields, FORMAT_VERSION)
         profile = cls(
-            models=fields.take_map("models", _text),
+            models=fields.take_map("models", text),
             machine=Machine.from_dict(fields.take("machine", dict), f"{where}: machine"),
             variant=fields.take("variant", str),
             options=_options(fields.take("options", dict), f"{where}: options"),
@@ -147,6 +146,11 @@ def cpu_model(root: Path = Path("/")) -> str:
     parts = sorted(set(re.findall(r"^CPU part\s*:\s*(\w+)$", cpuinfo, re.MULTILINE)))
     found = [named[1].strip() if named else "", board, f"CPU part {' '.join(parts)}" if parts else ""]
     return ", ".join(filter(None, found)) or platform.processor() or "unknown"
+
+
+def notice(profile: DeviceProfile, root: Path) -> str:
+    """Return the line that tells a person which profile of a package folder is followed, and what it says."""
+    return f"device profile {printable(profile_path(root))}: {profile.describe()}"
 
 
 def profile_path(root: Path) -> Path:
@@ -241,9 +245,3 @@ def _options(value: object, where: str) -> SessionOptions:
     )
     fields.finish()
     return options
-
-
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str):
-        raise ModelError(f"{where} is {type(value).__name__} — expected str")
-    return value

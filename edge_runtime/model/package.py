@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.errors import ModelError
-from edge_runtime.model.contract import FORMAT_VERSION, Contract, Fields, check_version, parse_json
+from edge_runtime.model.contract import FORMAT_VERSION, Contract, Fields, check_version, parse_json, text
 from edge_runtime.storage import printable, read_bytes
 
 MANIFEST = "manifest.json"
@@ -87,7 +87,7 @@ class Manifest:
         manifest = cls(
             contract=Contract.from_dict(fields.take("contract", dict), f"{where}: contract"),
             variants=fields.take_map("variants", _variant),
-            files=fields.take_map("files", _text),
+            files=fields.take_map("files", text),
             golden=tuple(_golden(item, f"{where}: golden") for item in fields.take("golden", list)),
             parameters=fields.take("parameters", int),
             gflops=fields.take("gflops", float),
@@ -178,12 +178,6 @@ class Package:
             )
 
 
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str):
-        raise ModelError(f"{where} is {type(value).__name__} — expected str")
-    return value
-
-
 def _variant(value: object, where: str) -> Variant:
     fields = Fields(value, where)
     variant = Variant(file=fields.take("file", str), sha256=fields.take("sha256", str), bytes=fields.take("bytes", int))
@@ -193,6 +187,6 @@ def _variant(value: object, where: str) -> Variant:
 
 def _golden(value: object, where: str) -> GoldenFrame:
     fields = Fields(value, where)
-    frame = GoldenFrame(image=fields.take("image", str), masks=fields.take_map("masks", _text))
+    frame = GoldenFrame(image=fields.take("image", str), masks=fields.take_map("masks", text))
     fields.finish()
     return frame

@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from edge_runtime.model.session import usable_cores
+from edge_runtime.resources import usable_cores
 from training.commands.train import input_size
 from training.data.check import check_dataset
 

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from edge_runtime.image import image_files
-from edge_runtime.model.session import usable_cores
+from edge_runtime.resources import usable_cores
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from colors import color_scene
 from onnx import numpy_helper
 
 from edge_runtime.cli import main
-from edge_runtime.device.doctor import Check, Golden, Report, check_profile, examine, golden_test
+from edge_runtime.device.doctor import Check, Report, check_profile, examine
 from edge_runtime.device.doctor.cameras import check_cameras
 from edge_runtime.device.doctor.machine import (
     check_clock,
@@ -35,6 +35,7 @@ from edge_runtime.device.doctor.packages import (
     check_twins,
     import_in_child,
 )
+from edge_runtime.device.golden import Golden, golden_test
 from edge_runtime.errors import GateError, ModelError, UsageError
 from edge_runtime.model.device_profile import DeviceProfile, Machine, models_of, profile_path, write_profile
 from edge_runtime.model.package import MANIFEST, Package

@@ -12,12 +12,13 @@ from edge_runtime.dataset.detect import dataset_key, detect_encoding, looks_soft
 from edge_runtime.dataset.label_key import (
     IGNORE,
     LabelKey,
+    all_near_known,
     class_counts,
     class_table,
     fits,
     to_class_ids,
 )
-from edge_runtime.dataset.mask_files import StoredMask, contents_of, decode_mask
+from edge_runtime.dataset.mask_files import StoredMask, contents_of, decode_mask, pack_color
 from edge_runtime.dataset.pairs import Pair
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.model.contract import ClassInfo
@@ -204,6 +205,12 @@ class TestUnknownValues:
         data = encoded(np.array([[(128, 64, 128), (130, 66, 125), (0, 0, 2)]], np.uint8))
         with pytest.raises(InputError, match=r"a little off known colours, as in a JPEG-compressed or resized mask"):
             to_class_ids(decode_mask(data, "m"), COLOR, "m")
+
+    @pytest.mark.parametrize(("off", "near"), [(40, True), (41, False)])
+    def test_are_nearly_known_up_to_a_distance_in_each_channel(self, off, near):
+        values = [pack_color((128 + off, 64 - off, 128)), pack_color((off, 0, off))]
+        assert all_near_known(values, COLOR) is near
+        assert all_near_known([*values, pack_color((1, 200, 3))], COLOR) is False
 
     def test_by_the_thousand_hint_at_resizing(self):
         noise = np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)

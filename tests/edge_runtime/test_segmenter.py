@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from edge_runtime import InputError, Segmenter, SessionOptions, UsageError
-from edge_runtime.model.session import MAX_THREADS, usable_cores
+from edge_runtime.model.session import MAX_THREADS
+from edge_runtime.resources import usable_cores
 from edge_runtime.segment.postprocess import probabilities_of
 from edge_runtime.segment.preprocess import resize_mask
 from edge_runtime.segment.refined import RefinedSegmenter

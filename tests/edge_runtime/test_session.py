@@ -4,7 +4,7 @@ import sys
 import pytest
 from colors import color_contract, color_model
 
-from edge_runtime.model.session import usable_cores
+from edge_runtime.resources import usable_cores
 
 
 def cgroup(root, memberships, files):

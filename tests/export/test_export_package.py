@@ -20,7 +20,7 @@ from runs import PAIRS, write_color_data, write_run
 
 from edge_runtime.cli import main
 from edge_runtime.dataset.mask_files import read_mask
-from edge_runtime.device.doctor import golden_test
+from edge_runtime.device.golden import golden_test
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.image import encode_png, read_image
 from edge_runtime.model.package import MANIFEST, Manifest, Package

@@ -8,7 +8,12 @@ import pytest
 from datasets import jpeg, png, squares
 from faults import scene, scenes
 
+from edge_runtime.dataset.label_key import LabelKey, class_counts
+from edge_runtime.dataset.mask_files import StoredMask, contents_of, pack_color
+from edge_runtime.errors import InputError
+from edge_runtime.model.contract import ClassInfo
 from training.data.check import check_dataset, progress_bar, render, warnings_in_short
+from training.data.check.labels import refused_labels
 from training.errors import DataError
 
 NAMED = "classes: [background, red, blue]\n"
@@ -72,6 +77,16 @@ class TestSequences:
 
 
 class TestLabels:
+    @pytest.mark.parametrize(("off", "code"), [(40, "smeared_mask"), (41, "unknown_id")])
+    def test_the_code_of_a_colour_beside_the_known_ones_says_what_the_message_says(self, off, code):
+        colors = [(0, 0, 0), (255, 255, 255)]
+        classes = [ClassInfo(id=i, name=str(i), color=color) for i, color in enumerate(colors)]
+        key = LabelKey.of("color", classes)
+        contents = contents_of(StoredMask(values=np.full((2, 2), pack_color((off, 0, 9)), np.uint32), form="color"))
+        assert refused_labels(contents, key) == code
+        with pytest.raises(InputError, match=r"a little off known" if code == "smeared_mask" else r"add the class"):
+            class_counts(contents, key, "a")
+
     @pytest.mark.parametrize("quality", [30, 90])
     def test_one_compressed_mask_does_not_make_a_black_and_white_dataset_soft(self, empty_dataset, quality):
         for i in range(6):

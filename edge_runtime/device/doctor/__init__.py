@@ -11,7 +11,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from edge_runtime.device.doctor.cameras import check_cameras
-from edge_runtime.device.doctor.findings import MIN_AGREEMENT, Check, Golden, Report
+from edge_runtime.device.doctor.findings import Check, Report
 from edge_runtime.device.doctor.machine import (
     busy,
     check_clock,
@@ -30,13 +30,13 @@ from edge_runtime.device.doctor.packages import (
     check_twins,
     import_in_child,
 )
-from edge_runtime.device.golden import golden_agreement, golden_test
+from edge_runtime.device.golden import golden_test
 from edge_runtime.errors import EdgeUnetError, ModelError
 from edge_runtime.model.package import Package
 from edge_runtime.resources import usable_cores
 from edge_runtime.storage import printable
 
-__all__ = ["MIN_AGREEMENT", "Check", "Golden", "Report", "check_profile", "examine", "golden_agreement", "golden_test"]
+__all__ = ["Check", "Report", "check_profile", "examine"]
 
 
 def examine(package: Path | None, folder: Path) -> Report:

@@ -1,16 +1,14 @@
-"""What a look at a machine gives: checks, the self-test, and what they amount to."""
+"""Results of ``doctor``: checks, golden self-test, overall verdict."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from edge_runtime.device.golden import MIN_AGREEMENT, Golden
 from edge_runtime.errors import EdgeUnetError, GateError, UsageError
 
 Status = Literal["ok", "warning", "error"]
-
-MIN_AGREEMENT = 0.999
-"""Share of the golden frames' pixels that must come out as on the exporting machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,25 +19,6 @@ class Check:
     status: Status
     cause: str
     fix: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Golden:
-    """The self-test: share of the golden frames' pixels that come out as on the exporting machine, 0–1.
-
-    Each variant is compared with its own masks: integer arithmetic can go wrong on a processor where float does not.
-    ``pixel_agreement`` is the lowest of them, which decides.
-    """
-
-    ok: bool
-    pixel_agreement: float
-    frames: int
-    variants: dict[str, float]
-
-    @property
-    def worst(self) -> str:
-        """The variant that agrees least."""
-        return min(self.variants, key=lambda name: self.variants[name])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

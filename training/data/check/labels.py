@@ -1,4 +1,4 @@
-"""What the values of masks are worth, once it is known what they mean."""
+"""Check each mask's values against the dataset's label key."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.dataset.label_key import LabelKey, class_counts, fits
-from edge_runtime.dataset.mask_files import MaskContents, unpack_color
+from edge_runtime.dataset.label_key import LabelKey, all_near_known, class_counts, fits
+from edge_runtime.dataset.mask_files import MaskContents
 from edge_runtime.dataset.pairs import Pair, Problem
 from edge_runtime.errors import InputError
 from edge_runtime.storage import printable
@@ -17,8 +17,6 @@ from training.data.dataset import DatasetInfo
 
 _STRAY = 8
 """More unknown values than this in one mask are no forgotten classes."""
-_NEAR = 40
-"""The largest difference in a channel at which a colour is taken for a damaged known one."""
 
 
 def judge_labels(
@@ -55,7 +53,7 @@ def refused_labels(contents: MaskContents, key: LabelKey) -> str:
     as_known = {contents.color_of(v) if key.encoding == "color" else v for v in contents.counts}
     unknown = as_known - known
     if key.encoding == "color":
-        return "smeared_mask" if all(_is_near(value, known) for value in unknown) else "unknown_id"
+        return "smeared_mask" if all_near_known(unknown, key) else "unknown_id"
     if max(unknown, default=0) > 255:
         return "sixteen_bit_mask"
     return "smeared_mask" if len(unknown) > _STRAY else "unknown_id"
@@ -83,8 +81,3 @@ def smeared_binary(masks: Mapping[Pair, MaskContents], info: DatasetInfo, key: L
         )
         for pair, n in smeared.items()
     ]
-
-
-def _is_near(value: int, known: set[int]) -> bool:
-    color = unpack_color(value)
-    return any(max(abs(a - b) for a, b in zip(color, unpack_color(k), strict=True)) <= _NEAR for k in known)
