@@ -15,7 +15,8 @@ _DESCRIPTION = """\
 Measure a model package on images with masks, through the same runtime that the device uses: mean IoU, IoU and Dice of
 each class, pixel accuracy and boundary F, from one confusion matrix at the images' own sizes. What the masks
 mean comes from the package alone: dataset.yaml is for training, which puts names, colours and ignore_id in there. Masks
-in colours are read with the colours of the classes; name those that count nowhere with --ignore-color.
+in colours are read with the colours of the classes; name those that count nowhere with --ignore-color. With neither
+--variant nor --threads, what `edge-unet tune` found for this device is measured, as `edge-unet run` would run it.
 """
 _EPILOG = """\
 example:
@@ -55,10 +56,14 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
     from edge_runtime.dataset.detect import dataset_key
     from edge_runtime.dataset.evaluate import dataset_pairs, evaluate
+    from edge_runtime.model.device_profile import notice
     from edge_runtime.model.session import SessionOptions
     from edge_runtime.segment.segmenter import Segmenter
 
-    segmenter = Segmenter.load(args.package, variant=args.variant, options=SessionOptions(threads=args.threads))
+    options = SessionOptions(threads=args.threads) if args.threads else None  # None: as the device profile says
+    segmenter = Segmenter.load(args.package, variant=args.variant, options=options)
+    if segmenter.profile is not None:
+        sys.stderr.write(f"{notice(segmenter.profile, args.package)}\n")
     contract = segmenter.contract
     pairs = dataset_pairs(args.data, args.split)
     evaluation = evaluate(

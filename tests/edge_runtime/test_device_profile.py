@@ -9,10 +9,11 @@ from pathlib import Path
 
 import onnxruntime as ort
 import pytest
-from colors import color_contract, color_scene, write_color_package
+from colors import color_contract, color_scene, color_truth, write_color_package
 
-from edge_runtime import Segmenter, SessionOptions
+from edge_runtime import Segmenter, SessionOptions, cli
 from edge_runtime.errors import ModelError, StorageError, UsageError
+from edge_runtime.image import encode_png
 from edge_runtime.model.device_profile import (
     DeviceProfile,
     Machine,
@@ -25,7 +26,7 @@ from edge_runtime.model.device_profile import (
     write_profile,
 )
 from edge_runtime.model.package import MANIFEST, Package
-from edge_runtime.model.session import usable_cores
+from edge_runtime.resources import usable_cores
 
 
 @pytest.fixture
@@ -139,6 +140,64 @@ class TestLoading:
     def test_a_bare_file_has_none(self, two_variants):
         write_profile(profile_for(two_variants), two_variants)
         assert Segmenter.load(two_variants / "model.onnx").profile is None
+
+
+class TestCommands:
+    """What ``eval`` measures is what ``run`` runs."""
+
+    @pytest.fixture
+    def loaded(self, monkeypatch):
+        """Collect the variant and the number of threads of each segmenter that is loaded."""
+        found = []
+        original = Segmenter.load.__func__
+
+        def load(cls, *arguments, **options):
+            segmenter = original(cls, *arguments, **options)
+            found.append((segmenter.variant, segmenter.threads))
+            return segmenter
+
+        monkeypatch.setattr(Segmenter, "load", classmethod(load))
+        return found
+
+    @pytest.fixture
+    def data(self, tmp_path):
+        image = color_scene()
+        for kind, pixels in {"images": image, "masks": color_truth(image)}.items():
+            (tmp_path / "data" / kind).mkdir(parents=True)
+            (tmp_path / "data" / kind / "a.png").write_bytes(encode_png(pixels, "a"))
+        return tmp_path / "data"
+
+    def both(self, capsys, package, data, *options):
+        """Evaluate and run a package; return the variant that ``eval --json`` names and stderr's lines of a profile."""
+        assert cli.main(["eval", str(package), str(data), "--json", *options]) == 0
+        evaluated = capsys.readouterr()
+        assert cli.main(["run", str(package), "--source", str(data / "images"), *options]) == 0
+        lines = [
+            [line for line in err.splitlines() if "profile" in line] for err in (evaluated.err, capsys.readouterr().err)
+        ]
+        return json.loads(evaluated.out)["variant"], *lines
+
+    def test_follow_the_profile_and_say_so_in_the_same_words(self, capsys, two_variants, data, loaded):
+        path = write_profile(profile_for(two_variants), two_variants)
+        variant, by_eval, by_run = self.both(capsys, two_variants, data)
+        assert loaded == [("fp32", 1), ("fp32", 1)]
+        assert variant == "fp32"
+        assert by_eval == by_run == [f"device profile {path}: fp32, 1 thread, spinning"]
+
+    @pytest.mark.parametrize(
+        "options", [("--variant", "int8"), ("--threads", "3"), ("--variant", "int8", "--threads", "3")]
+    )
+    def test_do_what_they_are_told_instead(self, capsys, two_variants, data, loaded, options):
+        write_profile(profile_for(two_variants), two_variants)
+        variant, by_eval, by_run = self.both(capsys, two_variants, data, *options)
+        assert variant == "int8"
+        assert loaded[0] == loaded[1] == ("int8", 3 if "--threads" in options else usable_cores())
+        assert by_eval == by_run == []
+
+    def test_say_nothing_where_there_is_none(self, capsys, two_variants, data, loaded):
+        variant, by_eval, by_run = self.both(capsys, two_variants, data)
+        assert (variant, by_eval, by_run) == ("int8", [], [])
+        assert loaded == [("int8", usable_cores())] * 2
 
 
 class TestWhatDoesNotFit:
