@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -289,12 +290,14 @@ class TestHandOver:
         for index in range(100):
             assert window.write(frame(index), frame(index).image_bgr) is False
 
-    def test_an_image_waits_until_the_run_is_to_end(self):
+    def test_an_image_waits_until_the_run_is_to_end(self, monkeypatch):
         stop = threading.Event()
-        window = Window("images", ["overlay"], stop)
+        window, waits = Window("images", ["overlay"], stop), threading.Event()
+        wait = window._changed.wait
+        monkeypatch.setattr(window._changed, "wait", lambda seconds: waits.set() or wait(seconds))
         worker = threading.Thread(target=window.write, args=(frame(), frame().image_bgr))
         worker.start()
-        worker.join(0.3)
+        assert waits.wait(DEADLINE_S)
         assert worker.is_alive()
         stop.set()
         worker.join(DEADLINE_S)
@@ -306,10 +309,16 @@ class TestHandOver:
 
     def test_pump_without_a_picture_opens_no_window_and_takes_its_time(self, monkeypatch):
         monkeypatch.delenv("DISPLAY", raising=False)
-        start = time.monotonic()
+        clock = SimpleNamespace(now_s=0.0, monotonic=lambda: clock.now_s)
+        monkeypatch.setattr("edge_runtime.sinks.window.time", clock)
         window = Window("live", ["overlay"], threading.Event())
-        window.pump(0.05)
-        assert time.monotonic() - start >= 0.045
+
+        def wait(seconds):
+            clock.now_s += max(seconds / 2, 0.125)  # a condition may wake up early
+
+        monkeypatch.setattr(window._changed, "wait", wait)
+        window.pump(0.5)
+        assert clock.now_s == pytest.approx(0.5)
         assert window.close() == []
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import re
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +29,6 @@ from export.package import export_package
 from export.passes import OPTIONAL_PASSES
 
 DEADLINE_S = 120
-EXPORT_S = 4.0
-"""How long the export of the small model takes, from its first file to its last."""
 ANYTHING = Int8Budget(mean_iou_drop=1.0, class_iou_drop=1.0, speedup=0.0)
 IMPOSSIBLE = ["--int8", "always", "--max-iou-drop", "-1"]
 # The command with a limit on the size of any file it writes, which is what a full disk looks like.
@@ -42,6 +38,19 @@ sys.dont_write_bytecode = True
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 from edge_runtime.cli import main
 sys.exit(main(sys.argv[2:]))
+"""
+# The command, which kills itself just before it does something for the first time: an audit event that names a file.
+KILLED = """
+import fnmatch, os, signal, sys
+sys.dont_write_bytecode = True
+def watch(event, arguments):
+    if event == sys.argv[1]:
+        names = [os.fsdecode(name) for name in arguments if isinstance(name, (str, bytes, os.PathLike))]
+        if fnmatch.filter(names, sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+sys.addaudithook(watch)
+from edge_runtime.cli import main
+sys.exit(main(sys.argv[3:]))
 """
 
 
@@ -85,6 +94,19 @@ def digests(folder: Path) -> dict[str, str]:
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
+
+
+def killed(moment: tuple[str, str], run: Path, package: Path, *options: str) -> None:
+    """Export over a package in a process that is killed at a moment: an audit event and the pattern of a name."""
+    command = ["export", str(run), "--out", str(package), "--overwrite", *options]
+    child = subprocess.run(
+        [sys.executable, "-c", KILLED, *moment, *command],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+    assert child.returncode == -signal.SIGKILL, child.stderr or "the export ended without that moment"
 
 
 class TestPackage:
@@ -453,52 +475,47 @@ class TestAccident:
         assert names(package.parent) == {package.name}
 
     def test_a_kill_while_writing_leaves_the_old_package_and_nothing_in_the_way(self, run, package):
+        """The model is there, and the manifest, which is written last, is not."""
         before = digests(package)
-        command = [sys.executable, "-m", "edge_runtime", "export", str(run), "--out", str(package), "--overwrite"]
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
-            deadline = time.monotonic() + DEADLINE_S
-            # The model is there, and the manifest, which is written last, is not.
-            while not list(package.parent.glob(".parts.*/model.onnx")):
-                assert child.poll() is None, "the export ended before it could be killed"
-                assert time.monotonic() < deadline, "the export wrote no model"
-                time.sleep(0.002)
-            child.send_signal(signal.SIGKILL)
-        assert child.returncode == -signal.SIGKILL
-        leftovers = names(package.parent) - {package.name}
-        assert len(leftovers) == 1
+        killed(("open", "*/.parts.*/.manifest.*"), run, package)
+        (leftover,) = names(package.parent) - {package.name}
+        found = names(package.parent / leftover)
+        assert "model.onnx" in found and MANIFEST not in found
         assert digests(package) == before
         assert Package.open(package).manifest.provenance["opset"] == 17
 
         export_package(ExportConfig(run=run, out=package, opset=18, overwrite=True, int8="off"))
         assert Package.open(package).manifest.provenance["opset"] == 18
-        assert names(package.parent) == {package.name} | leftovers
+        assert names(package.parent) == {package.name, leftover}
 
     @pytest.mark.parametrize(
-        "share", [0.5, *(pytest.param(n / 10, marks=pytest.mark.slow) for n in (1, 3, 7, 8, 9, 10))]
+        ("moment", "is_new"),
+        [
+            pytest.param(("ctypes.dlsym", "renameat2"), False, id="before the exchange"),
+            *(
+                pytest.param(moment, is_new, id=name, marks=pytest.mark.slow)
+                for name, moment, is_new in (
+                    ("before anything", ("os.mkdir", "*/.parts.*"), False),
+                    ("before the first file", ("open", "*/.parts.*/*"), False),
+                    ("before the model has its name", ("os.rename", "*/.parts.*/model.onnx"), False),
+                    ("before the INT8 model has its name", ("os.rename", "*/.parts.*/model.int8.onnx"), False),
+                    ("before the report", ("open", "*/.parts.*/.report.*"), False),
+                    ("before the manifest has its name", ("os.rename", f"*/.parts.*/{MANIFEST}"), False),
+                    ("after the exchange", ("shutil.rmtree", "*/.parts.*"), True),
+                    ("while the old one is removed", ("os.remove", MANIFEST), True),
+                )
+            ),
+        ],
     )
-    def test_a_kill_at_any_moment_leaves_the_old_package_or_the_new_one(self, run, package, with_int8, share):
-        """From the first file on, at a share of the time that an export takes; the last is killed as it ends."""
+    def test_a_kill_at_any_moment_leaves_the_old_package_or_the_new_one(self, run, package, with_int8, moment, is_new):
         before = digests(package)
-        command = [sys.executable, "-m", "edge_runtime", "export", str(run), "--out", str(package), "--overwrite"]
-        options = ["--max-iou-drop", "1", "--max-class-drop", "1", "--min-speedup", "0"]
-        with subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
-            deadline = time.monotonic() + DEADLINE_S
-            while not list(package.parent.glob(".parts.*")):
-                assert child.poll() is None, "the export ended before it could be killed"
-                assert time.monotonic() < deadline, "the export wrote nothing"
-                time.sleep(0.002)
-            if share < 1:
-                time.sleep(share * random.Random(share).uniform(0.5, 1.5) * EXPORT_S)
-            else:
-                while child.poll() is None and not list(package.parent.glob(f".parts.*/{MANIFEST}")):
-                    time.sleep(0.0005)
-            child.send_signal(signal.SIGKILL)
+        killed(moment, run, package, "--max-iou-drop", "1", "--max-class-drop", "1", "--min-speedup", "0")
         manifest = Package.open(package).manifest  # every file of it is checked against its digest
-        if manifest.variants.keys() == {"fp32"}:
-            assert digests(package) == before
-        else:
+        if is_new:
             assert manifest.variants == with_int8[1].variants
             assert golden_test(Package.open(package)).ok
+        else:
+            assert digests(package) == before
         leftovers = names(package.parent) - {package.name}
         assert len(leftovers) <= 1
         assert all(name.startswith(".parts.") for name in leftovers)

@@ -1,5 +1,5 @@
 import threading
-import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -165,24 +165,26 @@ def test_an_epoch_left_early_leaves_no_thread():
     assert workers() == []
 
 
-def test_waiting_is_counted_and_working_is_not():
-    held = threading.Event()
+def test_waiting_is_counted_and_working_is_not(monkeypatch):
+    """By a clock that stands still but for five seconds of preparing and a hundred of the consumer's own work."""
+    clock = SimpleNamespace(now_s=0.0, monotonic=lambda: clock.now_s)
+    monkeypatch.setattr("training.input.batches.time", clock)
+    prepared = threading.Event()
 
     def augment(image, mask, height_px, width_px, rng):
-        assert held.wait(30)
+        if not prepared.is_set():
+            clock.now_s += 5
+            prepared.set()
         return image, mask
 
-    feed = batches(8, 2, augment=augment)
-    timer = threading.Timer(0.05, held.set)
-    timer.start()
+    feed = batches(8, 2, augment=augment, threads=1)
     found = feed.epoch(0)
     next(found)
-    assert 0.04 < feed.wait_s < 20
-    waited_s = feed.wait_s
-    time.sleep(0.05)  # the consumer's own work
-    assert feed.wait_s == waited_s
+    assert feed.wait_s == 5
+    clock.now_s += 100
+    assert feed.wait_s == 5
     assert len(list(found)) == 3
-    timer.join()
+    assert feed.wait_s == 5
 
 
 def test_the_cache_is_left_as_it_is():

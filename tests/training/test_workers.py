@@ -1,5 +1,5 @@
 import threading
-import time
+from concurrent.futures import Future
 
 import pytest
 
@@ -64,18 +64,32 @@ def test_an_error_surfaces_where_its_result_would_and_ends_the_threads():
     assert alive() == []
 
 
-def test_closing_early_ends_the_threads_and_drops_what_was_waiting():
-    done = []
+def test_closing_early_ends_the_threads_and_drops_what_was_waiting(monkeypatch):
+    """The threads are held in their work until all that waits has been cancelled."""
+    count, threads, cancelled, all_cancelled, done = 50, 3, [], threading.Event(), []
+
+    class Observed(Future):
+        def cancel(self):
+            cancelled.append(super().cancel())
+            if len(cancelled) == count - 1:
+                all_cancelled.set()
+            return cancelled[-1]
 
     def work(n):
-        time.sleep(0.001)  # so that all 3,000 would take a second
+        assert n == 0 or all_cancelled.wait(30)
         done.append(n)
 
-    results = run(work, range(3000), ahead=3000)
-    next(results)
-    results.close()
-    assert alive() == []
-    assert len(done) < 2000
+    monkeypatch.setattr("training.input.workers.Future", Observed)
+    results = run(work, range(count), ahead=count, threads=threads)
+    try:
+        next(results)
+        results.close()
+        assert alive() == []
+    finally:
+        all_cancelled.set()
+    assert len(cancelled) == count - 1
+    assert done[0] == 0
+    assert len(done) - 1 == cancelled.count(False) <= threads
 
 
 def test_a_hang_is_an_error_that_names_the_work_and_keeps_no_process_alive():
