@@ -1,7 +1,11 @@
 """Pictures as video files."""
 
+import subprocess
+import sys
 import time
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from results import frame, frames_of, full_disk
@@ -9,6 +13,25 @@ from results import frame, frames_of, full_disk
 from edge_runtime.errors import StorageError
 from edge_runtime.sinks import VideoFile, VideoFiles
 from edge_runtime.sinks.canvas import Canvas
+
+PROJECT = Path(__file__).parents[2]
+DEADLINE_S = 60
+
+
+@pytest.mark.parametrize("codec", ["VP80", "FFV1", "MJPG", "mp4v"])
+def test_the_command_that_reads_and_writes_a_video_says_nothing_but_its_own_lines(tmp_path, color_package, codec):
+    source = tmp_path / "in.mkv"
+    writer = cv2.VideoWriter(str(source), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*codec), 25.0, (64, 48))
+    for index in range(15):
+        writer.write(frame(index).image_bgr)
+    writer.release()
+    command = [sys.executable, "-m", "edge_runtime", "run", str(color_package), "--source", str(source)]
+    command += ["--save", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    first, *others = done.stderr.splitlines()
+    assert first.startswith("15 frames, ")
+    assert others and all(line.startswith("wrote ") for line in others), done.stderr
 
 
 class TestVideoFile:

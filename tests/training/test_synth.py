@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from edge_runtime.cli import main
 from training.data.synth import (
     CLASS_COLORS_RGB,
     CLASS_NAMES,
@@ -121,6 +123,17 @@ def test_progress_is_reported_once_per_picture_and_frame(tmp_path: Path) -> None
     write_synthetic_dataset(tmp_path, size=size, on_image=lambda: calls.append(None))
     assert len(calls) == size.image_count == 5
     assert TOTAL_IMAGES == DEFAULT_SIZE.image_count == 240 + 40 + 60 + 125
+
+
+def test_the_command_writes_nothing_but_its_progress_to_stderr(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Native libraries write to the file descriptor, past ``sys.stderr``."""
+    monkeypatch.setattr("training.data.synth.write_synthetic_dataset", partial(write_synthetic_dataset, size=SIZE))
+    assert main(["data", "synth", str(tmp_path / "data")]) == 0
+    captured = capfd.readouterr()
+    assert [line for line in captured.err.splitlines() if line.strip() and not line.startswith("drawing")] == []
+    assert captured.out.startswith(f"{tmp_path / 'data'}: dataset; ")
 
 
 def test_a_scene_without_objects_is_background_and_one_with_an_object_is_not() -> None:

@@ -17,9 +17,9 @@ from training.data.synth.scene import REFERENCE_HEIGHT_PX, SUPERSAMPLE, Pose, co
 from training.errors import DataError
 
 VIDEO_HEIGHT_PX, VIDEO_WIDTH_PX, VIDEO_FPS = 240, 320, 25.0
-# The pip wheel has no H.264 encoder; VP8 plays in browsers and VLC, MPEG-4 Part 2 is the fallback. OpenCV's FFmpeg
-# writes one line to stderr about the tag of VP8 in WebM, natively and whatever the log level; the file is right.
-_CODECS = (("VP80", ".webm"), ("mp4v", ".mp4"))
+# The pip wheel has no H.264 encoder; VP8 is small, MPEG-4 Part 2 is the fallback. In Matroska and not in WebM, for which
+# OpenCV knows no tag of VP8: it would write the same file, and a line about that to stderr whatever the log level.
+_CODECS = (("VP80", ".mkv"), ("mp4v", ".mp4"))
 _STREAM = 3
 
 
