@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from edge_runtime.model.device_profile import profile_path
+from edge_runtime.model.device_profile import notice
 from edge_runtime.run import Observer, RunConfig
 from edge_runtime.run.counts import Statistics
 from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.segment.stream import FrameResult
 from edge_runtime.sinks import Written
 from edge_runtime.sources import Source
-from edge_runtime.storage import printable
 
 _PROGRESS_S = 0.2
 
@@ -66,7 +65,7 @@ class Console(logging.Handler, Observer):
         """Name the device profile that is followed."""
         self._source = source
         if segmenter.profile is not None:
-            self.line(f"device profile {printable(profile_path(self._package))}: {segmenter.profile.describe()}")
+            self.line(notice(segmenter.profile, self._package))
 
     def result(self, result: FrameResult, written: Written) -> None:
         """Print the class shares of an image, where nothing else is kept of it."""

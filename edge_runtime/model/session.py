@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.contract import METADATA_KEY, Contract
-from edge_runtime.resources import usable_cores as usable_cores  # from here too: a session is what takes the cores
+from edge_runtime.resources import usable_cores
 
 MAX_THREADS = 1024
 
