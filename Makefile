@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.bench
+SPHINX := $(VENV)/.docs
 PACKAGE ?= demo/model
 
-.PHONY: help demo test test-slow lint bench soak clean
+.PHONY: help demo test test-slow lint docs bench soak clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +15,7 @@ help:
 	@echo "make test       all tests"
 	@echo "make test-slow  the tests that take too long for every day"
 	@echo "make lint       ruff and mypy"
+	@echo "make docs       this project's site with search, into build/docs"
 	@echo "make bench      latency of the seed and edge networks, ours beside TensorFlow, OpenVINO, LiteRT and OpenCV"
 	@echo "make soak       50,000 frames through the runtime, watched for memory, files and threads (PACKAGE=… or the demo's)"
 	@echo "make clean      remove what make made"
@@ -33,6 +35,12 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A page per public name is generated, so that of a name that is gone must not stay.
+docs: $(SPHINX)
+	rm -rf docs/api/generated
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet -d build/doctrees docs build/docs
+	@echo "build/docs/index.html"
+
 bench: $(PEERS)
 	$(BIN)/python tests/benchmarks/bench_engines.py $(ARGS)
 
@@ -41,7 +49,7 @@ soak: $(READY)
 	$(BIN)/python tests/benchmarks/bench_soak.py $(PACKAGE) $(ARGS)
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo build docs/api/generated *.egg-info
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edge-unet needs Python 3.11 or newer; name one with make PYTHON=python3.12 …")'
@@ -54,4 +62,9 @@ $(READY): pyproject.toml
 # The engines that only the benchmark needs.
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --group bench
+	touch $@
+
+# The documentation's generator, likewise.
+$(SPHINX): $(READY)
+	$(BIN)/python -m pip install --quiet --group docs
 	touch $@

@@ -1,5 +1,7 @@
 """Segment camera frames with onnxruntime, numpy and OpenCV.
 
+::
+
     from edge_runtime import Segmenter
 
     segmenter = Segmenter.load("models/person")
