@@ -35,9 +35,9 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# A page per public name is generated, so that of a name that is gone must not stay.
+# Pages are made anew: that of a name or file that is gone must not stay.
 docs: $(SPHINX)
-	rm -rf docs/api/generated
+	rm -rf docs/api/generated build/docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet -d build/doctrees docs build/docs
 	@echo "build/docs/index.html"
 

@@ -85,6 +85,15 @@ def _describe_data(app: Sphinx, what: str, name: str, value: Any, options: Any, 
         lines.clear()
 
 
+def _mark_code(app: Sphinx, what: str, name: str, value: Any, options: Any, lines: list[str]) -> None:
+    """Make what is indented below a sentence a block of code, as it reads in the source; reST takes it for a quotation."""
+    for place in range(len(lines) - 1, 0, -1):
+        prose = next((line for line in reversed(lines[:place]) if line), ":")
+        begins = lines[place].startswith("    ") and not lines[place - 1]
+        if begins and not prose.startswith((" ", ".. ")) and not prose.endswith(":"):
+            lines[place:place] = ["::", ""]
+
+
 def _name_arrays(
     app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
@@ -97,4 +106,5 @@ def _name_arrays(
 def setup(app: Sphinx) -> None:
     """Register what Sphinx calls."""
     app.connect("autodoc-process-docstring", _describe_data)
+    app.connect("autodoc-process-docstring", _mark_code, priority=400)  # before napoleon reads its sections
     app.connect("autodoc-process-signature", _name_arrays)

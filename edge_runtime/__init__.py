@@ -1,7 +1,5 @@
 """Segment camera frames with onnxruntime, numpy and OpenCV.
 
-::
-
     from edge_runtime import Segmenter
 
     segmenter = Segmenter.load("models/person")

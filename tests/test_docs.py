@@ -21,6 +21,8 @@ PAGES = [
     *(page for page in sorted((PROJECT / "docs").rglob("*.md")) if "generated" not in page.parts),
 ]
 MOST_WORDS = 700
+MOST_COLUMNS = 88
+"""A code line that is longer has to be scrolled on the site."""
 BANNED = re.compile(r"\bformer(ly)?\b|\bof before\b|\bas it (then )?was\b", re.IGNORECASE)
 """Sentences about what no longer ships."""
 PARSER = build_parser()
@@ -89,6 +91,12 @@ def test_every_command_line_parses(page, capsys):
         for arguments in commands(block):
             args = parse(arguments, capsys)
             assert getattr(args, "preset", "edge") in PRESETS
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_no_line_of_code_has_to_be_scrolled(page):
+    lines = [line for block in blocks(page, r"\w+") for line in block.splitlines()]
+    assert [line for line in lines if len(line) > MOST_COLUMNS] == []
 
 
 def test_the_command_lines_are_found():
