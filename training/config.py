@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from edge_runtime.errors import UsageError
 from training.losses.spec import parse_loss
-from training.network.plan import EncoderName, UNetPlan
+from training.network.shape import EncoderName, Shape, with_encoder
+from training.network.unet import UNetShape
 
 PresetName = Literal["seed", "classic", "edge-nano", "edge", "edge-large"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -36,13 +37,13 @@ class Preset:
     """A network and the way it is trained by default.
 
     Attributes:
-        plan: The network.
+        shape: The network.
         input_size: Height and width; where ``fixed_size`` is not set only their product counts, see ``training.loop.sizes``.
         fixed_size: Take ``input_size`` and ``batch_size`` as they are, whatever the data.
         patience: Epochs without a better mean IoU before training stops; 0 never stops early.
     """
 
-    plan: UNetPlan
+    shape: Shape
     input_size: tuple[int, int] = (256, 256)
     fixed_size: bool = False
     epochs: int = 60
@@ -58,11 +59,10 @@ class Preset:
     recipe: Recipe = Recipe()
 
 
-_EDGE = UNetPlan(
+_EDGE = UNetShape(
     widths=(32, 48, 96, 160, 256),
     batch_norm=True,
     stem_stride=2,
-    head="subpixel",
     slim_decoder=True,
     convolutions=1,
     context=True,
@@ -72,7 +72,7 @@ _EDGE = UNetPlan(
 PRESETS: dict[PresetName, Preset] = {
     # The U-Net this project began with, kept exactly: 406,657 parameters for one channel and two classes.
     "seed": Preset(
-        plan=UNetPlan(widths=(64, 128), batch_norm=False),
+        shape=UNetShape(widths=(64, 128), batch_norm=False),
         fixed_size=True,
         epochs=10,
         learning_rate=1e-3,
@@ -87,15 +87,15 @@ PRESETS: dict[PresetName, Preset] = {
     # Ronneberger, Fischer, Brox: U-Net, MICCAI 2015, https://arxiv.org/abs/1505.04597; with batch normalisation and
     # same padding, as it is used today.
     "classic": Preset(
-        plan=UNetPlan(widths=(64, 128, 256, 512, 1024), batch_norm=True), learning_rate=1e-3, patience=15
+        shape=UNetShape(widths=(64, 128, 256, 512, 1024), batch_norm=True), learning_rate=1e-3, patience=15
     ),
     "edge-nano": Preset(
-        plan=replace(
+        shape=replace(
             _EDGE, widths=(16, 32, 64, 96), stem_stride=4, block="reparameterised", convolutions=2, context=False
         )
     ),
-    "edge": Preset(plan=_EDGE),
-    "edge-large": Preset(plan=replace(_EDGE, widths=(32, 64, 128, 256, 384))),
+    "edge": Preset(shape=_EDGE),
+    "edge-large": Preset(shape=replace(_EDGE, widths=(32, 64, 128, 256, 384))),
 }
 
 
@@ -151,7 +151,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, with the nearest that can."""
-        stride = self.plan.stride
+        stride = self.shape.stride
         for side, name in ((self.height_px, "height"), (self.width_px, "width")):
             if side < stride or side % stride:
                 below, above = max(stride, side // stride * stride), (side // stride + 1) * stride
@@ -223,10 +223,10 @@ class TrainConfig:
         return PRESETS[self.preset].recipe
 
     @property
-    def plan(self) -> UNetPlan:
+    def shape(self) -> Shape:
         """The network: the preset's, with the encoder that was asked for."""
-        plan = PRESETS[self.preset].plan
-        return replace(plan, encoder=self.encoder) if self.encoder else plan
+        shape = PRESETS[self.preset].shape
+        return with_encoder(shape, self.encoder, f"preset '{self.preset}'") if self.encoder else shape
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as a JSON object."""

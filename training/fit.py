@@ -40,9 +40,9 @@ from training.losses.make import make_loss
 from training.losses.weights import class_weights_of
 from training.monitor.records import Progress
 from training.monitor.tensorboard import TensorBoardLog
+from training.network.deploy import deployable
 from training.network.encoders import EncoderWeights, load_encoder
-from training.network.plan import UNetPlan
-from training.network.unet import build_unet, deployable
+from training.network.shape import Shape
 from training.report import ReportFacts, write_report
 from training.report.pictures import write_pictures
 
@@ -92,7 +92,7 @@ def fit(
     # A state has the weights of the encoder: to go on, neither a download nor their file is needed again.
     start = replace(config, encoder_weights=None) if run.begun else config
     learner = make_learner(start, contract, _pixels(report, dataset))
-    shipped = deployable(learner.model, config.plan)
+    shipped = deployable(learner.model, config.shape)
     parameters = shipped.count_params()
     require_space(run.root, STATE_BYTES * parameters, "the checkpoints")
     run.record["parameters"] = parameters
@@ -127,8 +127,7 @@ def make_learner(config: TrainConfig, contract: Contract, pixels: NDArray[np.int
     keras.config.set_dtype_policy(_policy(config.precision))
     try:
         with strategy.scope():
-            model = build_unet(
-                config.plan,
+            model = config.shape.build(
                 height_px=config.height_px,
                 width_px=config.width_px,
                 channels=contract.channels,
@@ -276,13 +275,13 @@ def _pixels(report: DatasetReport, dataset: Dataset) -> NDArray[np.int64]:
 
 
 def planned(
-    preset: Preset, plan: UNetPlan, report: DatasetReport, input_size: tuple[int, int] | None, batch_size: int | None
+    preset: Preset, shape: Shape, report: DatasetReport, input_size: tuple[int, int] | None, batch_size: int | None
 ) -> TrainingPlan:
     """Choose what the user has not: input size and batch size, from the data and the memory.
 
     Args:
         preset: Its size and batch size are the starting point.
-        plan: The network.
+        shape: The network.
         report: The checked dataset.
         input_size: (height, width) if the user has chosen it.
         batch_size: If the user has chosen it.
@@ -292,16 +291,15 @@ def planned(
     """
     if preset.fixed_size:
         input_size, batch_size = input_size or preset.input_size, batch_size or preset.batch_size
-    small = build_unet(
-        plan,
-        height_px=plan.stride,
-        width_px=plan.stride,
+    small = shape.build(
+        height_px=shape.stride,
+        width_px=shape.stride,
         channels=report.channels,
         logit_channels=len(report.info.classes),
     )
     facts = PlanFacts(
         image_sizes=[report.shapes[pair] for pair in report.dataset.splits.get("train", ())] or [preset.input_size],
-        stride=plan.stride,
+        stride=shape.stride,
         pixels=math.prod(preset.input_size),
         batch_size=preset.batch_size,
         output_bytes_per_pixel=output_bytes_per_pixel(small),

@@ -1,17 +1,19 @@
-"""Networks that a preset might be: named plans, the presets and one change at a time, then others around what paid."""
+"""Networks that a preset might be: named shapes, the presets and one change at a time, then others around what paid."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from training.config import PRESETS, UNetPlan
+from tried_unet import TriedUNet
 
-_EDGE, _NANO, _LARGE = (PRESETS[name].plan for name in ("edge", "edge-nano", "edge-large"))
+from training.config import PRESETS
+
+_EDGE, _NANO, _LARGE = (TriedUNet.of(PRESETS[name].shape) for name in ("edge", "edge-nano", "edge-large"))
 _NARROW = replace(_EDGE, widths=(16, 32, 64, 128, 256))
 _TWO = replace(_NARROW, convolutions=2)
 _FINE = {"convolutions": (1, 1, 2, 2, 2)}
 
-CANDIDATES: dict[str, UNetPlan] = {
+CANDIDATES: dict[str, TriedUNet] = {
     "edge": _EDGE,
     "edge, 24-320": replace(_EDGE, widths=(24, 48, 96, 192, 320)),
     "edge, 16-256": _NARROW,

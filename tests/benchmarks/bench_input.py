@@ -39,7 +39,6 @@ from training.fit import make_batches, make_learner
 from training.input.batches import Batch, Batches
 from training.input.cache import PixelCache, cache_size, open_cache
 from training.loop.train_state import Learner
-from training.network.unet import build_unet
 
 CLASSES = 11
 ENOUGH = 0.95
@@ -111,9 +110,7 @@ def build(config: TrainConfig) -> tuple[Learner, keras.Model]:
         binary=False,
         classes=make_classes([f"class_{i}" for i in range(CLASSES)]),
     )
-    plain = build_unet(
-        config.plan, height_px=config.height_px, width_px=config.width_px, channels=3, logit_channels=CLASSES
-    )
+    plain = config.shape.build(height_px=config.height_px, width_px=config.width_px, channels=3, logit_channels=CLASSES)
     loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=IGNORE)
     plain.compile(keras.optimizers.AdamW(1e-3), loss=loss, metrics=["accuracy"], jit_compile=False)
     return make_learner(config, contract, np.full(CLASSES, 1000)), plain

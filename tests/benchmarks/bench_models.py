@@ -26,10 +26,10 @@ from export.convert import convolution_layers, gflops, trace
 from export.int8_search import measure_ranges
 from export.optimise import integer_layout, optimise, to_int8
 from export.run_folder import read_run
-from training.config import PRESETS, UNetPlan
+from training.config import PRESETS
 from training.data.dataset import make_classes
 from training.data.synth.scene import render_scene
-from training.network.unet import build_unet
+from training.network.shape import Shape
 
 Images = NDArray[np.uint8]
 # Height, width, channels and classes of each preset's model.
@@ -52,8 +52,7 @@ def main() -> None:
     else:
         contract, preset = make_contract(args.preset), args.preset
         frames = draw_frames(contract)
-        plan = PRESETS[preset].plan
-        model = random_model(contract, plan, network_input(frames, contract))
+        model = random_model(contract, PRESETS[preset].shape, network_input(frames, contract))
     write_models(model, contract, frames, args.folder)
     write_facts(args.folder, preset=preset, contract=contract, weights=f"of {args.run}" if args.run else "random")
 
@@ -88,11 +87,11 @@ def network_input(frames: Images, c: Contract) -> NDArray[np.float32]:
     return frames[..., ::-1].astype(np.float32) if c.channels == 3 else frames.astype(np.float32)
 
 
-def random_model(c: Contract, plan: UNetPlan, batch: NDArray[np.float32]) -> keras.Model:
+def random_model(c: Contract, shape: Shape, batch: NDArray[np.float32]) -> keras.Model:
     """Build a network with random weights whose activations are like a trained one's, and whose classes all occur."""
     keras.utils.set_random_seed(0)
-    model = build_unet(
-        plan, height_px=c.height_px, width_px=c.width_px, channels=c.channels, logit_channels=c.logit_channels
+    model = shape.build(
+        height_px=c.height_px, width_px=c.width_px, channels=c.channels, logit_channels=c.logit_channels
     )
     he_normal = keras.initializers.HeNormal()
     for layer in model.layers:

@@ -130,7 +130,7 @@ def train(arguments: list[str]) -> None:
     from training.config import PRESETS
 
     name, *rest = arguments
-    PRESETS[name] = replace(PRESETS["edge"], plan=CANDIDATES[name])  # type: ignore[index]
+    PRESETS[name] = replace(PRESETS["edge"], shape=CANDIDATES[name])  # type: ignore[index]
     sys.exit(cli.main(["train", *rest, "--preset", name]))
 
 

@@ -26,7 +26,6 @@ from export.convert import convolution_layers, trace
 from export.optimise import optimise
 from export.run_folder import read_run
 from training.config import PRESETS
-from training.network.unet import build_unet
 
 OPSET = 17
 SIZES = (512, 768)
@@ -45,8 +44,7 @@ def main() -> None:
     trained = load_checkpoint(run.checkpoint)
     segmenters = {}
     for size in ((c.height_px, c.width_px), *((size, size) for size in SIZES)):
-        model = build_unet(
-            PRESETS["edge"].plan,
+        model = PRESETS["edge"].shape.build(
             height_px=size[0],
             width_px=size[1],
             channels=c.channels,

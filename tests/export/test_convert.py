@@ -14,6 +14,7 @@ import pytest
 from keras import layers
 from numpy.typing import NDArray
 from runs import contract_of, finished, narrow_plan, random_unet, reloaded, traced
+from tried_unet import TriedUNet
 
 from edge_runtime.model.contract import METADATA_KEY, Contract
 from edge_runtime.model.session import Session
@@ -23,8 +24,8 @@ from export.config import OPSETS
 from export.convert import convolution_layers, gflops, trace
 from export.errors import ConvertError
 from export.optimise import optimise
-from training.config import UNetPlan
 from training.loop.trainer import archive_of
+from training.network.unet import UNetShape
 
 CASES = [
     # preset, channels, logit channels
@@ -36,7 +37,7 @@ CASES = [
     ("edge", 3, 1),
     ("edge", 3, 3),
 ]
-SMALLEST = UNetPlan(widths=(4, 8), batch_norm=True, stem_stride=2)
+SMALLEST = TriedUNet(widths=(4, 8), batch_norm=True, stem_stride=2)
 
 
 def inputs(contract: Contract) -> list[NDArray[np.uint8]]:
@@ -139,7 +140,7 @@ def test_the_converter_s_log_level_is_as_before(smallest, opset):
 
 
 def test_operations_are_counted_as_by_hand():
-    model = random_unet(UNetPlan(widths=(2,), batch_norm=False), (4, 6), logit_channels=1)
+    model = random_unet(UNetShape(widths=(2,), batch_norm=False), (4, 6), logit_channels=1)
     proto = finished(model)
     pixels = 4 * 6
     by_hand = 2 * pixels * (2 * 3 * 3 * 3 + 2 * 2 * 3 * 3 + 1 * 2)  # two 3×3 convolutions and a 1×1

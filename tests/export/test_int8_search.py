@@ -26,7 +26,7 @@ from export.layer_parity import Probe
 from export.optimise import integer_layout, optimise
 from export.passes.quantize import layers_of, measured_values
 from export.validation_set import ValidationSet
-from training.config import UNetPlan
+from training.network.unet import UNetShape
 
 ANY_SPEED = Int8Budget(speedup=0.0)
 
@@ -255,7 +255,7 @@ class TestFound:
 
     def test_the_speedup_is_float_over_int8(self, case):
         """Against a network of fifty times the work, so that no other load on the machine could turn it round."""
-        wide = finished(random_unet(UNetPlan(widths=(64, 64), batch_norm=False), (48, 64)))
+        wide = finished(random_unet(UNetShape(widths=(64, 64), batch_norm=False), (48, 64)))
         budget = Int8Budget(mean_iou_drop=2.0, class_iou_drop=2.0, speedup=2.0)
         validation, contract = case.validation, case.contract
         found, model = find_int8(case.layout, wide, contract, validation, validation.images, budget)

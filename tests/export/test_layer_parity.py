@@ -14,6 +14,7 @@ from colors import color_scene
 from numpy.typing import NDArray
 from onnx import numpy_helper
 from runs import contract_of, finished, narrow_plan, random_unet, with_weights
+from tried_unet import TriedUNet
 
 from export.config import ParityBudget
 from export.convert import convolution_layers, trace
@@ -23,15 +24,15 @@ from export.passes.names import NameByLayer
 from export.passes.normalisation import FoldNormalisation
 from export.passes.phases import SplitUpsampling
 from export.passes.upsampling import RestoreUpsampling
-from training.config import UNetPlan
+from training.network.unet import UNetShape
 
 LIMIT = ParityBudget().layer_diff
 ROUNDING = 5e-6
-SQUARE = UNetPlan(widths=(8, 8), batch_norm=True)
+SQUARE = UNetShape(widths=(8, 8), batch_norm=True)
 """On 8×8 pixels all of its inner maps have as many channels as rows and columns: no shape tells a wrong layout."""
 
 
-SMALL = UNetPlan(widths=(8, 8, 8), batch_norm=True, stem_stride=2, slim_decoder=True)
+SMALL = TriedUNet(widths=(8, 8, 8), batch_norm=True, stem_stride=2, slim_decoder=True)
 """Everything that the edge preset has, once."""
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from runs import contract_of, noise, random_unet, reloaded
+from tried_unet import TriedUNet
 
 from edge_runtime.model.session import Session
 from edge_runtime.segment.postprocess import probabilities_of
@@ -13,9 +14,9 @@ from export.convert import convolution_layers, trace
 from export.int8_search import measure_ranges
 from export.layer_parity import layer_differences
 from export.optimise import integer_layout, optimise, to_int8
-from training.config import UNetPlan
+from training.network.unet import UNetShape
 
-SMALL = UNetPlan(widths=(8, 8), batch_norm=True, stem_stride=2, slim_decoder=True)
+SMALL = TriedUNet(widths=(8, 8), batch_norm=True, stem_stride=2, slim_decoder=True)
 PLANS = {
     "separable": replace(SMALL, block="separable"),
     "inverted": replace(SMALL, block="inverted", convolutions=1),
@@ -25,7 +26,7 @@ PLANS = {
     "sub-pixels at a quarter": replace(SMALL, head="subpixel", stem_stride=4, convolutions=1),
     "bilinear with context": replace(SMALL, upsampling="bilinear", context=True, convolutions=1),
 }
-ENCODED = UNetPlan(widths=(8, 8), batch_norm=True, stem_stride=4, slim_decoder=True, encoder="mobilenetv2")
+ENCODED = UNetShape(widths=(8, 8), batch_norm=True, stem_stride=4, slim_decoder=True, encoder="mobilenetv2")
 
 
 def operators(proto: onnx.ModelProto) -> list[str]:

@@ -22,7 +22,7 @@ from edge_runtime.model.contract import ClassInfo, Contract
 from export.checkpoint import load_checkpoint
 from export.convert import convolution_layers, trace
 from export.optimise import optimise
-from training.config import PRESETS, TrainConfig, UNetPlan
+from training.config import PRESETS, TrainConfig
 from training.data.check import check_dataset
 
 # The private halves of `fit`, so that what stands in run.json is written down only there.
@@ -30,31 +30,32 @@ from training.fit import _contract, _record_setup
 from training.loop.run_folder import open_run
 from training.loop.trainer import archive_of
 from training.monitor.progress import ProgressBar
-from training.network.unet import build_unet
+from training.network.shape import Shape
+from training.network.unet import UNetShape
 
 PAIRS = {"train": 2, "val": 6}
 
 
-def narrow_plan(preset: str) -> UNetPlan:
+def narrow_plan(preset: str) -> Shape:
     """The network of a preset with an eighth of its filters: the same graph, a small part of the work."""
-    plan = PRESETS[preset].plan  # type: ignore[index]
+    plan = PRESETS[preset].shape  # type: ignore[index]
     return replace(plan, widths=tuple(max(4, width // 8) for width in plan.widths))
 
 
 def random_unet(
-    plan: UNetPlan, size: tuple[int, int] = (32, 64), channels: int = 3, logit_channels: int = 3
+    shape: Shape, size: tuple[int, int] = (32, 64), channels: int = 3, logit_channels: int = 3
 ) -> keras.Model:
     """Build a U-Net in which no weight, and no statistic of a normalisation, has a value that could be left out."""
-    model = build_unet(plan, height_px=size[0], width_px=size[1], channels=channels, logit_channels=logit_channels)
+    model = shape.build(height_px=size[0], width_px=size[1], channels=channels, logit_channels=logit_channels)
     rng = np.random.default_rng(1)
     for weight in model.weights:
-        shape = tuple(weight.shape)
+        sizes = tuple(weight.shape)
         if weight.name == "kernel":
-            value = rng.normal(0, np.sqrt(2 / np.prod(shape[:-1])), shape)
+            value = rng.normal(0, np.sqrt(2 / np.prod(sizes[:-1])), sizes)
         elif weight.name in ("gamma", "moving_variance"):
-            value = rng.uniform(0.5, 1.5, shape)
+            value = rng.uniform(0.5, 1.5, sizes)
         else:  # bias, beta, moving_mean
-            value = rng.normal(0, 0.2, shape)
+            value = rng.normal(0, 0.2, sizes)
         weight.assign(value.astype(np.float32))
     return model
 
@@ -115,8 +116,8 @@ def trained() -> tuple[keras.Model, tuple[NDArray[np.uint8], ...], tuple[NDArray
     scenes = [np.roll(color_scene(), rng.integers(64, size=2), (0, 1)) for _ in range(64)]
     truths = [color_truth(scene) for scene in scenes]
     images = [np.clip(scene + rng.normal(0, 12, scene.shape), 0, 255).astype(np.uint8) for scene in scenes]
-    plan = UNetPlan(widths=(8, 16), batch_norm=False)
-    model = build_unet(plan, height_px=48, width_px=64, channels=3, logit_channels=3)
+    shape = UNetShape(widths=(8, 16), batch_norm=False)
+    model = shape.build(height_px=48, width_px=64, channels=3, logit_channels=3)
     model.compile(keras.optimizers.Adam(1e-2), loss="sparse_categorical_crossentropy")
     seen = np.stack(images[:48])[..., ::-1].astype(np.float32)
     model.fit(seen, np.stack(truths[:48]), epochs=8, batch_size=8, verbose=0)

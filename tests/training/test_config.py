@@ -10,9 +10,9 @@ from training.config import PRESETS, TrainConfig, preset_named
 
 def test_the_presets_are_the_documented_ones():
     assert list(PRESETS) == ["seed", "classic", "edge-nano", "edge", "edge-large"]
-    assert [p.plan.stride for p in PRESETS.values()] == [2, 16, 32, 32, 32]
+    assert [p.shape.stride for p in PRESETS.values()] == [2, 16, 32, 32, 32]
     seed = PRESETS["seed"]
-    assert (seed.plan.widths, seed.plan.batch_norm, seed.plan.stem_stride) == ((64, 128), False, 1)
+    assert (seed.shape.widths, seed.shape.batch_norm, seed.shape.stem_stride) == ((64, 128), False, 1)
     assert (seed.input_size, seed.epochs, seed.batch_size, seed.validation_fraction) == ((256, 256), 10, 8, 0.1)
     assert (seed.recipe.optimizer, seed.learning_rate, seed.recipe.schedule, seed.loss) == (
         "adam",
@@ -23,7 +23,7 @@ def test_the_presets_are_the_documented_ones():
     assert (seed.recipe.weight_decay, seed.recipe.average_over, seed.precision) == (0, 0, "float32")
     assert seed.fixed_size
     assert not seed.augment
-    assert PRESETS["classic"].plan.widths == (64, 128, 256, 512, 1024)
+    assert PRESETS["classic"].shape.widths == (64, 128, 256, 512, 1024)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -68,7 +68,7 @@ def test_an_input_size_that_cannot_work_is_refused_with_the_nearest_that_can(pre
 
 @given(preset=st.sampled_from(list(PRESETS)), height_px=st.integers(0, 700))
 def test_the_sizes_that_a_refusal_names_are_accepted_and_nearest(preset, height_px):
-    stride = PRESETS[preset].plan.stride
+    stride = PRESETS[preset].shape.stride
     try:
         TrainConfig.from_preset(preset, input_size=(height_px, 4 * stride))
     except UsageError as refused:

@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 
 from edge_runtime.errors import UsageError
+from training.network.deploy import deployable
 from training.network.encoders import ENCODERS, load_encoder
-from training.network.plan import ENCODER_STRIDES, UNetPlan
-from training.network.unet import build_unet, deployable
+from training.network.shape import ENCODER_STRIDES
+from training.network.unet import UNetShape
 
 
-def plan_of(name, **changes):
-    return UNetPlan(
+def shape_of(name, **changes):
+    return UNetShape(
         **{"widths": (4, 4), "batch_norm": True, "stem_stride": 4, "slim_decoder": True, "encoder": name, **changes}
     )
 
 
 def build(name, channels=3, for_training=False, **changes):
-    return build_unet(
-        plan_of(name, **changes),
+    return shape_of(name, **changes).build(
         height_px=64,
         width_px=32,
         channels=channels,
@@ -99,7 +99,7 @@ def test_a_file_gives_the_encoder_what_it_learned(reference, weights, channels):
 def test_what_is_saved_gives_what_was_trained_on_keras_own_layers(weights):
     model = build("mobilenetv3small", for_training=True)
     load_encoder(model, "mobilenetv3small", weights)
-    plain = deployable(model, plan_of("mobilenetv3small"))
+    plain = deployable(model, shape_of("mobilenetv3small"))
     assert all(getattr(keras.layers, type(layer).__name__, None) is type(layer) for layer in plain.layers)
     assert {"conv", "expanded_conv_squeeze_excite_conv"} <= {layer.name for layer in plain.layers}
     image = np.random.default_rng(1).integers(0, 256, (1, 64, 32, 3)).astype(np.float32)

@@ -9,14 +9,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from datasets import squares
+from tried_unet import TriedUNet
 
 from training.config import PRESETS, TrainConfig
 from training.data.dataset import make_classes
 from training.fit import make_learner
 from training.loop.train_state import Learner, learning_rate_at
 from training.losses.make import make_loss
-from training.network.plan import UNetPlan
-from training.network.unet import build_unet
 
 
 def batch(count=4):
@@ -26,8 +25,8 @@ def batch(count=4):
 
 def learner(*, average_over=0, seed=0, accumulate=None):
     keras.utils.set_random_seed(seed)
-    plan = UNetPlan(widths=(4, 8), batch_norm=True, dropout=0.5)
-    model = build_unet(plan, height_px=32, width_px=32, channels=3, logit_channels=3, for_training=True)
+    shape = TriedUNet(widths=(4, 8), batch_norm=True, dropout=0.5)
+    model = shape.build(height_px=32, width_px=32, channels=3, logit_channels=3, for_training=True)
     optimizer = keras.optimizers.Adam(1e-2, gradient_accumulation_steps=accumulate)
     loss = make_loss("cross_entropy", classes=3)
     return Learner(model, optimizer, loss, average_over=average_over, strategy=tf.distribute.get_strategy())
@@ -104,8 +103,8 @@ def test_names_a_weight_that_is_not_finite():
 def test_the_weights_are_float32_whatever_the_arithmetic(monkeypatch):
     from edge_runtime.model.contract import Contract
 
-    plan = replace(PRESETS["edge"].plan, widths=(4, 4, 4, 4, 4))
-    monkeypatch.setitem(PRESETS, "small", replace(PRESETS["edge"], plan=plan))
+    shape = replace(PRESETS["edge"].shape, widths=(4, 4, 4, 4, 4))
+    monkeypatch.setitem(PRESETS, "small", replace(PRESETS["edge"], shape=shape))
     config = TrainConfig.from_preset("small", input_size=(32, 32), precision="bfloat16")
     classes = make_classes(["a", "b", "c"])
     contract = Contract(name="x", height_px=32, width_px=32, channels=3, binary=False, classes=classes)
@@ -135,8 +134,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 import keras
 from training.loop.train_state import Learner
 from training.losses.make import make_loss
-from training.network.plan import UNetPlan
-from training.network.unet import build_unet
+from training.network.unet import UNetShape
 
 rng = np.random.default_rng(0)
 images, masks = rng.integers(0, 256, (4, 16, 16, 3), np.uint8), rng.integers(0, 3, (4, 16, 16), np.uint8)
@@ -144,8 +142,8 @@ losses, weights = [], []
 for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])):
     keras.utils.set_random_seed(0)
     with strategy.scope():
-        plan = UNetPlan(widths=(4, 8), batch_norm=False)
-        model = build_unet(plan, height_px=16, width_px=16, channels=3, logit_channels=3, for_training=True)
+        shape = UNetShape(widths=(4, 8), batch_norm=False)
+        model = shape.build(height_px=16, width_px=16, channels=3, logit_channels=3, for_training=True)
         optimizer = keras.optimizers.SGD(0.1)
     loss = make_loss("cross_entropy", classes=3)
     learner = Learner(model, optimizer, loss, average_over=5, strategy=strategy)

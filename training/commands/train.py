@@ -18,7 +18,7 @@ from edge_runtime.storage import printable
 from training.commands.options import NEEDED, add_tolerance, check_with_progress, tolerance
 from training.config import PRESETS, TrainConfig, preset_named
 from training.errors import TrainingStopped
-from training.network.plan import EncoderName
+from training.network.shape import EncoderName
 
 if TYPE_CHECKING:
     from training.data.check import DatasetReport
@@ -167,7 +167,7 @@ def _train(args: argparse.Namespace, report: DatasetReport, folder: RunFolder) -
     before = folder.record.get("config", {})  # of a run that goes on: what is free today must not change its plan
     size = args.input_size or ((before["height_px"], before["width_px"]) if before else None)
     batch_size = args.batch_size or before.get("batch_size")
-    plan = planned(preset_named(args.preset), configuration(args).plan, report, size, batch_size)
+    plan = planned(preset_named(args.preset), configuration(args).shape, report, size, batch_size)
     config = configuration(args, input_size=(plan.height_px, plan.width_px), batch_size=plan.batch_size)
     command, stop = shlex.join(["edge-unet", *sys.argv[1:]]), _StopSignal()
     with stop.watching(), ProgressBar(config.epochs) as progress:

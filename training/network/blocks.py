@@ -1,20 +1,15 @@
-"""What the levels of a U-Net are made of: each block takes a map to one of a given width, of the same size."""
+"""What networks are made of: convolutions with their normalisation, the blocks of a level, and the head."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 from keras import layers
 
-from training.network.plan import BlockName
-
-EXPANSION = 4
-"""By how much an inverted block is wider inside than at its narrower end."""
 MOMENTUM = 0.97
-"""Of the moving statistics: small datasets see few steps."""
+"""Momentum of the moving statistics: lower than Keras' 0.99, because small datasets see few steps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,43 +26,28 @@ class Style:
 
 
 BlockFunction = Callable[[keras.KerasTensor, int, str, Style], keras.KerasTensor]
+"""``block(x, width, name, style)``: a map to one of a given width, of the same size."""
 
 
 def convolution(
     x: keras.KerasTensor, width: int, name: str, style: Style, *, size: int = 3, strides: int = 1, relu: bool = True
 ) -> keras.KerasTensor:
     """Convolution, batch normalisation if wanted, ReLU if wanted."""
-    layer = layers.Conv2D(width, size, strides=strides, name=name, **_weights("kernel", style))
-    return _normalised(layer(x), name, style, relu=relu)
-
-
-def depthwise(x: keras.KerasTensor, name: str, style: Style) -> keras.KerasTensor:
-    """3×3 convolution of each channel by itself, batch normalisation if wanted, ReLU."""
-    return _normalised(layers.DepthwiseConv2D(3, name=name, **_weights("depthwise", style))(x), name, style)
+    layer = layers.Conv2D(
+        width,
+        size,
+        strides=strides,
+        padding="same",
+        use_bias=not style.batch_norm,
+        kernel_initializer="he_normal" if style.batch_norm else "glorot_uniform",
+        name=name,
+    )
+    return normalised(layer(x), name, style, relu=relu)
 
 
 def plain(x: keras.KerasTensor, width: int, name: str, style: Style) -> keras.KerasTensor:
     """3×3 convolution."""
     return convolution(x, width, name, style)
-
-
-def separable(x: keras.KerasTensor, width: int, name: str, style: Style) -> keras.KerasTensor:
-    """3×3 depthwise and 1×1 convolution.
-
-    Reference: Howard et al.: MobileNets, 2017. https://arxiv.org/abs/1704.04861
-    """
-    return convolution(depthwise(x, f"{name}_depthwise", style), width, name, style, size=1)
-
-
-def inverted(x: keras.KerasTensor, width: int, name: str, style: Style) -> keras.KerasTensor:
-    """Inverted residual: 1×1 to a wider map, 3×3 depthwise, 1×1 back without ReLU, and the input added if as wide.
-
-    Reference: Sandler et al.: MobileNetV2, CVPR 2018. https://arxiv.org/abs/1801.04381
-    """
-    hidden = EXPANSION * min(x.shape[-1], width)
-    inside = depthwise(convolution(x, hidden, f"{name}_expand", style, size=1), f"{name}_depthwise", style)
-    result = convolution(inside, width, name, style, size=1, relu=False)
-    return layers.Add(name=f"{name}_add")([x, result]) if x.shape[-1] == width else result
 
 
 def reparameterised(x: keras.KerasTensor, width: int, name: str, style: Style) -> keras.KerasTensor:
@@ -84,12 +64,7 @@ def reparameterised(x: keras.KerasTensor, width: int, name: str, style: Style) -
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_sum")(branches))
 
 
-BLOCKS: dict[BlockName, BlockFunction] = {
-    "plain": plain,
-    "separable": separable,
-    "inverted": inverted,
-    "reparameterised": reparameterised,
-}
+BLOCKS: dict[str, BlockFunction] = {"plain": plain, "reparameterised": reparameterised}
 
 
 def context(x: keras.KerasTensor, style: Style) -> keras.KerasTensor:
@@ -103,20 +78,39 @@ def context(x: keras.KerasTensor, style: Style) -> keras.KerasTensor:
     return layers.Add(name="context_add")([x, convolution(mean, x.shape[-1], "context", unnormalised, size=1)])
 
 
+def pixel_logits(x: keras.KerasTensor, logit_channels: int, stride: int) -> keras.KerasTensor:
+    """Return the logits at the size of the image, in float32 whatever the policy: a sub-pixel head.
+
+    Args:
+        x: The last map, (N, H / stride, W / stride, C).
+        logit_channels: L.
+        stride: 1, 2 or 4; above 1 each position of the map gives the logits of all the pixels that it stands for.
+
+    Returns:
+        (N, H, W, L), the output of the layer ``logits``.
+
+    Reference:
+        Shi et al.: Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural
+        Network, CVPR 2016. https://arxiv.org/abs/1609.05158
+    """
+    if stride == 1:
+        return layers.Conv2D(logit_channels, 1, name="logits", dtype="float32")(x)
+    _, rows, columns, _ = x.shape
+    name = "half_logits" if stride == 2 else "quarter_logits"
+    x = layers.Conv2D(stride * stride * logit_channels, 1, name=name, dtype="float32")(x)
+    # A position's channels are its pixels, row by row; what lies side by side in a row stays so in memory.
+    x = layers.Reshape((rows, columns, stride, stride * logit_channels), name="pixels", dtype="float32")(x)
+    x = layers.Permute((1, 3, 2, 4), name="pixel_rows", dtype="float32")(x)
+    return layers.Reshape((rows * stride, columns * stride, logit_channels), name="logits", dtype="float32")(x)
+
+
 def normalisation(name: str) -> layers.BatchNormalization:
     """Return the batch normalisation that every block uses."""
     return layers.BatchNormalization(name=name, momentum=MOMENTUM)
 
 
-def _normalised(x: keras.KerasTensor, name: str, style: Style, *, relu: bool = True) -> keras.KerasTensor:
+def normalised(x: keras.KerasTensor, name: str, style: Style, *, relu: bool = True) -> keras.KerasTensor:
+    """Batch normalisation if the style wants it, ReLU if wanted."""
     if style.batch_norm:
         x = normalisation(f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x) if relu else x
-
-
-def _weights(kind: str, style: Style) -> dict[str, Any]:
-    return {
-        "padding": "same",
-        "use_bias": not style.batch_norm,
-        f"{kind}_initializer": "he_normal" if style.batch_norm else "glorot_uniform",
-    }

@@ -1,4 +1,4 @@
-"""From the network that is trained to the one that is saved, which is of Keras' own layers in float32 and nothing else."""
+"""Convert the trained network to the one that is saved: stock Keras layers, float32, branches folded."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from training.network.blocks import MOMENTUM
+from training.network.shape import Shape
 
 Array = NDArray[np.float32]
 SCALE = "scale"
@@ -47,6 +48,21 @@ class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
         return result
 
 
+def deployable(trained: keras.Model, shape: Shape) -> keras.Model:
+    """Return the network that is saved: stock Keras layers in float32, with the weights that were trained.
+
+    Args:
+        trained: What ``shape`` built with ``for_training=True``; it is left as it is.
+        shape: The shape it was built from.
+    """
+    _, height_px, width_px, channels = trained.input_shape
+    plain = shape.build(
+        height_px=height_px, width_px=width_px, channels=channels, logit_channels=trained.output_shape[-1]
+    )
+    copy_weights(trained, plain)
+    return plain
+
+
 def for_speed(model: keras.Model) -> keras.Model:
     """Return a model with the same layers and new weights, and batch normalisation by one operator."""
 
@@ -60,7 +76,7 @@ def for_speed(model: keras.Model) -> keras.Model:
 
 
 def for_deployment(model: keras.Model) -> keras.Model:
-    """Return a model of Keras' own layers with new weights, in float32, without what works in training only."""
+    """Return a model of stock Keras layers with new weights, in float32, without the layers that only training needs."""
 
     def clone(layer: keras.Layer) -> keras.Layer:
         if not isinstance(layer, keras.Layer):
@@ -90,9 +106,9 @@ def _call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
 
 
 def copy_weights(trained: keras.Model, plain: keras.Model) -> None:
-    """Give a model built for deployment the weights of one built for training from the same plan.
+    """Give a model built for deployment the weights of one built for training from the same shape.
 
-    A layer takes those of the layer of its name, a folded convolution those of the branches that it comes from.
+    A layer takes the weights of the layer of its name, a folded convolution the sum of its branches.
     """
     sources = {layer.name: layer for layer in trained.layers}
     for layer in plain.layers:

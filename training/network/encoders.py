@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import UsageError
 from edge_runtime.storage import printable
-from training.network.plan import ENCODER_STRIDES, EncoderName, UNetPlan
+from training.network.shape import ENCODER_STRIDES, EncoderName
 
 Array = NDArray[np.float32]
 EncoderWeights = Literal["imagenet"] | Path
@@ -28,13 +28,13 @@ class Encoder:
     """A network of ``keras.applications`` as an encoder.
 
     Attributes:
-        build: Its function there.
-        options: What that is called with besides.
+        build: Its function in ``keras.applications``.
+        options: More keyword arguments of that function.
         maps: The layers whose maps are taken, at each of ``ENCODER_STRIDES``: the narrow ends of its blocks.
         first: Its first convolution.
-        first_norm: The batch normalisation behind that.
-        mean: What it expects to be taken from pixels in 0–1, by colour.
-        deviation: What it then expects them to be divided by.
+        first_norm: The batch normalisation after its first convolution.
+        mean: Mean per colour that it expects to be subtracted from pixels in 0–1.
+        deviation: Deviation per colour that it then expects them to be divided by.
     """
 
     build: Callable[..., keras.Model]
@@ -101,32 +101,33 @@ ENCODERS: dict[EncoderName, Encoder] = {
 }
 
 
-def encoder_maps(x: keras.KerasTensor, plan: UNetPlan, name: EncoderName) -> list[keras.KerasTensor]:
-    """Return the maps of an encoder at the strides of a plan's levels, the bottleneck's last.
+def encoder_maps(x: keras.KerasTensor, name: EncoderName, *, first_stride: int, count: int) -> list[keras.KerasTensor]:
+    """Return maps of an encoder, each half as large as the one before.
 
     Args:
-        x: Pixels in 0–1, (N, H, W, C). What the encoder expects beyond that is in its first convolution, where
-            ``load_encoder`` puts it.
-        plan: How many levels there are, and where they begin.
+        x: Pixels in 0–1, (N, H, W, C). The rest of the preprocessing that the encoder expects is folded into its first
+            convolution by ``load_encoder``.
         name: Which encoder.
+        first_stride: Stride of the first map, one of ``ENCODER_STRIDES``.
+        count: Number of maps.
     """
     encoder = ENCODERS[name]
     model = encoder.build(input_tensor=x, include_top=False, weights=None, **encoder.options)
-    first = ENCODER_STRIDES.index(plan.stem_stride)
-    return [model.get_layer(layer).output for layer in encoder.maps[first : first + len(plan.widths)]]
+    first = ENCODER_STRIDES.index(first_stride)
+    return [model.get_layer(layer).output for layer in encoder.maps[first : first + count]]
 
 
 def load_encoder(model: keras.Model, name: EncoderName, weights: EncoderWeights) -> None:
-    """Give the encoder of a U-Net weights that it was trained with elsewhere.
+    """Load pre-trained weights into the encoder of a network.
 
     Args:
-        model: From ``build_unet`` with this encoder in its plan.
+        model: Built with this encoder.
         name: Which encoder.
-        weights: "imagenet" loads them with Keras, over the network at the first time. A file holds those of
-            ``keras.applications`` without top, ``.weights.h5`` or ``.h5``.
+        weights: "imagenet" downloads them with Keras the first time. A file holds those of ``keras.applications`` without
+            top, ``.weights.h5`` or ``.h5``.
 
     Raises:
-        UsageError: They cannot be had, or are of another network.
+        UsageError: They cannot be loaded, or are of another network.
     """
     encoder = ENCODERS[name]
     sources = {layer.name: layer.get_weights() for layer in _loaded(encoder, weights).layers if layer.weights}

@@ -1,125 +1,159 @@
-"""The U-Net, built from a plan with the Keras functional API."""
+"""The U-Net."""
 
 from __future__ import annotations
 
-import keras
-from keras import layers
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
-from training.network.blocks import BLOCKS, Style, context, convolution
-from training.network.deploy import SCALE, copy_weights, for_deployment, for_speed
-from training.network.encoders import encoder_maps
-from training.network.plan import UNetPlan
+from edge_runtime.errors import UsageError
+from training.network.shape import ENCODER_STRIDES, EncoderName
+
+if TYPE_CHECKING:
+    import keras
+
+    from training.network.blocks import Style
+
+BlockName = Literal["plain", "reparameterised"]
 
 
-def build_unet(
-    plan: UNetPlan, *, height_px: int, width_px: int, channels: int, logit_channels: int, for_training: bool = False
-) -> keras.Model:
-    """Build a U-Net that takes pixels and gives probabilities.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UNetShape:
+    """The shape of a U-Net.
 
-    Args:
-        plan: Widths, blocks, stem, decoder.
-        height_px: Input height, a multiple of ``plan.stride``.
-        width_px: Input width, likewise.
-        channels: 1 for grey, 3 for RGB.
-        logit_channels: 1 for a binary model (sigmoid), else the number of classes (softmax).
-        for_training: Build what is trained: with dropout, with all branches of re-parameterised blocks, with a faster batch
-            normalisation, in Keras' present dtype policy. ``deployable`` makes of it what this gives otherwise: Keras' own
-            layers in float32.
+    Attributes:
+        widths: Filters per level, from the first to the bottleneck; each level but the last is followed by a 2×2 max
+            pooling in the encoder and preceded by a 2× upsampling in the decoder.
+        batch_norm: Batch normalisation after each convolution, which then has no bias.
+        stem_stride: 2 puts a strided convolution before the first level, 4 puts two, and a sub-pixel head restores the
+            resolution: a quarter, or a sixteenth, of the work, at a small cost in fine borders.
+        slim_decoder: A 1×1 convolution halves the channels before each upsampling, and one block follows the skip
+            connection instead of ``convolutions``: the decoder is most of a U-Net's work.
+        block: What a level is made of, see ``training.network.blocks``.
+        convolutions: Blocks per level of the encoder.
+        context: Add to the bottleneck what a 1×1 convolution makes of the mean over the whole image.
+        encoder: Use a ``keras.applications`` backbone as encoder: ``widths`` then only gives the number of levels and the
+            widths of the decoder.
 
-    Returns:
-        A model from ``image``, (N, height_px, width_px, channels) float32 in 0–255, to probabilities,
-        (N, height_px, width_px, logit_channels) float32. The layer ``logits`` has them before the sigmoid or softmax.
+    Example:
+        >>> from training import UNetShape
+        >>> shape = UNetShape(widths=(8, 16, 32), batch_norm=True)
+        >>> shape.stride
+        4
+        >>> shape.build(height_px=16, width_px=24, channels=3, logit_channels=2).output_shape
+        (None, 16, 24, 2)
 
     Reference:
         Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation, MICCAI 2015.
         https://arxiv.org/abs/1505.04597
     """
-    style = Style(batch_norm=plan.batch_norm, folded=not for_training)
-    image = keras.Input((height_px, width_px, channels), name="image")
-    # Scaling alone, no offset: only a factor can be folded exactly into a convolution that pads with zeros.
-    x = layers.Rescaling(1 / 255, name=SCALE)(image)
-    *skips, x = encoder_maps(x, plan, plan.encoder) if plan.encoder else _way_down(x, plan, style)
-    if plan.context:
-        x = context(x, style)
-    if plan.dropout and for_training:
-        x = layers.SpatialDropout2D(plan.dropout, name="dropout")(x)
-    x = _decoder(x, skips, plan, style)
-    activation = "sigmoid" if logit_channels == 1 else "softmax"
-    x = layers.Activation(activation, name="probabilities", dtype="float32")(_logits(x, plan, logit_channels))
-    model = keras.Model(image, x, name="unet")
-    if for_training:
-        return for_speed(model)
-    # Else all of its layers are ours, and in float32 already.
-    return for_deployment(model) if plan.encoder or model.dtype_policy.name != "float32" else model
+
+    widths: tuple[int, ...]
+    batch_norm: bool
+    stem_stride: Literal[1, 2, 4] = 1
+    slim_decoder: bool = False
+    block: BlockName = "plain"
+    convolutions: int = 2
+    context: bool = False
+    encoder: EncoderName | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no network can be built from."""
+        levels = len(self.widths)
+        for wrong, problem, remedy in (
+            (not levels or min(self.widths) < 1, f"widths {self.widths}", "give one positive number for each level"),
+            (self.convolutions < 1, f"convolutions {self.convolutions}", "give 1 or more"),
+            (
+                self.block == "reparameterised" and not self.batch_norm,
+                "reparameterised blocks without batch_norm",
+                "their branches differ by their normalisation: give batch_norm=True",
+            ),
+            (
+                self.encoder is not None and (self.stem_stride == 1 or self.stride > ENCODER_STRIDES[-1] or levels < 2),
+                f"encoder {self.encoder} with stem_stride {self.stem_stride} and {levels} levels",
+                "an encoder begins at stride 2 or 4 and ends at 32: give two to five levels from there",
+            ),
+        ):
+            if wrong:
+                raise UsageError(f"network plan — {problem} — {remedy}")
+
+    @property
+    def stride(self) -> int:
+        """The factor by which the bottleneck is smaller than the input; height and width must be multiples of it."""
+        return int(self.stem_stride * 2 ** (len(self.widths) - 1))
+
+    def with_encoder(self, name: EncoderName) -> UNetShape:
+        """Return the same shape with a ``keras.applications`` backbone as encoder."""
+        return replace(self, encoder=name)
+
+    def build(
+        self, *, height_px: int, width_px: int, channels: int, logit_channels: int, for_training: bool = False
+    ) -> keras.Model:
+        """Build the network with random weights; see ``Shape.build``.
+
+        Example:
+            >>> from training import UNetShape
+            >>> shape = UNetShape(widths=(4, 8), batch_norm=False)
+            >>> shape.build(height_px=8, width_px=8, channels=1, logit_channels=1).count_params()
+            2273
+        """
+        from training.network.blocks import Style, context, pixel_logits
+        from training.network.encoders import encoder_maps
+        from training.network.frame import finished_network, scaled_pixels
+
+        style = Style(batch_norm=self.batch_norm, folded=not for_training)
+        image, x = scaled_pixels(height_px, width_px, channels)
+        if self.encoder:
+            *skips, x = encoder_maps(x, self.encoder, first_stride=self.stem_stride, count=len(self.widths))
+        else:
+            *skips, x = _encoder(x, self, style)
+        if self.context:
+            x = context(x, style)
+        logits = pixel_logits(_decoder(x, skips, self, style), logit_channels, self.stem_stride)
+        return finished_network("unet", image, logits, for_training=for_training, borrowed=self.encoder is not None)
 
 
-def deployable(trained: keras.Model, plan: UNetPlan) -> keras.Model:
-    """Return the network that is saved: Keras' own layers in float32, with the weights that were trained.
-
-    Args:
-        trained: From ``build_unet`` with ``for_training=True``; it is left as it is.
-        plan: The one it was built from.
-    """
-    _, height_px, width_px, channels = trained.input_shape
-    plain = build_unet(
-        plan, height_px=height_px, width_px=width_px, channels=channels, logit_channels=trained.output_shape[-1]
-    )
-    copy_weights(trained, plain)
-    return plain
-
-
-def _way_down(x: keras.KerasTensor, plan: UNetPlan, style: Style) -> list[keras.KerasTensor]:
+def _encoder(x: keras.KerasTensor, shape: UNetShape, style: Style) -> list[keras.KerasTensor]:
     """Return the maps of all levels, the bottleneck's last."""
-    if plan.stem_stride == 4:
-        x = convolution(x, max(8, plan.widths[0] // 2), "stem_a", style, strides=2)
-        x = convolution(x, plan.widths[0], "stem_b", style, strides=2)
-    elif plan.stem_stride == 2 or plan.block in ("separable", "inverted"):
-        # Whatever the blocks are, pixels meet a whole convolution first: three channels give a depthwise one too little.
-        x = convolution(x, plan.widths[0], "stem", style, strides=plan.stem_stride)
+    from keras import layers
+
+    from training.network.blocks import convolution
+
+    if shape.stem_stride == 4:
+        x = convolution(x, max(8, shape.widths[0] // 2), "stem_a", style, strides=2)
+        x = convolution(x, shape.widths[0], "stem_b", style, strides=2)
+    elif shape.stem_stride == 2:
+        x = convolution(x, shape.widths[0], "stem", style, strides=2)
     maps = []
-    for level, width in enumerate(plan.widths):
+    for level, width in enumerate(shape.widths):
         if level:
             x = layers.MaxPooling2D(2, name=f"pool_{level - 1}")(x)
-        name = "bottleneck" if level == len(plan.widths) - 1 else f"encoder_{level}"
-        x = _blocks(x, width, name, plan, style, plan.blocks_of(level))
+        name = "bottleneck" if level == len(shape.widths) - 1 else f"encoder_{level}"
+        x = _blocks(x, width, name, shape, style, shape.convolutions)
         maps.append(x)
     return maps
 
 
-def _decoder(x: keras.KerasTensor, skips: list[keras.KerasTensor], plan: UNetPlan, style: Style) -> keras.KerasTensor:
+def _decoder(x: keras.KerasTensor, skips: list[keras.KerasTensor], shape: UNetShape, style: Style) -> keras.KerasTensor:
+    """Return the map of the first level."""
+    from keras import layers
+
+    from training.network.blocks import convolution
+
     for level in reversed(range(len(skips))):
-        width = plan.decoder_width(level)
-        if plan.slim_decoder:
-            # Inverted blocks leave their narrow ends without a ReLU, and what is concatenated with them is one.
-            x = convolution(x, width, f"reduce_{level}", style, size=1, relu=plan.block != "inverted")
-        x = layers.UpSampling2D(2, interpolation=plan.upsampling, name=f"upsample_{level}")(x)
+        width = shape.widths[level]
+        if shape.slim_decoder:
+            x = convolution(x, width, f"reduce_{level}", style, size=1)
+        x = layers.UpSampling2D(2, name=f"upsample_{level}")(x)
         x = layers.Concatenate(name=f"skip_{level}")([skips[level], x])
-        x = _blocks(x, width, f"decoder_{level}", plan, style, 1 if plan.slim_decoder else plan.blocks_of(level))
+        x = _blocks(x, width, f"decoder_{level}", shape, style, 1 if shape.slim_decoder else shape.convolutions)
     return x
 
 
-def _blocks(x: keras.KerasTensor, width: int, name: str, plan: UNetPlan, style: Style, count: int) -> keras.KerasTensor:
+def _blocks(
+    x: keras.KerasTensor, width: int, name: str, shape: UNetShape, style: Style, count: int
+) -> keras.KerasTensor:
+    from training.network.blocks import BLOCKS
+
     for number in range(count):
-        x = BLOCKS[plan.block](x, width, name if count == 1 else f"{name}_{'abcdefgh'[number]}", style)
+        x = BLOCKS[shape.block](x, width, name if count == 1 else f"{name}_{'abcdefgh'[number]}", style)
     return x
-
-
-def _logits(x: keras.KerasTensor, plan: UNetPlan, logit_channels: int) -> keras.KerasTensor:
-    """Return the logits at the size of the image, in float32 whatever the policy.
-
-    Reference for the sub-pixel head: Shi et al.: Real-Time Single Image and Video Super-Resolution Using an Efficient
-    Sub-Pixel Convolutional Neural Network, CVPR 2016. https://arxiv.org/abs/1609.05158
-    """
-    stride = plan.stem_stride
-    if stride == 1:
-        return layers.Conv2D(logit_channels, 1, name="logits", dtype="float32")(x)
-    name = "half_logits" if stride == 2 else "quarter_logits"
-    if plan.head == "bilinear":
-        x = layers.Conv2D(logit_channels, 1, name=name, dtype="float32")(x)
-        return layers.UpSampling2D(stride, interpolation="bilinear", name="logits", dtype="float32")(x)
-    _, rows, columns, _ = x.shape
-    x = layers.Conv2D(stride * stride * logit_channels, 1, name=name, dtype="float32")(x)
-    # A position's channels are its pixels, row by row; what lies side by side in a row stays so in memory.
-    x = layers.Reshape((rows, columns, stride, stride * logit_channels), name="pixels", dtype="float32")(x)
-    x = layers.Permute((1, 3, 2, 4), name="pixel_rows", dtype="float32")(x)
-    return layers.Reshape((rows * stride, columns * stride, logit_channels), name="logits", dtype="float32")(x)

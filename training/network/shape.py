@@ -1,0 +1,87 @@
+"""What every network's shape can do, as a protocol that needs no Keras.
+
+A network is one file here with a frozen dataclass that fits ``Shape``, one row of ``ARCHITECTURES`` and one preset of
+``training.config``. Presets hold shapes and the command line holds presets, so that the file imports Keras inside of
+``build`` and not before.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+from edge_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    import keras
+
+EncoderName = Literal["mobilenetv2", "mobilenetv3small", "mobilenetv3large", "efficientnetb0"]
+ENCODER_STRIDES = (2, 4, 8, 16, 32)
+"""Strides at which an encoder of ``keras.applications`` gives its maps."""
+
+
+class Shape(Protocol):
+    """The shape of a network: everything that decides its layers but the size and channels of input and output.
+
+    A shape is a frozen dataclass: equal shapes build equal networks.
+
+    Example:
+        >>> from training import PRESETS
+        >>> shape = PRESETS["edge-nano"].shape
+        >>> shape.stride
+        32
+        >>> shape.build(height_px=32, width_px=64, channels=3, logit_channels=4).output_shape
+        (None, 32, 64, 4)
+    """
+
+    @property
+    def stride(self) -> int:
+        """Height and width of the input must be multiples of it."""
+
+    def build(
+        self, *, height_px: int, width_px: int, channels: int, logit_channels: int, for_training: bool = False
+    ) -> keras.Model:
+        """Build the network with random weights.
+
+        Args:
+            height_px: Input height, a multiple of ``stride``.
+            width_px: Input width, a multiple of ``stride``.
+            channels: 1 for grey, 3 for RGB.
+            logit_channels: 1 for a binary model (sigmoid), else the number of classes (softmax).
+            for_training: Build the network that is trained: with layers and branches that only training needs, in Keras'
+                present dtype policy. ``training.network.deploy.deployable`` turns it into what is built otherwise: stock
+                Keras layers in float32.
+
+        Returns:
+            A model from ``image``, (N, height_px, width_px, channels) float32 in 0–255, to probabilities,
+            (N, height_px, width_px, logit_channels) float32. The layer ``logits`` has them before the sigmoid or softmax.
+        """
+
+
+@runtime_checkable
+class TakesEncoder(Shape, Protocol):
+    """A shape whose encoder can be replaced by a backbone of ``keras.applications``."""
+
+    def with_encoder(self, name: EncoderName) -> Shape:
+        """Return the same shape with another encoder.
+
+        Raises:
+            UsageError: The backbone has no maps at the strides that the shape needs.
+        """
+
+
+def with_encoder(shape: Shape, name: EncoderName, owner: str) -> Shape:
+    """Return a shape with a backbone of ``keras.applications`` as its encoder.
+
+    Args:
+        shape: Any shape.
+        name: Which backbone.
+        owner: Whose shape it is, for the message: "preset 'edge'".
+
+    Raises:
+        UsageError: The shape takes no other encoder, or not this one.
+    """
+    if not isinstance(shape, TakesEncoder):
+        raise UsageError(
+            f"--encoder {name} — {owner} has an encoder of its own — leave --encoder out, or choose another --preset"
+        )
+    return shape.with_encoder(name)
