@@ -233,7 +233,7 @@ def measure_outputs(
             pairs,
             key=key,
             classes=[c.name for c in contract.classes],
-            on_image=lambda n: on_progress("parity", done_before + n, 2 * len(pairs)),
+            on_progress=lambda _, done, total: on_progress("parity", done_before + done, 2 * total),
         )
 
     return OutputParity(

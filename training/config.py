@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from edge_runtime.errors import UsageError
@@ -13,6 +14,8 @@ from training.network.unet import UNetShape
 
 PresetName = Literal["seed", "classic", "edge-nano", "edge", "edge-large"]
 Precision = Literal["auto", "float32", "bfloat16"]
+Setting = Literal["input_size", "batch_size"]
+"""A setting that can be chosen from the data and the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +127,9 @@ class TrainConfig:
         val_groups: Groups of the training images to validate on, in place of ``val``.
         patience: Epochs without a better mean IoU before training stops; 0 never stops early.
         max_minutes: The schedule is fitted into this time and training ends with it; None for no limit.
-        seed: Of weights, split, order and augmentation.
+        seed: Random seed for weights, split, order and augmentation.
+        from_data: Settings that ``training.train`` chooses from the data and the memory in place of the values here:
+            ``from_preset`` names those that the caller did not give.
     """
 
     preset: PresetName = "edge"
@@ -148,6 +153,7 @@ class TrainConfig:
     patience: int
     max_minutes: float | None = None
     seed: int = 0
+    from_data: frozenset[Setting] = field(default=frozenset(), compare=False)
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, with the nearest that can."""
@@ -199,6 +205,7 @@ class TrainConfig:
         preset = preset_named(name)
         height_px, width_px = input_size or preset.input_size
         by_time = changes.get("max_minutes") is not None and changes.get("epochs") is None
+        chosen: dict[Setting, object] = {"input_size": input_size, "batch_size": changes.get("batch_size")}
         start = cls(
             preset=name,  # type: ignore[arg-type]
             height_px=height_px,
@@ -214,6 +221,7 @@ class TrainConfig:
             validation_fraction=preset.validation_fraction,
             patience=0 if by_time else preset.patience,
             max_minutes=changes.get("max_minutes"),
+            from_data=frozenset(name for name, value in chosen.items() if value is None),
         )
         return replace(start, **{key: value for key, value in changes.items() if value is not None})
 
@@ -230,13 +238,14 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as a JSON object."""
-        return {**asdict(self), "val_groups": list(self.val_groups)}
+        value = {**asdict(self), "val_groups": list(self.val_groups)}
+        del value["from_data"]  # a run has the sizes that were chosen
+        return value
 
-    def differences(self, other: dict[str, Any]) -> list[str]:
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
         """Name the settings in which a recorded configuration differs, "key: recorded → now"."""
         now = self.to_dict()
-        keys = [f.name for f in fields(self)]
-        return [f"{key}: {other.get(key)} → {now[key]}" for key in keys if other.get(key) != now[key]]
+        return [f"{key}: {other.get(key)} → {now[key]}" for key in now if other.get(key) != now[key]]
 
 
 def preset_named(name: str) -> Preset:

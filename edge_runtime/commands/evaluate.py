@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_runtime.progress import silent
+
 if TYPE_CHECKING:
     from edge_runtime.dataset.evaluate import Evaluation
 
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         pairs,
         key=dataset_key(pairs, contract.classes, ignore_id=contract.ignore_id, ignore_colors=tuple(args.ignore_color)),
         classes=[c.name for c in contract.classes],
-        on_image=(lambda done: _progress(done, len(pairs))) if sys.stderr.isatty() else None,
+        on_progress=_progress if sys.stderr.isatty() else silent,
     )
     if args.json:
         text = json.dumps({**evaluation.to_dict(), "variant": segmenter.variant}, allow_nan=False)
@@ -113,6 +115,6 @@ def _number(value: float | None) -> str:
     return "absent" if value is None else f"{value:6.4f}"
 
 
-def _progress(done: int, total: int) -> None:
+def _progress(what: str, done: int, total: int) -> None:
     sys.stderr.write(f"\r{done}/{total} images" + ("\n" if done == total else ""))
     sys.stderr.flush()

@@ -25,6 +25,7 @@ from edge_runtime.dataset.metrics import (
 from edge_runtime.dataset.pairs import Pair, Split, find_pairs, split_folders
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.image import read_image
+from edge_runtime.progress import OnProgress, silent
 from edge_runtime.storage import printable
 
 MAX_LISTED = 20
@@ -115,7 +116,7 @@ def evaluate(
     *,
     key: LabelKey,
     classes: Sequence[str],
-    on_image: Callable[[int], None] | None = None,
+    on_progress: OnProgress = silent,
 ) -> Evaluation:
     """Compare masks with the truth at each frame's own size.
 
@@ -124,7 +125,7 @@ def evaluate(
         pairs: Images and masks on disk.
         key: What the values of the masks mean; see ``mask_encoding.dataset_key``.
         classes: Class names in order of their ids.
-        on_image: Called after each image with the number of images done.
+        on_progress: Called with "measuring" and the number of images done and of all, at the start and after each.
 
     Raises:
         InputError: No images, a file that cannot be read, an image and mask of different size, or not one pixel counts.
@@ -134,6 +135,7 @@ def evaluate(
     boundary = BoundaryCounts()
     image_ious: list[float | None] = []
     image_accuracies: list[float] = []
+    on_progress("measuring", 0, len(pairs))
     for done, pair in enumerate(pairs, start=1):
         image_bgr, truth = read_pair(pair, key)
         prediction = segment(image_bgr)
@@ -143,8 +145,7 @@ def evaluate(
         boundary += boundary_counts(truth, prediction, len(classes))
         image_accuracies.append(pixel_accuracy(counts) if counts.any() else 1.0)
         image_ious.append(mean_iou(counts) if counts.any() else None)
-        if on_image is not None:
-            on_image(done)
+        on_progress("measuring", done, len(pairs))
     if not matrix.any():
         found = f"all pixels of {len(pairs)} masks are ignored" if pairs else "no images"
         raise InputError(f"evaluation — {found} — expected at least one labelled pixel — check the dataset")

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -35,10 +36,11 @@ from edge_runtime.model.contract import Contract
 from training.commands.train import input_size
 from training.config import TrainConfig
 from training.data.dataset import make_classes
-from training.fit import make_batches, make_learner
 from training.input.batches import Batch, Batches
-from training.input.cache import PixelCache, cache_size, open_cache
-from training.loop.train_state import Learner
+from training.input.cache import PixelCache, PixelSpec, cache_size, open_cache
+from training.input.prepare import make_batches
+from training.loop.initial_state import initial_state
+from training.loop.train_state import TrainState
 
 CLASSES = 11
 ENOUGH = 0.95
@@ -55,14 +57,14 @@ def main() -> int:
     config = TrainConfig.from_preset("edge", input_size=args.size, batch_size=args.batch, precision=args.precision)
     with tempfile.TemporaryDirectory() as folder:
         train, exact = read(find(Path(folder)), config, Path(folder))
-        learner, plain = build(config)
+        state, plain = build(config)
         batches = make_batches(config, train)
         held = batches.batch(0, 0)
         arrays = exact.images.astype(np.float32), exact.masks
         count = args.steps * args.batch
         ways: dict[str, Callable[[int], None]] = {
-            "step on one held batch": lambda _: run(learner, [held] * args.steps),
-            "fed, augmented": lambda round_: run(learner, fed(batches, round_, args.steps)),
+            "step on one held batch": lambda _: run(state, [held] * args.steps),
+            "fed, augmented": lambda round_: run(state, fed(batches, round_, args.steps)),
             "plain model.fit": lambda _: fit(plain, arrays, count, args.batch),
         }
         times = measure(ways, args.rounds, count)
@@ -90,9 +92,9 @@ def read(pairs: tuple[Pair, ...], config: TrainConfig, folder: Path) -> tuple[Pi
     sizes = [cv2.imread(str(pair.image)).shape[:2] for pair in pairs]
     size = config.height_px, config.width_px
     height_px, width_px = cache_size(((s[0], s[1]) for s in sizes), height_px=size[0], width_px=size[1])
-    large = open_cache(pairs, read_ids, height_px=height_px, width_px=width_px, channels=3, folder=folder / "large")
-    exact = open_cache(pairs, read_ids, height_px=size[0], width_px=size[1], channels=3, folder=folder / "exact")
-    return large, exact
+    spec = PixelSpec(pairs=pairs, read_ids=read_ids, height_px=size[0], width_px=size[1], channels=3)
+    large = open_cache(replace(spec, height_px=height_px, width_px=width_px), folder / "large")
+    return large, open_cache(spec, folder / "exact")
 
 
 def read_ids(pair: Pair) -> NDArray[np.uint8]:
@@ -100,8 +102,8 @@ def read_ids(pair: Pair) -> NDArray[np.uint8]:
     return np.where(ids < CLASSES, ids, IGNORE).astype(np.uint8)
 
 
-def build(config: TrainConfig) -> tuple[Learner, keras.Model]:
-    """Return our learner, and the same network as plain Keras trains it."""
+def build(config: TrainConfig) -> tuple[TrainState, keras.Model]:
+    """Return our network in training, and the same network as plain Keras trains it."""
     contract = Contract(
         name="bench",
         height_px=config.height_px,
@@ -113,7 +115,7 @@ def build(config: TrainConfig) -> tuple[Learner, keras.Model]:
     plain = config.shape.build(height_px=config.height_px, width_px=config.width_px, channels=3, logit_channels=CLASSES)
     loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=IGNORE)
     plain.compile(keras.optimizers.AdamW(1e-3), loss=loss, metrics=["accuracy"], jit_compile=False)
-    return make_learner(config, contract, np.full(CLASSES, 1000)), plain
+    return initial_state(config, contract, np.full(CLASSES, 1000)), plain
 
 
 def fed(batches: Batches, epoch: int, steps: int) -> Iterator[Batch]:
@@ -128,9 +130,9 @@ def fed(batches: Batches, epoch: int, steps: int) -> Iterator[Batch]:
         epoch += 1000
 
 
-def run(learner: Learner, batches: Iterable[Batch]) -> None:
+def run(state: TrainState, batches: Iterable[Batch]) -> None:
     for batch in batches:
-        learner.step(batch.images, batch.masks, 1e-3)
+        state.step(batch.images, batch.masks, 1e-3)
 
 
 def fit(model: keras.Model, arrays: tuple[NDArray[np.float32], NDArray[np.uint8]], count: int, batch: int) -> None:

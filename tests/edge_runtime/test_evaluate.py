@@ -65,10 +65,10 @@ def test_the_runtime_finds_the_scene_again(color_package, tmp_path):
         pairs.append(write_pair(tmp_path / "data", str(i), scene, color_truth(scene)))
     segmenter = Segmenter.load(color_package)
     done = []
-    result = score(lambda image_bgr: segmenter(image_bgr).mask, pairs, on_image=done.append)
+    result = score(lambda image_bgr: segmenter(image_bgr).mask, pairs, on_progress=lambda *call: done.append(call))
     assert result.mean_iou > 0.9
     assert result.boundary_f > 0.9
-    assert done == [1, 2, 3]
+    assert done == [("measuring", number, 3) for number in range(4)]
 
 
 def test_json_has_the_documented_keys_and_null_for_an_absent_class(tmp_path):

@@ -24,12 +24,9 @@ from export.convert import convolution_layers, trace
 from export.optimise import optimise
 from training.config import PRESETS, TrainConfig
 from training.data.check import check_dataset
-
-# The private halves of `fit`, so that what stands in run.json is written down only there.
-from training.fit import _contract, _record_setup
 from training.loop.run_folder import open_run
+from training.loop.run_setup import contract_for, setup_of
 from training.loop.trainer import archive_of
-from training.monitor.progress import ProgressBar
 from training.network.shape import Shape
 from training.network.unet import UNetShape
 
@@ -156,16 +153,15 @@ def write_run(root: Path, data: Path, preset: Literal["seed", "classic", "edge"]
     report = check_dataset(data)
     report.require_ok()
     with open_run(root, resume=False) as run:
-        contract = _contract(config, report, root.name)
-        _record_setup(run, config, report, contract, report.dataset, force=False, progress=ProgressBar(2))
+        contract = contract_for(config, report, root.name)
+        run.begin(setup_of(config, report, report.dataset, contract))
         model = random_unet(
             narrow_plan(preset), (config.height_px, config.width_px), contract.channels, contract.logit_channels
         )
         archive = archive_of(model, root)
         for epoch in (1, 2):
             record = epoch_record(epoch, val_mean_iou=0.1 * epoch)
-            run.record["history"].append(record.to_dict())
+            run.add_epoch(record)
             run.write_best(archive, epoch=epoch, val_mean_iou=record.val_mean_iou)
-        run.record["status"] = "finished"
-        run.save()
+        run.finish({})
     return root

@@ -1,5 +1,4 @@
 import threading
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -163,28 +162,6 @@ def test_an_epoch_left_early_leaves_no_thread():
     assert len(workers()) == 4
     found.close()
     assert workers() == []
-
-
-def test_waiting_is_counted_and_working_is_not(monkeypatch):
-    """By a clock that stands still but for five seconds of preparing and a hundred of the consumer's own work."""
-    clock = SimpleNamespace(now_s=0.0, monotonic=lambda: clock.now_s)
-    monkeypatch.setattr("training.input.batches.time", clock)
-    prepared = threading.Event()
-
-    def augment(image, mask, height_px, width_px, rng):
-        if not prepared.is_set():
-            clock.now_s += 5
-            prepared.set()
-        return image, mask
-
-    feed = batches(8, 2, augment=augment, threads=1)
-    found = feed.epoch(0)
-    next(found)
-    assert feed.wait_s == 5
-    clock.now_s += 100
-    assert feed.wait_s == 5
-    assert len(list(found)) == 3
-    assert feed.wait_s == 5
 
 
 def test_the_cache_is_left_as_it_is():

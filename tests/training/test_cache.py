@@ -16,7 +16,7 @@ from edge_runtime.errors import StorageError
 from edge_runtime.image import read_image
 from edge_runtime.segment.preprocess import model_input, resize_mask
 from training.errors import DataError
-from training.input.cache import cache_size, open_cache
+from training.input.cache import PixelSpec, cache_size, open_cache
 
 SIZE = {"height_px": 24, "width_px": 40}
 
@@ -31,7 +31,9 @@ def pairs(empty_dataset):
 
 
 def opened(pairs, tmp_path, read=read_ids, **changes):
-    return open_cache(pairs, read, **({"channels": 3, "folder": tmp_path / "cache"} | SIZE | changes))
+    options = {key: changes.pop(key) for key in ("memory_bytes", "on_progress") if key in changes}
+    spec = PixelSpec(pairs=pairs, read_ids=read, **({"channels": 3} | SIZE | changes))
+    return open_cache(spec, tmp_path / "cache", **options)
 
 
 def on_disk(pairs, tmp_path, read=read_ids, **changes):
@@ -66,8 +68,8 @@ def test_pictures_that_fit_into_memory_leave_nothing_on_disk(pairs, tmp_path):
 
 def test_every_pair_is_counted(pairs, tmp_path):
     done = []
-    opened(pairs, tmp_path, on_pair=lambda: done.append(1))
-    assert len(done) == 5
+    opened(pairs, tmp_path, on_progress=lambda *call: done.append(call))
+    assert done == [("reading images", number, 5) for number in range(6)]
 
 
 def test_what_is_on_disk_is_taken_up_without_decoding_also_where_memory_would_do(pairs, tmp_path):

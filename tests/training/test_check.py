@@ -118,8 +118,8 @@ class TestGoodDatasets:
 
     def test_tell_each_pair_that_is_read(self, dataset):
         done = []
-        check_dataset(dataset.root, lambda *counts: done.append(counts))
-        assert done == [(1, 3), (2, 3), (3, 3)]
+        check_dataset(dataset.root, on_progress=lambda *call: done.append(call))
+        assert done == [("checking", number, 3) for number in range(4)]
 
 
 class TestPairing:

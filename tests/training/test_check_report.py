@@ -264,6 +264,6 @@ def test_sizes_and_forms_of_a_mixed_dataset(empty_dataset):
 
 
 def test_the_bar_is_silent_where_there_is_no_terminal(dataset, capsys):
-    with progress_bar() as on_pair:
-        check_dataset(dataset.root, on_pair)
+    with progress_bar() as on_progress:
+        check_dataset(dataset.root, on_progress=on_progress)
     assert capsys.readouterr() == ("", "")

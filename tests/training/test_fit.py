@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
 
 import keras
 import numpy as np
@@ -23,8 +22,9 @@ from edge_runtime.model.contract import Contract
 from training.config import TrainConfig
 from training.data.check import check_dataset
 from training.errors import TrainingStopped
-from training.fit import fit
+from training.fit.fit import fit
 from training.loop.run_folder import open_run
+from training.monitor.progress import Silent
 
 NEEDS_POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
 EDGE = ("--preset", "edge", "--input-size", "32x32", "--epochs", "3", "--batch-size", "4")
@@ -162,27 +162,18 @@ class TestFinishedRun:
         assert after["status"] == "finished"
 
 
-class Interrupting:
+class Interrupting(Silent):
     """A progress display whose user presses Ctrl-C at the end of an epoch."""
 
     def __init__(self, epoch):
         self._epoch = epoch
 
-    def phase(self, name, total):
-        return nullcontext(lambda: None)
-
     def step(self, epoch, share, loss, images):
         assert 0 < share <= 1
-
-    def resume(self, history):
-        pass
 
     def epoch(self, record, *, best):
         if record.epoch == self._epoch:
             raise KeyboardInterrupt
-
-    def note(self, text):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -334,7 +325,7 @@ def test_a_full_disk_keeps_the_checkpoint_of_before(short, data, tmp_path):
 UNDER_A_MEMORY_LIMIT = """
 import resource, sys
 from pathlib import Path
-import training.fit  # TensorFlow's own memory is not counted
+import training.fit.fit  # TensorFlow's own memory is not counted
 from edge_runtime.cli import main
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 1500 * 2**20,) * 2)

@@ -48,9 +48,10 @@ def test_import_makes_a_dataset_that_the_check_finds_clean(tmp_path, kind):
     src, dst = tmp_path / "src", tmp_path / "new" / "data"
     expected = BUILDERS[kind](src)
     before, progress = digests(src, "*"), []
-    summary = import_dataset(kind, src, dst, on_image=lambda done, total: progress.append((done, total)))
+    summary = import_dataset(kind, src, dst, on_progress=lambda *call: progress.append(call))
     assert summary.images == COUNTS[kind]
-    assert progress == [(i + 1, progress[-1][1]) for i in range(progress[-1][1])]
+    total = progress[-1][2]
+    assert progress == [("importing", done, total) for done in range(total + 1)]
     assert same(imported(dst), expected)
     assert digests(src, "*") == before
     assert set(digests(dst, "images/*")) <= set(before)  # byte for byte

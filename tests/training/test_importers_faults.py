@@ -85,7 +85,10 @@ class TestFolders:
         (tmp_path / "data").mkdir()
         with pytest.raises(UsageError, match="is not empty"):
             import_dataset(
-                "coco", src, tmp_path / "data", on_image=lambda *_: (tmp_path / "data" / "mine").write_text("mine")
+                "coco",
+                src,
+                tmp_path / "data",
+                on_progress=lambda what, done, total: done and (tmp_path / "data" / "mine").write_text("mine"),
             )
         assert [path.name for path in (tmp_path / "data").iterdir()] == ["mine"]
 
@@ -367,11 +370,12 @@ def test_damaged_annotations_are_imported_or_refused_but_never_a_crash(kind, tmp
 def test_an_interrupted_import_leaves_nothing(src, tmp_path):
     coco(src)
 
-    def stop(done, total):
-        raise KeyboardInterrupt
+    def stop(what, done, total):
+        if done:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        import_dataset("coco", src, tmp_path / "data", on_image=stop)
+        import_dataset("coco", src, tmp_path / "data", on_progress=stop)
     assert nothing_written(tmp_path)
 
 
@@ -381,8 +385,8 @@ def test_a_killed_import_leaves_no_dataset(src, tmp_path):
     code = """
 import os, pathlib, signal, sys
 from training.importers import import_dataset
-stop = lambda done, total: done == 3 and os.kill(os.getpid(), signal.SIGKILL)
-import_dataset("coco", pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), on_image=stop)
+stop = lambda what, done, total: done == 3 and os.kill(os.getpid(), signal.SIGKILL)
+import_dataset("coco", pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), on_progress=stop)
 """
     child = subprocess.run(
         [sys.executable, "-c", code, src, tmp_path / "data"], check=False, cwd=Path(__file__).parents[2]

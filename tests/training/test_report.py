@@ -19,6 +19,7 @@ from edge_runtime.dataset.metrics import BoundaryCounts
 from edge_runtime.model.contract import Contract
 from training.data.check import check_dataset
 from training.data.dataset import make_classes, read_class_ids
+from training.loop.run_record import RunRecord
 from training.monitor.records import EpochRecord, to_csv
 from training.report import ReportFacts, render_report, write_report
 from training.report.charts import Series, epoch_ticks, histogram, line_chart, nice_ticks, sparkline, stacked_bars
@@ -84,9 +85,7 @@ class TestAdvice:
     GOOD = evaluation([[90, 5], [5, 90]])
 
     def about(self, history, found=GOOD, shares=(0.5, 0.5), status="finished", augment=True):
-        return advice(
-            {"status": status, "config": {"augment": augment}}, history, found, shares, IMAGES[: found.images]
-        )
+        return advice(history, found, shares, IMAGES[: found.images], finished=status == "finished", augmented=augment)
 
     def test_is_none_where_nothing_stands_out(self):
         assert self.about([epoch(i) for i in range(1, 11)]) == []
@@ -301,6 +300,8 @@ def facts(report, *, epochs=12, pairs=12, **changes):
     )
     history = [epoch(i, val_mean_iou=0.5 + min(i, 9) / 50).to_dict() for i in range(1, epochs + 1)]
     record = {
+        "format_version": 2,
+        "checkpoints": {"best": [], "states": []},
         "status": "finished",
         "config": {"preset": "edge", "epochs": epochs, "augment": True, "max_minutes": None, "seed": 3},
         "contract": contract.to_dict(),
@@ -308,6 +309,7 @@ def facts(report, *, epochs=12, pairs=12, **changes):
             "root": "/data/squares",
             "fingerprint": report.fingerprint,
             "mask_encoding": report.encoding,
+            "labels": report.key.to_dict(),
             "splits": {"train": [["a", "b"]] * 3, "val": [["a", "b"]] * pairs},
         },
         "versions": {"keras": "3.15.1"},
@@ -318,7 +320,7 @@ def facts(report, *, epochs=12, pairs=12, **changes):
     }
     result = evaluate(thresholds, chosen, key=report.key, classes=NAMES)
     values = {
-        "record": json.loads(json.dumps(record)),
+        "record": RunRecord.from_dict(json.loads(json.dumps(record)), "run.json"),
         "evaluation": result,
         "pairs": chosen,
         "read_truth": lambda pair: read_class_ids(pair, report.key),
@@ -379,20 +381,21 @@ class TestPage:
 
     def test_of_one_epoch_without_class_iou_is_whole(self, report, tmp_path):
         found = facts(report, epochs=1, sizes={})
-        del found.record["history"][0]["val_class_iou"]
-        page = Page(render_report(found, tmp_path))
+        record = replace(found.record, history=(replace(found.record.history[0], val_class_iou=()),))
+        page = Page(render_report(replace(found, record=record), tmp_path))
         assert "IoU of every class" not in page.text and "image sizes" not in page.text
         assert "1 epoch in 10 s" in page.text
 
     def test_of_an_interrupted_run_says_so(self, report, tmp_path):
         found = facts(report)
-        found.record["status"] = "running"
+        found = replace(found, record=replace(found.record, status="running"))
         assert "This run stopped before its end, after 12 epochs" in Page(render_report(found, tmp_path)).text
 
     def test_takes_names_for_text(self, report, tmp_path):
         found = facts(report, split_by="<script>alert(1)</script>")
-        for c in found.record["contract"]["classes"]:
-            c["name"] = f"<b title='x'>{c['id']}"
+        contract = found.setup.contract
+        named = replace(contract, classes=tuple(replace(c, name=f"<b title='x'>{c.id}") for c in contract.classes))
+        found = replace(found, record=replace(found.record, setup=replace(found.setup, contract=named)))
         page = Page(render_report(found, tmp_path))
         assert not {"b title", "script"} & set(page.tags)
         assert "<b title='x'>2" in page.text

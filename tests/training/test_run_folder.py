@@ -8,10 +8,12 @@ import sys
 
 import numpy as np
 import pytest
+from epochs import epoch_record
 
 from edge_runtime.errors import StorageError, UsageError
 from training.errors import ResumeError
-from training.loop.run_folder import FORMAT_VERSION, RunFolder, open_run
+from training.loop.run_folder import RunFolder, open_run
+from training.loop.run_record import FORMAT_VERSION, EpochSums, RunRecord
 
 NOTHING = {"format_version": FORMAT_VERSION, "history": [], "checkpoints": {"best": [], "states": []}, "elapsed_s": 0.0}
 
@@ -28,8 +30,8 @@ def write_epoch(run, epoch, *, best, step=0):
     """Write what the trainer writes at the end of an epoch, in its order."""
     if best:
         run.write_best(model(epoch), epoch=epoch, val_mean_iou=epoch / 10)
-    run.record["history"] = [{"epoch": e} for e in range(1, epoch + 1)]
-    run.write_state(arrays(epoch), epoch=epoch, step=step, elapsed_s=float(epoch), loss=0.5)
+    run.add_epoch(epoch_record(epoch))
+    run.write_state(arrays(epoch), epoch=epoch, step=step, elapsed_s=float(epoch), sums=EpochSums(loss=0.5))
 
 
 def write_run(root, *, epochs=3, best=(1, 3)):
@@ -46,11 +48,11 @@ def resume(root):
         if found is not None:
             state, entry = found
             assert state.keys() == arrays(1).keys()
-            assert all((state[name] == value).all() for name, value in arrays(entry["epoch"]).items())
+            assert all((state[name] == value).all() for name, value in arrays(entry.epoch).items())
         best = run.best_on_disk()
         if best is not None:
-            assert run.best.read_bytes() == model(best["epoch"])
-        return found and found[1]["epoch"], best and best["epoch"], run.record
+            assert run.best.read_bytes() == model(best.epoch)
+        return found and found[1].epoch, best and best.epoch, run.record
 
 
 def states(root):
@@ -70,19 +72,23 @@ class TestStates:
             "step": 0,
             "elapsed_s": 3.0,
             "loss": 0.5,
+            "accuracy": 0.0,
+            "step_s": 0.0,
+            "wait_s": 0.0,
+            "seconds": 0.0,
         }
 
     def test_the_newest_is_resumed_from(self, tmp_path):
         epoch, best, record = resume(write_run(tmp_path / "run"))
-        assert (epoch, best, len(record["history"])) == (3, 3, 3)
+        assert (epoch, best, len(record.history)) == (3, 3, 3)
 
     def test_one_within_an_epoch_is_resumed_from(self, tmp_path):
         root = write_run(tmp_path / "run")
         with open_run(root, resume=True) as run:
             run.read_state()
-            run.write_state(arrays(3), epoch=3, step=7)
+            run.write_state(arrays(3), epoch=3, step=7, elapsed_s=3.5, sums=EpochSums())
         with open_run(root, resume=True) as run:
-            assert run.read_state()[1]["step"] == 7
+            assert run.read_state()[1].step == 7
 
     @pytest.mark.parametrize("damage", ["cut", "flipped", "missing"])
     def test_with_a_damaged_newest_is_the_one_before_and_its_history(self, tmp_path, damage):
@@ -93,7 +99,7 @@ class TestStates:
         if damage != "missing":
             path.write_bytes(data[:-1] if damage == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
         epoch, _, record = resume(root)
-        assert (epoch, record["history"]) == (2, [{"epoch": 1}, {"epoch": 2}])
+        assert (epoch, record.history) == (2, (epoch_record(1), epoch_record(2)))
         assert states(root) == ["state-00002-000000.npz"]
 
     def test_with_both_damaged_is_refused_and_nothing_is_lost(self, tmp_path):
@@ -114,13 +120,13 @@ class TestStates:
             run.save()
             (run.root / "state-00001-000000.npz").write_bytes(b"written, but not named yet")
         epoch, best, record = resume(tmp_path / "run")
-        assert (epoch, best, record) == (None, None, NOTHING)
+        assert (epoch, best, record.to_dict()) == (None, None, NOTHING)
         assert states(tmp_path / "run") == []
 
     def test_a_finished_run_keeps_one(self, tmp_path):
         root = write_run(tmp_path / "run")
         with open_run(root, resume=True) as run:
-            run.remove_old_states()
+            run.finish({})
         assert states(root) == ["state-00003-000000.npz"]
         assert resume(root)[0] == 3
 
@@ -141,7 +147,7 @@ class TestBest:
         if content is not None:
             (root / "best.keras").write_bytes(content)
         epoch, best, record = resume(root)
-        assert (epoch, best, record["checkpoints"]["best"]) == (3, None, [])
+        assert (epoch, best, record.best) == (3, None, ())
 
 
 class CutOff(RunFolder):
@@ -181,25 +187,29 @@ def test_cut_off_after_any_number_of_files_loses_at_most_the_running_epoch(tmp_p
             pass
     epoch, best, record = resume(root)
     assert finished <= (epoch or 0) <= finished + 1
-    assert len(record["history"]) == (epoch or 0)
+    assert len(record.history) == (epoch or 0)
     if epoch:
         assert best in (epoch, epoch + 1) or (epoch, best) == (2, 1)
 
 
 DISK_FULL = """
 import resource, sys
+from dataclasses import fields
 import numpy as np
 from pathlib import Path
 from edge_runtime.errors import StorageError
 from training.loop.run_folder import open_run
+from training.loop.run_record import EpochSums
+from training.monitor.records import EpochRecord
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 with open_run(Path(sys.argv[1]), resume=False) as run:
-    run.record["history"] = [{"epoch": 1}]
+    run.add_epoch(EpochRecord(**{field.name: 1 for field in fields(EpochRecord)[:-1]}))
+    position = {"step": 0, "elapsed_s": 1.0, "sums": EpochSums()}
     run.write_best(b"model of epoch 1" * 100, epoch=1, val_mean_iou=0.1)
-    run.write_state({"weights": np.full((3, 4), 1, np.float32), "steps": np.asarray(10)}, epoch=1, step=0)
+    run.write_state({"weights": np.full((3, 4), 1, np.float32), "steps": np.asarray(10)}, epoch=1, **position)
     for write in (
         lambda: run.write_best(b"large" * 10_000, epoch=2, val_mean_iou=0.6),
-        lambda: run.write_state({"weights": np.zeros((300, 400))}, epoch=2, step=0),
+        lambda: run.write_state({"weights": np.zeros((300, 400))}, epoch=2, **position),
     ):
         try:
             write()
@@ -218,13 +228,14 @@ def test_a_full_disk_keeps_what_was_there(tmp_path):
         f"6 cannot write {root}/state-00002-000000.npz — {remedy}",
     ], child.stderr
     epoch, best, record = resume(root)
-    assert (epoch, best, len(record["history"])) == (1, 1, 1)
+    assert (epoch, best, len(record.history)) == (1, 1, 1)
 
 
 class TestOpenRun:
     def test_makes_the_folder_and_its_parents(self, tmp_path):
         with open_run(tmp_path / "a" / "run", resume=False) as run:
-            assert run.record == NOTHING
+            assert run.record == RunRecord()
+            assert run.record.to_dict() == NOTHING
 
     @pytest.mark.parametrize("name", ["run.json", "holiday.jpg"])
     def test_refuses_a_folder_that_is_not_empty_without_resume(self, tmp_path, name):

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import UsageError
-from training.loop.sizes import MEMORY_SHARE, PlanFacts, output_bytes_per_pixel, plan_training
+from training.loop.sizes import MEMORY_SHARE, SizeFacts, choose_sizes, output_bytes_per_pixel
 
-FACTS = PlanFacts(
+FACTS = SizeFacts(
     image_sizes=[(360, 480)] * 367,
     stride=32,
     pixels=256 * 256,
@@ -18,9 +18,9 @@ FACTS = PlanFacts(
 )
 
 
-def plan(count=367, size=(360, 480), input_size=None, batch_size=None, **changes):
+def sizes(count=367, size=(360, 480), input_size=None, batch_size=None, **changes):
     facts = replace(FACTS, image_sizes=[size] * count, **changes)
-    return plan_training(facts, input_size=input_size, batch_size=batch_size)
+    return choose_sizes(facts, input_size=input_size, batch_size=batch_size)
 
 
 @pytest.mark.parametrize(
@@ -36,13 +36,13 @@ def plan(count=367, size=(360, 480), input_size=None, batch_size=None, **changes
     ],
 )
 def test_the_input_has_the_preset_s_pixels_in_the_shape_of_the_images(size, expected):
-    found = plan(size=size)
+    found = sizes(size=size)
     assert (found.height_px, found.width_px) == expected
 
 
 @given(height=st.integers(1, 5000), width=st.integers(1, 5000), stride=st.sampled_from([4, 16, 32]))
 def test_the_input_is_in_multiples_of_the_stride_and_no_larger_than_the_images(height, width, stride):
-    found = plan(size=(height, width), stride=stride, memory_bytes=10**12)
+    found = sizes(size=(height, width), stride=stride, memory_bytes=10**12)
     for side, own in ((found.height_px, height), (found.width_px, width)):
         assert side % stride == 0
         assert stride <= side <= max(stride, own)
@@ -53,18 +53,18 @@ def test_the_input_is_in_multiples_of_the_stride_and_no_larger_than_the_images(h
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 4), (12, 4), (60, 4), (79, 4), (80, 8), (367, 8), (100_000, 8)])
 def test_a_small_dataset_gets_smaller_batches_and_so_more_steps(count, expected):
-    assert plan(count).batch_size == expected
+    assert sizes(count).batch_size == expected
 
 
 def test_memory_makes_the_batch_smaller_before_it_is_refused():
-    sizes = [plan(memory_bytes=gb * 10**9).batch_size for gb in (16, 2, 1)]
-    assert sizes == sorted(sizes, reverse=True)
-    assert sizes[0] == 8 > sizes[-1] >= 1
+    found = [sizes(memory_bytes=gb * 10**9).batch_size for gb in (16, 2, 1)]
+    assert found == sorted(found, reverse=True)
+    assert found[0] == 8 > found[-1] >= 1
 
 
 def test_what_the_user_chose_stays():
-    found = plan(input_size=(64, 96), batch_size=3)
-    assert (found.height_px, found.width_px, found.batch_size, found.lines) == (64, 96, 3, ())
+    found = sizes(input_size=(64, 96), batch_size=3)
+    assert (found.height_px, found.width_px, found.batch_size, found.reasons) == (64, 96, 3, ())
 
 
 def test_not_one_picture_fits():
@@ -73,7 +73,7 @@ def test_not_one_picture_fits():
         "choose a smaller --input-size$"
     )
     with pytest.raises(UsageError, match=text) as raised:
-        plan(input_size=(4096, 4096))
+        sizes(input_size=(4096, 4096))
     assert raised.value.exit_code == 2
 
 
@@ -81,25 +81,25 @@ def test_too_large_a_batch_is_told_the_largest_that_fits():
     with pytest.raises(
         UsageError, match=r"--batch-size 5000 --input-size 224x288 — .* choose --batch-size (\d+) or"
     ) as raised:
-        plan(batch_size=5000)
+        sizes(batch_size=5000)
     room = int(str(raised.value).split("--batch-size ")[2].split()[0])
-    assert plan(batch_size=room).batch_size == room
+    assert sizes(batch_size=room).batch_size == room
     with pytest.raises(UsageError):
-        plan(batch_size=room + 1)
+        sizes(batch_size=room + 1)
     assert 0 < MEMORY_SHARE < 1
 
 
 def test_reasons_are_given_for_what_was_chosen():
-    size, batch = plan().lines
+    size, batch = sizes().reasons
     assert size == (
         "input size 224x288: the preset's 65,536 pixels in the shape of the images (360x480, their median), in "
         "multiples of 32"
     )
     assert batch.startswith("batch size 8: the preset's; 46 steps an epoch, about ")
-    assert "smaller than the preset's 8, for 12 images" in plan(12).lines[1]
-    assert "are no larger" in plan(size=(150, 210)).lines[0]
-    assert "all that fits into the memory, the preset's is 8" in plan(memory_bytes=10**9).lines[1]
-    assert len(plan(input_size=(64, 64)).lines) == len(plan(batch_size=2).lines) == 1
+    assert "smaller than the preset's 8, for 12 images" in sizes(12).reasons[1]
+    assert "are no larger" in sizes(size=(150, 210)).reasons[0]
+    assert "all that fits into the memory, the preset's is 8" in sizes(memory_bytes=10**9).reasons[1]
+    assert len(sizes(input_size=(64, 64)).reasons) == len(sizes(batch_size=2).reasons) == 1
 
 
 def test_bytes_of_all_layers_outputs_are_counted_also_of_a_model_in_a_model():

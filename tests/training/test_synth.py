@@ -16,7 +16,6 @@ from training.data.synth import (
     DEFAULT_SIZE,
     IMAGE_HEIGHT_PX,
     IMAGE_WIDTH_PX,
-    TOTAL_IMAGES,
     VIDEO_HEIGHT_PX,
     VIDEO_WIDTH_PX,
     SynthSize,
@@ -118,11 +117,11 @@ def test_dataset_yaml_names_the_classes_and_one_colour_each(summary: SynthSummar
 
 
 def test_progress_is_reported_once_per_picture_and_frame(tmp_path: Path) -> None:
-    calls: list[None] = []
+    calls: list[tuple[str, int, int]] = []
     size = SynthSize(train=1, val=1, test=1, video_frames=2)
-    write_synthetic_dataset(tmp_path, size=size, on_image=lambda: calls.append(None))
-    assert len(calls) == size.image_count == 5
-    assert TOTAL_IMAGES == DEFAULT_SIZE.image_count == 240 + 40 + 60 + 125
+    write_synthetic_dataset(tmp_path, size=size, on_progress=lambda *call: calls.append(call))
+    assert calls == [("drawing", done, size.image_count) for done in range(6)]
+    assert DEFAULT_SIZE.image_count == 240 + 40 + 60 + 125
 
 
 def test_the_command_writes_nothing_but_its_progress_to_stderr(

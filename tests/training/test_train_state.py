@@ -13,8 +13,8 @@ from tried_unet import TriedUNet
 
 from training.config import PRESETS, TrainConfig
 from training.data.dataset import make_classes
-from training.fit import make_learner
-from training.loop.train_state import Learner, learning_rate_at
+from training.loop.initial_state import initial_state
+from training.loop.train_state import TrainState, learning_rate_at
 from training.losses.make import make_loss
 
 
@@ -23,13 +23,13 @@ def batch(count=4):
     return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
 
 
-def learner(*, average_over=0, seed=0, accumulate=None):
+def new_state(*, average_over=0, seed=0, accumulate=None):
     keras.utils.set_random_seed(seed)
     shape = TriedUNet(widths=(4, 8), batch_norm=True, dropout=0.5)
     model = shape.build(height_px=32, width_px=32, channels=3, logit_channels=3, for_training=True)
     optimizer = keras.optimizers.Adam(1e-2, gradient_accumulation_steps=accumulate)
     loss = make_loss("cross_entropy", classes=3)
-    return Learner(model, optimizer, loss, average_over=average_over, strategy=tf.distribute.get_strategy())
+    return TrainState(model, optimizer, loss, average_over=average_over, strategy=tf.distribute.get_strategy())
 
 
 def weights(of):
@@ -38,7 +38,7 @@ def weights(of):
 
 def test_learns():
     images, masks = batch()
-    subject = learner()
+    subject = new_state()
     results = [subject.step(images, masks, 1e-2) for _ in range(40)]
     assert results[-1].loss < 0.5 * results[0].loss
     assert results[-1].accuracy > results[0].accuracy
@@ -47,7 +47,7 @@ def test_learns():
 
 def test_the_average_looks_back_on_the_steps_and_not_on_the_random_start():
     images, masks = batch()
-    subject = learner(average_over=3)
+    subject = new_state(average_over=3)
     expected = weights(subject)
     for step in range(6):
         subject.step(images, masks, 1e-2)
@@ -63,7 +63,7 @@ def test_the_average_looks_back_on_the_steps_and_not_on_the_random_start():
 
 
 def test_without_an_average_the_weights_are_those_of_the_last_step():
-    subject = learner()
+    subject = new_state()
     own = weights(subject)
     with subject.averaged():
         assert all(np.array_equal(a, b) for a, b in zip(weights(subject), own, strict=True))
@@ -71,21 +71,21 @@ def test_without_an_average_the_weights_are_those_of_the_last_step():
 
 def test_goes_on_from_a_state_as_if_nothing_had_happened():
     images, masks = batch()
-    first = learner(average_over=10)
+    first = new_state(average_over=10)
     for _ in range(3):
         first.step(images, masks, 1e-2)
-    state = first.state()
-    second = learner(average_over=10, seed=7)
-    second.restore(state)
+    arrays = first.arrays()
+    second = new_state(average_over=10, seed=7)
+    second.restore(arrays)
     for _ in range(2):
         assert second.step(images, masks, 1e-2).loss == pytest.approx(first.step(images, masks, 1e-2).loss, rel=1e-5)
-    for (name, here), there in zip(second.state().items(), first.state().values(), strict=True):
+    for (name, here), there in zip(second.arrays().items(), first.arrays().values(), strict=True):
         assert np.allclose(here, there, rtol=1e-4, atol=1e-6), name
 
 
 def test_accumulated_gradients_change_the_weights_every_so_many_steps():
     images, masks = batch()
-    subject = learner(accumulate=2)
+    subject = new_state(accumulate=2)
     trainable = [w.numpy() for w in subject.model.trainable_variables]
     subject.step(images, masks, 1e-2)
     assert all(np.array_equal(a, w) for a, w in zip(trainable, subject.model.trainable_variables, strict=True))
@@ -94,7 +94,7 @@ def test_accumulated_gradients_change_the_weights_every_so_many_steps():
 
 
 def test_names_a_weight_that_is_not_finite():
-    subject = learner()
+    subject = new_state()
     assert subject.unfit_weight() is None
     subject.model.weights[3].assign(np.full(subject.model.weights[3].shape, np.nan, np.float32))
     assert subject.unfit_weight() == subject.model.weights[3].path
@@ -108,7 +108,7 @@ def test_the_weights_are_float32_whatever_the_arithmetic(monkeypatch):
     config = TrainConfig.from_preset("small", input_size=(32, 32), precision="bfloat16")
     classes = make_classes(["a", "b", "c"])
     contract = Contract(name="x", height_px=32, width_px=32, channels=3, binary=False, classes=classes)
-    subject = make_learner(config, contract, np.array([900, 90, 10]))
+    subject = initial_state(config, contract, np.array([900, 90, 10]))
     assert {str(w.dtype) for w in subject.model.weights} == {"float32"}
     assert keras.config.dtype_policy().name == "float32"
     compute = {layer.compute_dtype for layer in subject.model.layers if isinstance(layer, keras.layers.Conv2D)}
@@ -132,7 +132,7 @@ import numpy as np, tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
-from training.loop.train_state import Learner
+from training.loop.train_state import TrainState
 from training.losses.make import make_loss
 from training.network.unet import UNetShape
 
@@ -146,11 +146,11 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
         model = shape.build(height_px=16, width_px=16, channels=3, logit_channels=3, for_training=True)
         optimizer = keras.optimizers.SGD(0.1)
     loss = make_loss("cross_entropy", classes=3)
-    learner = Learner(model, optimizer, loss, average_over=5, strategy=strategy)
-    losses.append([learner.step(images, masks, 0.1).loss for _ in range(3)])
-    with learner.averaged():
+    state = TrainState(model, optimizer, loss, average_over=5, strategy=strategy)
+    losses.append([state.step(images, masks, 0.1).loss for _ in range(3)])
+    with state.averaged():
         weights.append([w.numpy() for w in model.weights])
-    learner.restore(learner.state())
+    state.restore(state.arrays())
 assert strategy.num_replicas_in_sync == 2
 assert np.allclose(*losses, rtol=1e-4), losses
 assert all(np.allclose(a, b, atol=1e-5) for a, b in zip(*weights))

@@ -73,10 +73,14 @@ def _synth(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from training.data.synth import TOTAL_IMAGES, write_synthetic_dataset
+    from training.data.synth import write_synthetic_dataset
 
     with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("drawing", total=TOTAL_IMAGES)
-        write_synthetic_dataset(args.out, seed=args.seed, on_image=lambda: progress.advance(task))
+        task = progress.add_task("drawing", total=None)
+        write_synthetic_dataset(
+            args.out,
+            seed=args.seed,
+            on_progress=lambda what, done, total: progress.update(task, description=what, completed=done, total=total),
+        )
     print(f"{printable(args.out)}: dataset; {printable(args.out / 'video')}: a video with masks")
     return 0

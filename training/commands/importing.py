@@ -64,7 +64,9 @@ def _import(args: argparse.Namespace) -> int:
                 args.kind,
                 args.src,
                 args.dst,
-                on_image=lambda done, total: progress.update(task, completed=done, total=total),
+                on_progress=lambda what, done, total: progress.update(
+                    task, description=what, completed=done, total=total
+                ),
             )
     except ImportProblemsError as error:
         if len(error.problems) > 1:

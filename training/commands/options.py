@@ -33,5 +33,5 @@ def check_with_progress(data: Path, tolerated: Mapping[str, bool]) -> DatasetRep
     """Check a dataset, with a bar on stderr where that is a terminal."""
     from training.data.check import check_dataset, progress_bar
 
-    with progress_bar() as on_pair:
-        return check_dataset(data, on_pair, **tolerated)
+    with progress_bar() as on_progress:
+        return check_dataset(data, on_progress=on_progress, **tolerated)

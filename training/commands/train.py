@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, get_args
@@ -16,7 +17,7 @@ from edge_runtime.cli import Commands, Terminated, quiet_native_logs, require_mo
 from edge_runtime.commands.arguments import parse_size
 from edge_runtime.storage import printable
 from training.commands.options import NEEDED, add_tolerance, check_with_progress, tolerance
-from training.config import PRESETS, TrainConfig, preset_named
+from training.config import PRESETS, TrainConfig
 from training.errors import TrainingStopped
 from training.network.shape import EncoderName
 
@@ -133,48 +134,41 @@ def _add_split(group: argparse._ArgumentGroup) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check the data, plan, train and say where to look."""
+    """Check the data, train and say where to look."""
     require_modules("train", NEEDED)
     from training.data.check import warnings_in_short
     from training.loop.run_folder import open_run
 
-    configuration(args)  # refuses what cannot work before anything is read
+    config = configuration(args)  # refuses what cannot work before anything is read
     with open_run(args.out, resume=args.resume or args.force_resume) as folder:
         report = check_with_progress(args.data, tolerance(args))
         report.require_ok()
         for line in warnings_in_short(report):
             print(line, file=sys.stderr)
-        return _train(args, report, folder)
+        return _train(args, config, report, folder)
 
 
-def configuration(args: argparse.Namespace, **planned: object) -> TrainConfig:
-    """Return the configuration that the options ask for, and what was planned where they say nothing."""
-    changes = {name: getattr(args, name) for name in _SETTINGS}
-    changes |= {name: value for name, value in planned.items() if changes[name] is None}
+def configuration(args: argparse.Namespace) -> TrainConfig:
+    """Return the configuration that the options ask for."""
     groups = tuple(args.val_groups.split(",")) if args.val_groups else None
-    return TrainConfig.from_preset(args.preset, val_groups=groups, **changes)
+    return TrainConfig.from_preset(args.preset, val_groups=groups, **{name: getattr(args, name) for name in _SETTINGS})
 
 
-def _train(args: argparse.Namespace, report: DatasetReport, folder: RunFolder) -> int:
+def _train(args: argparse.Namespace, config: TrainConfig, report: DatasetReport, folder: RunFolder) -> int:
+    from training.fit.train import train_checked
+
     with quiet_native_logs():
         import tensorflow
 
-        from training.fit import fit, planned
-        from training.monitor.progress import ProgressBar
+        from training.monitor.progress_bar import ProgressBar
 
+        import_module("training.fit.fit")  # all that loads TensorFlow, while nobody sees its greetings
         tensorflow.config.list_physical_devices()  # looks for GPUs, and complains where there is none
 
-    before = folder.record.get("config", {})  # of a run that goes on: what is free today must not change its plan
-    size = args.input_size or ((before["height_px"], before["width_px"]) if before else None)
-    batch_size = args.batch_size or before.get("batch_size")
-    plan = planned(preset_named(args.preset), configuration(args).shape, report, size, batch_size)
-    config = configuration(args, input_size=(plan.height_px, plan.width_px), batch_size=plan.batch_size)
     command, stop = shlex.join(["edge-unet", *sys.argv[1:]]), _StopSignal()
     with stop.watching(), ProgressBar(config.epochs) as progress:
-        for line in plan.lines:
-            progress.note(line)
         try:
-            result = fit(
+            result = train_checked(
                 config, report, folder, progress, command=command, should_stop=stop, force_resume=args.force_resume
             )
         except TrainingStopped as stopped:

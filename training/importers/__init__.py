@@ -8,11 +8,11 @@ writing, cli. Images are copied byte for byte; nothing is downloaded.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.errors import UsageError
+from edge_runtime.progress import OnProgress, silent
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers.errors import ImportProblemsError
@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["IMPORTERS", "ImportFormat", "ImportProblemsError", "import_dataset"]
 
 
-def import_dataset(
-    kind: str, src: Path, dst: Path, *, on_image: Callable[[int, int], None] = lambda done, total: None
-) -> ImportSummary:
+def import_dataset(kind: str, src: Path, dst: Path, *, on_progress: OnProgress = silent) -> ImportSummary:
     """Make a dataset folder of one in another format.
 
     ``dst`` gets ``[train|val|test/]images`` and ``masks`` (index PNGs), ``dataset.yaml`` and, where the format knows
@@ -36,7 +34,7 @@ def import_dataset(
         kind: A key of ``IMPORTERS``.
         src: The folder to read; see ``IMPORTERS[kind].layout``. Nothing outside it is read.
         dst: The folder to write, which must not exist or be empty.
-        on_image: Called with the number of images done and their total.
+        on_progress: Called with "importing" and the number of images done and of all.
 
     Returns:
         What was written, and what was left out.
@@ -56,4 +54,5 @@ def import_dataset(
     require_free(dst)
     module = importlib.import_module(f"training.importers.{IMPORTERS[kind].module}")
     plan: Plan = module.plan(src)
-    return write_plan(plan, src, dst, on_image)
+    on_progress("importing", 0, len(plan.items))
+    return write_plan(plan, src, dst, lambda done, total: on_progress("importing", done, total))

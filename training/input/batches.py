@@ -7,8 +7,7 @@ tenth more processor time a picture, hides which file failed or hangs, and needs
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,8 +57,6 @@ class Batches:
     Attributes:
         names: Of the pictures, in the order that the indices of a batch count in.
         steps: Batches an epoch: as many as hold all pictures once.
-        wait_s: Time that the consumer has waited for batches so far, in all epochs; beside the time of the epochs it
-            tells what limits training.
     """
 
     def __init__(
@@ -107,9 +104,8 @@ class Batches:
         self._at: dict[tuple[int, int], int] = {}  # the picture that the batch of an epoch and step has come to
         self.names = cache.names
         self.steps = math.ceil(len(cache.names) / batch_size)
-        self.wait_s = 0.0
 
-    def epoch(self, number: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, number: int, first_step: int = 0) -> Generator[Batch, None, None]:
         """Yield the batches of an epoch, made while the steps before them run.
 
         Args:
@@ -120,7 +116,7 @@ class Batches:
             LoaderError: Preparing a batch failed; names the file.
             WedgedError: A batch takes longer than the patience; names the file in hand.
         """
-        made = in_order(
+        return in_order(
             lambda step: self.batch(number, step),
             range(first_step, self.steps),
             threads=self._threads,
@@ -128,16 +124,6 @@ class Batches:
             describe=lambda step: self._describe(number, step),
             patience_s=self._patience_s,
         )
-        try:
-            while True:
-                start_s = time.monotonic()
-                batch = next(made, None)
-                self.wait_s += time.monotonic() - start_s
-                if batch is None:
-                    return
-                yield batch
-        finally:
-            made.close()
 
     def batch(self, number: int, step: int) -> Batch:
         """Make the batch of an epoch and a step, in the caller's thread.

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_runtime.dataset.pairs import Pair
 from edge_runtime.errors import InputError, StorageError
 from edge_runtime.image import read_image
+from edge_runtime.progress import OnProgress, silent
 from edge_runtime.resources import available_memory, usable_cores
 from edge_runtime.segment.preprocess import Channels, model_input, resize_mask
 from edge_runtime.storage import new_folder, printable, system_text, translated, write_json
@@ -38,7 +39,7 @@ class PixelCache:
 
     Attributes:
         images: (N, H, W, C) uint8, RGB or grey, C-contiguous; read-only where they are on disk.
-        masks: (N, H, W) uint8 class ids, or ``IGNORE``; likewise.
+        masks: (N, H, W) uint8 class ids, or ``IGNORE``; read-only where they are on disk.
         names: N paths as they were given, for messages.
         folder: Where the pixels are on disk; None where they are in memory.
     """
@@ -73,82 +74,136 @@ def cache_size(sizes: Iterable[tuple[int, int]], *, height_px: int, width_px: in
     return height, width
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelSpec:
+    """What to decode, and into which form.
+
+    Attributes:
+        pairs: Images and masks.
+        read_ids: Gives a pair's mask as (H, W) uint8 class ids at the size of its image; called in threads.
+        height_px: Height to keep, as ``cache_size`` gives it for training, the model's for validation.
+        width_px: Width to keep.
+        channels: 1 or 3.
+        labels: What else the class ids depend on (classes, encoding); pixels kept under another text are not used.
+    """
+
+    pairs: Sequence[Pair]
+    read_ids: Callable[[Pair], NDArray[np.uint8]]
+    height_px: int
+    width_px: int
+    channels: Channels
+    labels: str = ""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, H, W, C) of the images; that of the masks without C."""
+        return len(self.pairs), self.height_px, self.width_px, self.channels
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """N paths as they were given, for messages."""
+        return tuple(printable(pair.image) for pair in self.pairs)
+
+    def load(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return one pair as (H, W, C) RGB or grey, and (H, W) class ids.
+
+        Raises:
+            DataError: A file cannot be read, or image and mask differ in size.
+        """
+        pair = self.pairs[index]
+        try:
+            image_bgr, ids = read_image(pair.image), self.read_ids(pair)
+        except DataError:
+            raise
+        except InputError as cause:
+            raise DataError(str(cause)) from cause
+        if image_bgr.shape[:2] != ids.shape:
+            raise DataError(
+                f"{printable(pair.mask)} — mask is {ids.shape[0]}x{ids.shape[1]}, image {printable(pair.image)} is "
+                f"{image_bgr.shape[0]}x{image_bgr.shape[1]} — expected the same size — make them the same size"
+            )
+        image = model_input(image_bgr, self.height_px, self.width_px, self.channels)[..., ::-1]
+        return image, resize_mask(ids, self.height_px, self.width_px)
+
+    def fingerprint(self) -> str:
+        """Return what decides the pixels, as SHA-256: files by path, size and time, the shape, labels, decoder."""
+        files = []
+        for path in (file for pair in self.pairs for file in (pair.image, pair.mask)):
+            with translated("read", path, DataError):
+                status = path.stat()
+            files.append([printable(path.absolute()), status.st_size, status.st_mtime_ns])
+        return hashlib.sha256(json.dumps([files, self.shape, self.labels, cv2.__version__]).encode()).hexdigest()
+
+
 def open_cache(
-    pairs: Sequence[Pair],
-    read_ids: Callable[[Pair], NDArray[np.uint8]],
-    *,
-    height_px: int,
-    width_px: int,
-    channels: Channels,
-    folder: Path,
-    labels: str = "",
-    memory_bytes: int | None = None,
-    on_pair: Callable[[], None] = lambda: None,
+    spec: PixelSpec, folder: Path, *, memory_bytes: int | None = None, on_progress: OnProgress = silent
 ) -> PixelCache:
-    """Decode and resize pairs once, with the runtime's own functions, or take up what an interrupted run has decoded.
+    """Decode and resize pairs once, with the runtime's own functions, or reuse what an interrupted run has decoded.
 
     At the model's size the pictures are exactly what the runtime hands to the model: ``model_input(read_image(…))``.
 
     Args:
-        pairs: Images and masks.
-        read_ids: Gives a pair's mask as (H, W) uint8 class ids at the size of its image; called in threads.
-        height_px: Height to keep, as ``cache_size`` gives it for training, the model's for validation.
-        width_px: Width to keep, likewise.
-        channels: 1 or 3.
+        spec: What to decode.
         folder: Where to keep the pixels if they do not fit into memory; made only then. Its parent must exist.
-        labels: What else the class ids depend on (classes, encoding); pixels kept under another text are not used.
         memory_bytes: How many bytes may be kept in memory; by default ``MEMORY_SHARE`` of what is available.
-        on_pair: Called after each pair, in the caller's thread.
+        on_progress: Called with "reading images" and the number of pairs, in the caller's thread.
 
     Raises:
         DataError: A file cannot be read, or an image and its mask differ in size.
         StorageError: The disk is full or the folder cannot be written; nothing is left behind.
         WedgedError: Reading a file hangs.
     """
-    names = tuple(printable(pair.image) for pair in pairs)
-    shape = (len(pairs), height_px, width_px, channels)
-    key = _fingerprint(pairs, shape, labels)
-    kept = _kept(folder, key, shape)
+    key = spec.fingerprint()
+    kept = _kept(folder, key, spec.shape)
     if kept is not None:
-        return PixelCache(images=kept[0], masks=kept[1], names=names, folder=folder)
-
-    def load(index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        return _load(pairs[index], read_ids, height_px, width_px, channels)
-
-    def fill(store: Callable[[int, NDArray[np.uint8], NDArray[np.uint8]], None]) -> None:
-        threads = usable_cores()
-        done = in_order(
-            lambda index: store(index, *load(index)),
-            range(len(pairs)),
-            threads=threads,
-            ahead=2 * threads,
-            describe=lambda index: f"reading {names[index]} and its mask",
-        )
-        for _ in done:
-            on_pair()
-
-    needed = math.prod(shape[:3]) * (channels + 1)
+        return PixelCache(images=kept[0], masks=kept[1], names=spec.names, folder=folder)
+    needed = math.prod(spec.shape[:3]) * (spec.channels + 1)
     if needed <= (MEMORY_SHARE * available_memory() if memory_bytes is None else memory_bytes):
-        images, masks = np.empty(shape, np.uint8), np.empty(shape[:3], np.uint8)
-
-        def keep(index: int, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
-            images[index], masks[index] = image, mask
-
-        fill(keep)
-        return PixelCache(images=images, masks=masks, names=names)
+        return _decode_into_memory(spec, on_progress)
     require_space(folder, needed, "the decoded pictures")
+    return _decode_onto_disk(spec, folder, key, on_progress)
+
+
+def _decode_into_memory(spec: PixelSpec, on_progress: OnProgress) -> PixelCache:
+    images, masks = np.empty(spec.shape, np.uint8), np.empty(spec.shape[:3], np.uint8)
+
+    def keep(index: int, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
+        images[index], masks[index] = image, mask
+
+    _decode(spec, keep, on_progress)
+    return PixelCache(images=images, masks=masks, names=spec.names)
+
+
+def _decode_onto_disk(spec: PixelSpec, folder: Path, key: str, on_progress: OnProgress) -> PixelCache:
     with new_folder(folder, overwrite=True) as temporary:
         with (temporary / _IMAGES).open("xb") as image_file, (temporary / _MASKS).open("xb") as mask_file:
-            stores = _RowWriter(image_file, shape), _RowWriter(mask_file, shape[:3])
+            image_rows, mask_rows = _RowWriter(image_file, spec.shape), _RowWriter(mask_file, spec.shape[:3])
 
             def write(index: int, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
-                for store, row in zip(stores, (image, mask), strict=True):
-                    store(index, row)
+                image_rows(index, image)
+                mask_rows(index, mask)
 
-            fill(write)
+            _decode(spec, write, on_progress)
         write_json(temporary / _KEY, {"fingerprint": key})
     images, masks = (_mapped(folder / name) for name in (_IMAGES, _MASKS))
-    return PixelCache(images=images, masks=masks, names=names, folder=folder)
+    return PixelCache(images=images, masks=masks, names=spec.names, folder=folder)
+
+
+def _decode(
+    spec: PixelSpec, store: Callable[[int, NDArray[np.uint8], NDArray[np.uint8]], None], on_progress: OnProgress
+) -> None:
+    """Hand every pair to ``store(index, image, mask)``, from several threads."""
+    names, threads = spec.names, usable_cores()
+    stored = in_order(
+        lambda index: store(index, *spec.load(index)),
+        range(len(names)),
+        threads=threads,
+        ahead=2 * threads,
+        describe=lambda index: f"reading {names[index]} and its mask",
+    )
+    on_progress("reading images", 0, len(names))
+    for done, _ in enumerate(stored, start=1):
+        on_progress("reading images", done, len(names))
 
 
 class _RowWriter:
@@ -168,34 +223,6 @@ class _RowWriter:
         with self._lock:
             self._file.seek(self._start + index * self._row_bytes)
             self._file.write(np.ascontiguousarray(row).data)
-
-
-def _load(
-    pair: Pair, read_ids: Callable[[Pair], NDArray[np.uint8]], height_px: int, width_px: int, channels: Channels
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return (height_px, width_px, channels) RGB or grey, and (height_px, width_px) class ids."""
-    try:
-        image_bgr, ids = read_image(pair.image), read_ids(pair)
-    except DataError:
-        raise
-    except InputError as cause:
-        raise DataError(str(cause)) from cause
-    if image_bgr.shape[:2] != ids.shape:
-        raise DataError(
-            f"{printable(pair.mask)} — mask is {ids.shape[0]}x{ids.shape[1]}, image {printable(pair.image)} is "
-            f"{image_bgr.shape[0]}x{image_bgr.shape[1]} — expected the same size — make them the same size"
-        )
-    return model_input(image_bgr, height_px, width_px, channels)[..., ::-1], resize_mask(ids, height_px, width_px)
-
-
-def _fingerprint(pairs: Sequence[Pair], shape: tuple[int, ...], labels: str) -> str:
-    """Return what decides the cached pixels, as SHA-256: files by path, size and time, the shape, labels, decoder."""
-    files = []
-    for path in (file for pair in pairs for file in (pair.image, pair.mask)):
-        with translated("read", path, DataError):
-            status = path.stat()
-        files.append([printable(path.absolute()), status.st_size, status.st_mtime_ns])
-    return hashlib.sha256(json.dumps([files, shape, labels, cv2.__version__]).encode()).hexdigest()
 
 
 def _kept(folder: Path, key: str, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:

@@ -15,6 +15,7 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +25,24 @@ from numpy.typing import NDArray
 from edge_runtime.errors import StorageError, UsageError
 from edge_runtime.storage import printable, sha256, write_bytes, write_json
 from training.errors import ResumeError
+from training.loop.run_record import BestEntry, EpochSums, RunRecord, RunSetup, StateEntry
+from training.monitor.records import EpochRecord
 
 RUN_FILE = "run.json"
-FORMAT_VERSION = 2
 KEPT_STATES = 2
 _LOCK, _PROBE, _TEMPORARY, _STATES = "run.lock", ".probe", ".*.tmp*", "state-*.npz"
 
 
 class RunFolder:
-    """An open run folder; ``open_run`` makes one and keeps others out."""
+    """An open run folder; ``open_run`` makes one and keeps others out.
 
-    def __init__(self, root: Path, record: dict[str, Any]) -> None:
-        """Wrap a folder and the contents of its ``run.json``."""
+    Attributes:
+        root: The folder.
+        record: What ``run.json`` holds, or will hold at the next ``save``; only the methods here replace it.
+    """
+
+    def __init__(self, root: Path, record: RunRecord) -> None:
+        """Wrap a folder and the content of its ``run.json``."""
         self.root = root
         self.record = record
 
@@ -45,26 +52,33 @@ class RunFolder:
         return self.root / "best.keras"
 
     @property
-    def _checkpoints(self) -> dict[str, list[dict[str, Any]]]:
-        """Entries by kind, newest first: ``best`` for ``best.keras``, ``states`` for the states."""
-        checkpoints: dict[str, list[dict[str, Any]]] = self.record["checkpoints"]
-        return checkpoints
-
-    @property
     def begun(self) -> bool:
         """Whether there is a state to go on from."""
-        return bool(self._checkpoints["states"])
+        return bool(self.record.states)
 
     def save(self) -> None:
         """Write ``run.json`` atomically."""
-        write_json(self.root / RUN_FILE, self.record)
+        write_json(self.root / RUN_FILE, self.record.to_dict())
 
-    def best_on_disk(self) -> dict[str, Any] | None:
-        """Return the entry of ``best.keras``, or None if it is missing or is none that we wrote."""
+    def begin(self, setup: RunSetup) -> None:
+        """Note what the run is made of, and that it runs; not saved yet."""
+        self.record = replace(self.record, status="running", setup=setup)
+
+    def add_parameters(self, count: int) -> None:
+        """Write how many parameters the model has."""
+        self.record = replace(self.record, parameters=count)
+        self.save()
+
+    def add_epoch(self, epoch: EpochRecord) -> None:
+        """Note a finished epoch; saved with the next state."""
+        self.record = replace(self.record, history=(*self.record.history, epoch))
+
+    def best_on_disk(self) -> BestEntry | None:
+        """Return the entry of ``best.keras``, or None if it is missing or not one that we wrote."""
         if not self.best.is_file():
             return None
         digest = sha256(self.best)
-        return next((entry for entry in self._checkpoints["best"] if entry["sha256"] == digest), None)
+        return next((entry for entry in self.record.best if entry.sha256 == digest), None)
 
     def write_best(self, archive: bytes, *, epoch: int, val_mean_iou: float) -> None:
         """Replace ``best.keras``.
@@ -74,66 +88,74 @@ class RunFolder:
             epoch: The epoch it was validated after, from 1.
             val_mean_iou: Its mean IoU on the validation split.
         """
-        entry = {"epoch": epoch, "sha256": hashlib.sha256(archive).hexdigest(), "val_mean_iou": val_mean_iou}
+        entry = BestEntry(epoch=epoch, sha256=hashlib.sha256(archive).hexdigest(), val_mean_iou=val_mean_iou)
         on_disk = self.best_on_disk()
-        self._checkpoints["best"] = [entry, on_disk] if on_disk else [entry]
+        self.record = replace(self.record, best=(entry, on_disk) if on_disk else (entry,))
         self.save()
         write_bytes(self.best, archive)
 
-    def write_state(self, arrays: Mapping[str, NDArray[Any]], *, epoch: int, step: int, **position: float) -> None:
-        """Write a state to go on from, name it in ``run.json``, and let go of all but the last two.
+    def write_state(
+        self, arrays: Mapping[str, NDArray[Any]], *, epoch: int, step: int, elapsed_s: float, sums: EpochSums
+    ) -> None:
+        """Write a state to go on from, name it in ``run.json``, and delete all but the last two.
 
         Args:
             arrays: Weights, their averages and the optimizer's variables, by name.
             epoch: Epochs finished.
             step: Steps done of the epoch after those.
-            position: Numbers that the trainer needs to go on, such as the sums of the running epoch.
+            elapsed_s: Time of the run so far.
+            sums: Over those steps.
         """
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
         data = buffer.getvalue()
         name = f"state-{epoch:05d}-{step:06d}.npz"
-        entry = {"file": name, "sha256": hashlib.sha256(data).hexdigest(), "epoch": epoch, "step": step, **position}
+        digest = hashlib.sha256(data).hexdigest()
+        entry = StateEntry(file=name, sha256=digest, epoch=epoch, step=step, elapsed_s=elapsed_s, sums=sums)
         write_bytes(self.root / name, data)
-        before = [other for other in self._checkpoints["states"] if other["file"] != name]
-        self._checkpoints["states"] = [entry, *before][:KEPT_STATES]
+        before = (other for other in self.record.states if other.file != name)
+        self.record = replace(self.record, elapsed_s=elapsed_s, states=(entry, *before)[:KEPT_STATES])
         self.save()
         self._remove_unnamed_states()
 
-    def read_state(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]] | None:
+    def read_state(self) -> tuple[dict[str, NDArray[Any]], StateEntry] | None:
         """Return the newest whole state and its entry, and forget what came after it; None to start afresh.
 
         Raises:
             ResumeError: There are states, but each differs from what was written.
         """
-        for place, entry in enumerate(self._checkpoints["states"]):
-            path = self.root / entry["file"]
-            if path.is_file() and sha256(path) == entry["sha256"]:
+        for place, entry in enumerate(self.record.states):
+            path = self.root / entry.file
+            if path.is_file() and sha256(path) == entry.sha256:
                 with np.load(path, allow_pickle=False) as archive:
                     arrays = dict(archive)
-                self._checkpoints["states"] = self._checkpoints["states"][place:]
-                self.record["history"] = self.record["history"][: entry["epoch"]]
                 on_disk = self.best_on_disk()
-                self._checkpoints["best"] = [on_disk] if on_disk else []
+                self.record = replace(
+                    self.record,
+                    history=self.record.history[: entry.epoch],
+                    best=(on_disk,) if on_disk else (),
+                    states=self.record.states[place:],
+                    elapsed_s=entry.elapsed_s,
+                )
                 self._remove_unnamed_states()
                 return arrays, entry
-        if self._checkpoints["states"]:
+        if self.record.states:
             raise ResumeError(
-                f"{printable(self.root / self._checkpoints['states'][0]['file'])} — damaged or missing — expected the SHA-256 "
+                f"{printable(self.root / self.record.states[0].file)} — damaged or missing — expected the SHA-256 "
                 f"in {RUN_FILE} — start a new run with another --out"
             )
-        self.record.update(_nothing_yet())
+        self.record = self.record.afresh()
         self._remove_unnamed_states()
         return None
 
-    def remove_old_states(self) -> None:
-        """Let go of all states but the newest: the run is finished."""
-        self._checkpoints["states"] = self._checkpoints["states"][:1]
+    def finish(self, metrics: Mapping[str, Any]) -> None:
+        """Write that the run is finished, with the metrics of its best model, and delete all states but the newest."""
+        self.record = replace(self.record.finished(metrics), states=self.record.states[:1])
         self.save()
         self._remove_unnamed_states()
 
     def _remove_unnamed_states(self) -> None:
-        named = {entry["file"] for entry in self._checkpoints["states"]}
+        named = {entry.file for entry in self.record.states}
         for path in self.root.glob(_STATES):
             if path.name not in named:
                 path.unlink()
@@ -181,28 +203,21 @@ def open_run(root: Path, *, resume: bool) -> Iterator[RunFolder]:
                 shutil.rmtree(root)
 
 
-def _nothing_yet() -> dict[str, Any]:
-    return {"history": [], "checkpoints": {"best": [], "states": []}, "elapsed_s": 0.0}
-
-
 def _is_scaffolding(path: Path) -> bool:
     """Tell whether a file is one that a process leaves behind that is killed before there is a run."""
     return path.name in (_LOCK, _PROBE) or path.match(_TEMPORARY)
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def _read_record(path: Path) -> RunRecord:
     if not path.is_file():
-        return {"format_version": FORMAT_VERSION, **_nothing_yet()}
+        return RunRecord()
     try:
-        record = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes())
     except ValueError as cause:
         raise ResumeError(
             f"{printable(path)} — not valid JSON ({cause}) — start a new run with another --out"
         ) from cause
-    version = record.get("format_version") if isinstance(record, dict) else None
-    if version != FORMAT_VERSION:
-        raise ResumeError(f"{printable(path)} — format_version is {version} — this edge-unet reads {FORMAT_VERSION}")
-    return dict(record)
+    return RunRecord.from_dict(value, printable(path))
 
 
 @contextmanager

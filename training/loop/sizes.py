@@ -1,4 +1,4 @@
-"""Input and batch size from the data and the memory, with reasons, for those who do not want to choose.
+"""Choose input and batch size from the data and the memory, with reasons, where the user has not.
 
 The idea is nnU-Net's: what can be read off the data is a rule, not a setting.
 
@@ -9,41 +9,45 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edge_runtime.errors import UsageError
+from edge_runtime.resources import available_memory
+from training.config import PRESETS, TrainConfig
+from training.data.check import DatasetReport
+from training.loop.run_record import RunSetup
 
 if TYPE_CHECKING:
     import keras
 
 MIN_STEPS = 10
-"""Steps an epoch below which the batch is made smaller: a small dataset needs them more than smooth gradients."""
+"""Steps per epoch below which the batch is made smaller: a small dataset needs them more than smooth gradients."""
 MIN_BATCH = 4
 """Smaller ones make the statistics of batch normalisation noisy; taken only where the memory leaves no choice."""
 MEMORY_SHARE = 0.8
-"""Of the available memory, what training may be planned to take."""
+"""Largest share of the available memory that training may be expected to take."""
 BACKWARD_FACTOR = 1.5
-"""Memory that a picture takes in a training step over that of all layers' outputs: 0.95 to 1.3 were measured."""
+"""Memory per picture in a training step over that of all layers' outputs: 0.95 to 1.3 were measured."""
 FIXED_BYTES = 500 * 10**6
-"""What TensorFlow takes besides, before the first picture."""
+"""What TensorFlow takes before the first picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlanFacts:
-    """What a plan is made from.
+class SizeFacts:
+    """What the sizes are chosen from.
 
     Attributes:
         image_sizes: (height, width) in pixels of each training image.
         stride: Height and width of the input must be multiples of it.
-        pixels: Of the preset's input, height × width: what the network has been made for.
-        batch_size: The preset's.
-        output_bytes_per_pixel: Of the network, as ``output_bytes_per_pixel`` gives it.
-        parameters: Of the network.
-        memory_bytes: Free for training, on the device that trains.
+        pixels: Height × width of the preset's input: what the network has been made for.
+        batch_size: The preset's batch size.
+        output_bytes_per_pixel: Of the network, see ``output_bytes_per_pixel``.
+        parameters: Parameters of the network.
+        memory_bytes: Free memory of the device that trains.
     """
 
     image_sizes: Sequence[tuple[int, int]]
@@ -56,22 +60,77 @@ class PlanFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingPlan:
-    """What to train with, and why, in lines to print."""
+class TrainingSizes:
+    """Input and batch size to train with.
+
+    Attributes:
+        height_px: Input height.
+        width_px: Input width.
+        batch_size: Images per step.
+        reasons: Why, one line for each that was chosen.
+    """
 
     height_px: int
     width_px: int
     batch_size: int
-    lines: tuple[str, ...]
+    reasons: tuple[str, ...]
 
 
-def plan_training(
-    facts: PlanFacts, *, input_size: tuple[int, int] | None = None, batch_size: int | None = None
-) -> TrainingPlan:
+def with_sizes(
+    config: TrainConfig, report: DatasetReport, before: RunSetup | None = None
+) -> tuple[TrainConfig, tuple[str, ...]]:
+    """Return a configuration whose open settings (``from_data``) are chosen, and the reasons in lines to print.
+
+    Args:
+        config: What to train.
+        report: The checked dataset.
+        before: What an earlier part of the run was made of: what is free today must not change its sizes.
+
+    Raises:
+        UsageError: Not even one picture of the input size fits into the memory, or not the batch that the user wants.
+    """
+    open_settings, preset = config.from_data, PRESETS[config.preset]
+    input_size = None if "input_size" in open_settings else (config.height_px, config.width_px)
+    batch_size = None if "batch_size" in open_settings else config.batch_size
+    if before is not None:
+        input_size = input_size or (before.config["height_px"], before.config["width_px"])
+        batch_size = batch_size or before.config["batch_size"]
+    if preset.fixed_size:
+        input_size, batch_size = input_size or preset.input_size, batch_size or preset.batch_size
+    shape = config.shape
+    small = shape.build(
+        height_px=shape.stride,
+        width_px=shape.stride,
+        channels=report.channels,
+        logit_channels=len(report.info.classes),
+    )
+    facts = SizeFacts(
+        image_sizes=[report.shapes[pair] for pair in report.dataset.splits.get("train", ())] or [preset.input_size],
+        stride=shape.stride,
+        pixels=math.prod(preset.input_size),
+        batch_size=preset.batch_size,
+        output_bytes_per_pixel=output_bytes_per_pixel(small),
+        parameters=small.count_params(),
+        memory_bytes=available_memory(),
+    )
+    sizes = choose_sizes(facts, input_size=input_size, batch_size=batch_size)
+    chosen = replace(
+        config,
+        height_px=sizes.height_px,
+        width_px=sizes.width_px,
+        batch_size=sizes.batch_size,
+        from_data=frozenset(),
+    )
+    return chosen, sizes.reasons
+
+
+def choose_sizes(
+    facts: SizeFacts, *, input_size: tuple[int, int] | None = None, batch_size: int | None = None
+) -> TrainingSizes:
     """Choose input size and batch size.
 
     Args:
-        facts: Of the data, the network and the memory.
+        facts: What is known of the data, the network and the memory.
         input_size: (height, width) if the user has chosen it.
         batch_size: If the user has chosen it.
 
@@ -98,7 +157,7 @@ def plan_training(
             f"batch size {batch_size}: {reason}; {steps} steps an epoch, about "
             f"{(fixed + batch_size * each) / 1e9:.1f} of {facts.memory_bytes / 1e9:.1f} GB of memory"
         )
-    return TrainingPlan(height_px=height_px, width_px=width_px, batch_size=batch_size, lines=tuple(lines))
+    return TrainingSizes(height_px=height_px, width_px=width_px, batch_size=batch_size, reasons=tuple(lines))
 
 
 def output_bytes_per_pixel(model: keras.Model) -> float:
@@ -117,7 +176,7 @@ def _output_values(model: keras.Model) -> int:
     )
 
 
-def _input_size(facts: PlanFacts) -> tuple[tuple[int, int], str]:
+def _input_size(facts: SizeFacts) -> tuple[tuple[int, int], str]:
     """Return the multiples of the stride nearest to the preset's pixels in the shape of the median image."""
     height, width = (float(side) for side in np.median(np.array(facts.image_sizes), axis=0))
     scale = math.sqrt(facts.pixels / (height * width))
@@ -143,7 +202,7 @@ def _multiples(wanted: float, most: float, stride: int) -> list[int]:
     return [below, below + stride] if below + stride <= most else [below]
 
 
-def _batch_size(facts: PlanFacts, room: int) -> tuple[int, str]:
+def _batch_size(facts: SizeFacts, room: int) -> tuple[int, str]:
     images = len(facts.image_sizes)
     size, reason = facts.batch_size, "the preset's"
     while size > MIN_BATCH and images / size < MIN_STEPS:
@@ -153,7 +212,7 @@ def _batch_size(facts: PlanFacts, room: int) -> tuple[int, str]:
     return size, reason
 
 
-def _step_bytes(facts: PlanFacts, height_px: int, width_px: int) -> tuple[float, float]:
+def _step_bytes(facts: SizeFacts, height_px: int, width_px: int) -> tuple[float, float]:
     """Return the estimated bytes of a training step: those that any batch takes, and those of each picture.
 
     Each parameter is there four times: itself, its gradient and the optimizer's two moments.

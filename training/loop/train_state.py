@@ -1,4 +1,4 @@
-"""What learns: the network, its optimizer, and the running average of its weights, which is what ships."""
+"""A network in training: its weights, its optimizer, and the running average of the weights, which is what ships."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class StepResult:
     accuracy: float
 
 
-class Learner:
-    """A network in training, one step at a time, on one device or on several.
+class TrainState:
+    """Train a network one step at a time, on one device or on several.
 
     Under a strategy of several devices each takes its share of the batch; gradients are added up by the optimizer.
     """
@@ -48,10 +48,10 @@ class Learner:
 
         Args:
             model: Pixels to probabilities, with a layer named ``logits``; built under the strategy.
-            optimizer: Likewise.
-            loss: Of labels and logits.
+            optimizer: Built under the strategy.
+            loss: Function of labels and logits.
             average_over: Steps that the average of the weights looks back on; 0 for no average.
-            strategy: How many devices there are; ``tf.distribute.get_strategy()`` for one.
+            strategy: The devices; ``tf.distribute.get_strategy()`` for one.
         """
         self.model = model
         self.optimizer = optimizer
@@ -97,13 +97,13 @@ class Learner:
         """Name a weight that is not finite, if there is one."""
         return next((w.path for w in self.model.weights if not np.isfinite(w.numpy()).all()), None)
 
-    def state(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, NDArray[Any]]:
         """Return everything that ``restore`` needs to go on as if nothing had happened."""
         arrays = {name: np.asarray(variable.numpy()) for name, variable in self._variables().items()}
         return {**arrays, "steps": np.asarray(self._steps)}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Take up what ``state`` returned, in a learner of the same network and optimizer."""
+        """Take what ``arrays`` returned; the network and the optimizer must be the same."""
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
         self._steps = int(arrays["steps"])

@@ -24,8 +24,10 @@ from training.errors import DivergedError, TrainingStopped
 from training.input.batches import Batches
 from training.input.cache import PixelCache
 from training.loop.run_folder import RunFolder
-from training.loop.train_state import Learner, learning_rate_at
-from training.monitor.records import EpochRecord, Progress, to_csv
+from training.loop.run_record import EpochSums
+from training.loop.train_state import TrainState, learning_rate_at
+from training.monitor.progress import Progress
+from training.monitor.records import EpochRecord, to_csv
 from training.monitor.samples import Sample
 from training.monitor.tensorboard import TensorBoardLog
 from training.network.deploy import copy_weights
@@ -38,15 +40,21 @@ RESERVED = 0.02
 """Share of the time limit that is left for the end: the best model on whole images, and the report."""
 
 
-@dataclass(slots=True)
-class _Sums:
-    """The running epoch so far; saved with a state, so that a resumed epoch has a whole record."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watch:
+    """Who follows a run, and what ends it.
 
-    loss: float = 0.0
-    accuracy: float = 0.0
-    step_s: float = 0.0
-    wait_s: float = 0.0
-    seconds: float = 0.0
+    Attributes:
+        progress: Where to show what happens.
+        log: Told of each epoch.
+        should_stop: Asked after each step.
+        start_s: ``time.monotonic()`` when the run began: reading the images counts towards its time.
+    """
+
+    progress: Progress
+    log: TensorBoardLog
+    should_stop: Callable[[], bool]
+    start_s: float
 
 
 class Trainer:
@@ -55,46 +63,40 @@ class Trainer:
     def __init__(
         self,
         config: TrainConfig,
-        learner: Learner,
+        state: TrainState,
         shipped: keras.Model,
         batches: Batches,
         validation: PixelCache,
         run: RunFolder,
-        progress: Progress,
-        log: TensorBoardLog,
-        *,
-        should_stop: Callable[[], bool],
-        start_s: float,
+        watch: Watch,
     ) -> None:
         """Prepare to train, or to go on.
 
         Args:
             config: What to train.
-            learner: The network, new; a state in the run folder is loaded into it.
+            state: The network, new; a state in the run folder is loaded into it.
             shipped: The same network as it is saved, see ``deployable``.
             batches: Of the training split.
             validation: The validation split at the model's size.
             run: The open run folder.
-            progress: Where to show what happens.
-            log: Told of each epoch.
-            should_stop: Asked after each step.
-            start_s: ``time.monotonic()`` when the run began: reading the images counts towards its time.
+            watch: Who follows the run, and what ends it.
         """
         self._config = config
-        self._learner = learner
+        self._state = state
         self._shipped = shipped
         self._batches = batches
         self._validation = validation
         self._run = run
-        self._progress = progress
-        self._log = log
-        self._should_stop = should_stop
-        self._start_s = self._saved_s = start_s
-        self._step, self._sums = 0, _Sums()
+        self._progress, self._log, self._should_stop = watch.progress, watch.log, watch.should_stop
+        self._start_s = self._saved_s = watch.start_s
+        self._step, self._sums = 0, EpochSums()
         self._restore()
-        self._history = [EpochRecord.from_dict(row) for row in run.record["history"]]
-        self._elapsed_before_s: float = run.record["elapsed_s"]
-        progress.resume(self._history)
+        self._elapsed_before_s = run.record.elapsed_s
+        self._progress.resume(self._history)
+
+    @property
+    def _history(self) -> tuple[EpochRecord, ...]:
+        return self._run.record.history
 
     def run(self) -> None:
         """Train until the epochs, the time or the patience is used up.
@@ -107,13 +109,13 @@ class Trainer:
         """
         if self._history and self._run.best_on_disk() is None:
             # The best is lost, or a crash came before it was written: the newest is the best that there is.
-            with self._learner.averaged():
-                copy_weights(self._learner.model, self._shipped)
+            with self._state.averaged():
+                copy_weights(self._state.model, self._shipped)
             self._write_best(self._history[-1])
         try:
             while not self._finished():
                 self._train_epoch(len(self._history))
-                with self._learner.averaged():
+                with self._state.averaged():
                     best = self._finish_epoch()
                 self._save_state()
                 self._progress.epoch(self._history[-1], best=best)
@@ -128,15 +130,19 @@ class Trainer:
             share = self._share(epoch * self._batches.steps + self._step)
             rate = self._learning_rate(share)
             with self._enough_memory():
-                result = self._learner.step(batch.images, batch.masks, rate)
+                result = self._state.step(batch.images, batch.masks, rate)
             self._refuse_divergence(epoch, result.loss, rate, batch.indices)
             self._step += 1
             now_s = time.monotonic()
-            self._sums.loss += result.loss
-            self._sums.accuracy += result.accuracy
-            self._sums.wait_s += ready_s - last_s
-            self._sums.step_s += now_s - ready_s
-            self._sums.seconds += now_s - last_s
+            self._sums = self._sums.plus(
+                EpochSums(
+                    loss=result.loss,
+                    accuracy=result.accuracy,
+                    step_s=now_s - ready_s,
+                    wait_s=ready_s - last_s,
+                    seconds=now_s - last_s,
+                )
+            )
             last_s = now_s
             share = self._share(epoch * self._batches.steps + self._step)
             self._progress.step(epoch + 1, share, self._sums.loss / self._step, len(batch.indices))
@@ -158,7 +164,7 @@ class Trainer:
             accuracy=sums.accuracy / steps,
             val_mean_iou=mean_iou(matrix),
             val_pixel_accuracy=pixel_accuracy(matrix),
-            learning_rate=float(self._learner.optimizer.learning_rate.numpy()),
+            learning_rate=float(self._state.optimizer.learning_rate.numpy()),
             seconds=sums.seconds + validate_s,
             step_s=sums.step_s,
             wait_s=sums.wait_s,
@@ -166,19 +172,18 @@ class Trainer:
             images_per_s=steps * self._config.batch_size / max(sums.step_s + sums.wait_s, 1e-9),
             val_class_iou=tuple(None if math.isnan(iou) else float(iou) for iou in class_iou(matrix)),
         )
-        weight = self._learner.unfit_weight()
+        weight = self._state.unfit_weight()
         if weight is not None:
             raise DivergedError(
                 f"training: epoch {record.epoch} — weight {weight} is not finite — lower --learning-rate; "
                 "the checkpoints of the epochs before are intact"
             )
         on_disk = self._run.best_on_disk()
-        best = on_disk is None or record.val_mean_iou > on_disk["val_mean_iou"]
+        best = on_disk is None or record.val_mean_iou > on_disk.val_mean_iou
         if best:
             self._write_best(record)
-        self._history.append(record)
-        self._run.record["history"] = [row.to_dict() for row in self._history]
-        self._step, self._sums = 0, _Sums()
+        self._run.add_epoch(record)
+        self._step, self._sums = 0, EpochSums()
         self._log.epoch(record, best=best, pictures=lambda: self._samples(predictions))
         return best
 
@@ -202,7 +207,7 @@ class Trainer:
         It is the network that would be saved that is validated: in float32, with the average of the weights.
         """
         images, masks = self._validation.images, self._validation.masks
-        copy_weights(self._learner.model, self._shipped)
+        copy_weights(self._state.model, self._shipped)
         classes = max(2, self._shipped.output_shape[-1])
         found = np.empty(masks.shape, np.uint8)
         size = self._config.batch_size
@@ -234,18 +239,12 @@ class Trainer:
 
     def _save_state(self) -> None:
         self._saved_s = time.monotonic()
-        self._run.record["elapsed_s"] = self._elapsed_s()
-        s = self._sums
         self._run.write_state(
-            self._learner.state(),
+            self._state.arrays(),
             epoch=len(self._history),
             step=self._step,
             elapsed_s=self._elapsed_s(),
-            loss=s.loss,
-            accuracy=s.accuracy,
-            step_s=s.step_s,
-            wait_s=s.wait_s,
-            seconds=s.seconds,
+            sums=self._sums,
         )
         write_bytes(self._run.root / "history.csv", to_csv(self._history).encode())
 
@@ -254,12 +253,10 @@ class Trainer:
         if found is None:
             return
         arrays, entry = found
-        self._learner.restore(arrays)
-        self._step = entry["step"]
-        self._sums = _Sums(**{key: entry[key] for key in ("loss", "accuracy", "step_s", "wait_s", "seconds")})
-        self._run.record["elapsed_s"] = entry["elapsed_s"]
-        within = f" and {entry['step']} steps" if entry["step"] else ""
-        self._progress.note(f"resuming after epoch {entry['epoch']}{within} from {entry['file']}")
+        self._state.restore(arrays)
+        self._step, self._sums = entry.step, entry.sums
+        within = f" and {entry.step} steps" if entry.step else ""
+        self._progress.note(f"resuming after epoch {entry.epoch}{within} from {entry.file}")
 
     def _refuse_divergence(self, epoch: int, loss: float, rate: float, indices: NDArray[np.int64]) -> None:
         if math.isfinite(loss):

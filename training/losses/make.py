@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import tensorflow as tf
@@ -69,7 +70,7 @@ def accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
         labels: (N, H, W) int32 class ids or ``IGNORE``.
         logits: (N, H, W, L) of any float type; L = 1: class 1 above a logit of 0.
     """
-    return _compiled_accuracy(labels, logits)
+    return _compiled_accuracy()(labels, logits)
 
 
 def _accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -85,4 +86,6 @@ def _compiled(function: Loss) -> Loss:
     return tf.function(function, jit_compile=xla)
 
 
-_compiled_accuracy = _compiled(_accuracy)
+@cache
+def _compiled_accuracy() -> Loss:
+    return _compiled(_accuracy)

@@ -1,1 +1,1 @@
-"""What one sees of a training run: progress, TensorBoard, sample pictures."""
+"""What is shown and logged of a training run: progress, TensorBoard, sample pictures."""

@@ -1,189 +1,63 @@
-"""What one sees while training runs: a bar with the time left, and a line an epoch."""
+"""The interface of whoever shows how far training is; ``progress_bar`` draws it."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import TracebackType
-
-from rich.console import Console, RenderableType
-from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TextColumn
-from rich.progress import Progress as RichProgress
-from rich.text import Text
+from collections.abc import Sequence
+from typing import Protocol
 
 from training.monitor.records import EpochRecord
 
-QUIET_S = 60.0
-"""Without a terminal, a line is written after so long a silence, so that a log tells work from a hang."""
 
+class Progress(Protocol):
+    """Whoever shows how far training is; see ``ProgressBar`` for one that draws, and ``Silent``."""
 
-class ProgressBar:
-    """A bar over the whole run on stderr, with what happens below it; without a terminal a line an epoch.
-
-    Where the terminal is narrow the least important parts are left out, and nothing is broken into two lines.
-    """
-
-    def __init__(
-        self, epochs: int | None, *, console: Console | None = None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        """Prepare for a run.
-
-        Args:
-            epochs: At most so many, or None for as many as fit into the time.
-            console: Where to write; stderr by default.
-            clock: Seconds from any start.
-        """
-        self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
-        self._clock = clock
-        self._of = "" if epochs is None else f"/{epochs}"
-        self._first: tuple[float, float] | None = None
-        self._epoch_start: tuple[int, float] | None = None
-        self._epoch_images = 0
-        self._last: EpochRecord | None = None
-        self._best: EpochRecord | None = None
-        self._now: list[str] = []
-        self._written_s = clock()
-        self._bar = _TwoLines(self._console, self._status)
-
-    def __enter__(self) -> ProgressBar:
-        self._bar.start()
-        self._task = self._bar.add_task("starting", total=1.0, left="")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    @contextmanager
-    def phase(self, name: str, total: int) -> Iterator[Callable[[], None]]:
-        """Show work beside the steps ("reading images", "validating") below the bar.
-
-        Args:
-            name: What is done.
-            total: Of how many parts.
-
-        Yields:
-            What to call after each part, from any thread.
-        """
-        before, done = self._now, 0
-
-        def advance() -> None:
-            nonlocal done
-            done += 1  # two threads may count as one: only a number on the screen
-            self._now = [f"{name} {min(done, total)}/{total}"]
-            self._write_if_silent()
-
-        self._now = [f"{name} …"]
-        self._bar.refresh()
-        try:
-            yield advance
-        finally:
-            self._now = before
-            self._bar.refresh()
+    def advance(self, what: str, done: int, total: int) -> None:
+        """Note work beside the steps ("reading train images"); an ``OnProgress``, called from any thread."""
 
     def step(self, epoch: int, share: float, loss: float, images: int) -> None:
-        """Move the bar; the time left is what the rest takes at the pace since the start of this process."""
-        now = self._clock()
-        self._first = self._first or (now, share)
-        done = share - self._first[1]
-        left = f"{_duration((now - self._first[0]) * (1 - share) / done)} left" if done > 0 else ""
-        self._now = [f"loss {loss:.4f}", self._mean_iou(), self._speed(epoch, now, images)]
-        self._bar.update(self._task, completed=share, description=f"epoch {epoch}{self._of}", left=left)
-        self._write_if_silent(f"epoch {epoch}{self._of}  {share:.0%}  {left}  ")
+        """Note a step.
+
+        Args:
+            epoch: The running epoch, from 1.
+            share: Share of the whole run that is done, 0–1.
+            loss: Mean loss of the epoch so far.
+            images: Images of this step.
+        """
 
     def epoch(self, record: EpochRecord, *, best: bool) -> None:
-        """Write the line of a finished epoch."""
-        self._last = record
-        if best:
-            self._best = record
-        parts = [
-            f"epoch {record.epoch:3d}{self._of}",
-            f"loss {record.loss:.4f}",
-            f"val mean IoU {record.val_mean_iou:.4f}{' best' if best else '     '}",
-            f"{record.seconds:6.1f} s",
-            f"{record.images_per_s:6.1f} images/s",
-            f"val accuracy {record.val_pixel_accuracy:.4f}",
-            f"accuracy {record.accuracy:.4f}",
-        ]
-        self.note(_fitting(parts, self._width()))
+        """Note the end of an epoch, and whether it is the best so far."""
 
     def resume(self, history: Sequence[EpochRecord]) -> None:
-        """Know the last and the best of the epochs that an earlier process finished."""
-        self._last = history[-1] if history else None
-        self._best = max(history, key=lambda record: record.val_mean_iou, default=None)
+        """Note the epochs that an earlier process finished."""
 
     def note(self, text: str) -> None:
-        """Write a line above the bar."""
-        self._console.print(text, markup=False)
-        self._written_s = self._clock()
-
-    def _mean_iou(self) -> str:
-        """Return the mean IoU of the last epoch beside that of the best."""
-        if self._last is None or self._best is None:
-            return ""
-        best = (
-            "the best"
-            if self._last is self._best
-            else f"best {self._best.val_mean_iou:.4f} in epoch {self._best.epoch}"
-        )
-        return f"val mean IoU {self._last.val_mean_iou:.4f} ({best})"
-
-    def _speed(self, epoch: int, now: float, images: int) -> str:
-        """Return the pace of the epoch's steps since the first that this process saw of it."""
-        if self._epoch_start is None or self._epoch_start[0] != epoch:
-            self._epoch_start, self._epoch_images = (epoch, now), 0
-            return ""
-        self._epoch_images += images
-        seconds = now - self._epoch_start[1]
-        return f"{self._epoch_images / seconds:.1f} images/s" if seconds > 0 else ""
-
-    def _status(self) -> str:
-        return _fitting([part for part in self._now if part], self._width() - 2)
-
-    def _write_if_silent(self, start: str = "") -> None:
-        if not self._console.is_terminal and self._clock() - self._written_s >= QUIET_S:
-            self.note(start + self._status())
-
-    def _width(self) -> int:
-        """Return the columns that a line may take; a file takes any."""
-        return self._console.width if self._console.is_terminal else 1000
+        """Show a line of text."""
 
 
-class _TwoLines(RichProgress):
-    """A bar, and a line of text below it."""
+class Silent:
+    """Show nothing: the default wherever a ``Progress`` is taken, and a base for one that shows only some of it.
 
-    def __init__(self, console: Console, status: Callable[[], str]) -> None:
-        self._status = status
-        super().__init__(
-            SpinnerColumn(),  # a first step may take half a minute
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-            disable=not console.is_terminal,
-            expand=True,
-            transient=True,  # the lines of the epochs stay
-        )
+    Example:
+        >>> from training import Silent, TrainConfig, train
+        >>> class Printed(Silent):
+        ...     def epoch(self, record, *, best):
+        ...         print(f"epoch {record.epoch} is done")
+        >>> config = TrainConfig.from_preset("edge-nano", input_size=(32, 32), batch_size=2, epochs=1)
+        >>> _ = train(data, tmp_path / "printed", config, progress=Printed())
+        epoch 1 is done
+    """
 
-    def get_renderables(self) -> Iterator[RenderableType]:
-        """Yield the lines from the top down."""
-        yield self.make_tasks_table(self.tasks)
-        yield Text(f"  {self._status()}", style="dim", no_wrap=True, overflow="ellipsis")
+    def advance(self, what: str, done: int, total: int) -> None:
+        """Show nothing."""
 
+    def step(self, epoch: int, share: float, loss: float, images: int) -> None:
+        """Show nothing."""
 
-def _fitting(parts: list[str], width: int) -> str:
-    """Join the parts that fit on a line of so many columns, from the first on; the first stands in any case."""
-    text = parts[0] if parts else ""
-    for part in parts[1:]:
-        if len(text) + 2 + len(part) > width:
-            break
-        text += f"  {part}"
-    return text.rstrip()
+    def epoch(self, record: EpochRecord, *, best: bool) -> None:
+        """Show nothing."""
 
+    def resume(self, history: Sequence[EpochRecord]) -> None:
+        """Show nothing."""
 
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
+    def note(self, text: str) -> None:
+        """Show nothing."""

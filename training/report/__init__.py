@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from edge_runtime.dataset.evaluate import Evaluation, SegmentFrame
 from edge_runtime.dataset.pairs import Pair
-from edge_runtime.model.contract import ClassInfo, Contract
+from edge_runtime.model.contract import ClassInfo
 from edge_runtime.storage import printable, write_bytes
+from training.loop.run_record import RunRecord, RunSetup
 from training.monitor.records import EpochRecord
 from training.monitor.samples import ReadTruth, read_samples
 from training.report.charts import BarChart, LineChart, Series, histogram, line_chart, stacked_bars
@@ -40,7 +41,7 @@ class ReportFacts:
     """What the page is made from.
 
     Attributes:
-        record: The content of ``run.json``.
+        record: The content of ``run.json``, of a run that has begun.
         evaluation: Of the best checkpoint on the validation split.
         pairs: The validation split, in the order of the evaluation.
         read_truth: A pair to its (H, W) uint8 class ids, or ``IGNORE``.
@@ -53,7 +54,7 @@ class ReportFacts:
         cores: Processor cores that training could use.
     """
 
-    record: Mapping[str, Any]
+    record: RunRecord
     evaluation: Evaluation
     pairs: Sequence[Pair]
     read_truth: ReadTruth
@@ -64,6 +65,13 @@ class ReportFacts:
     split_by: str
     command: str
     cores: int
+
+    @property
+    def setup(self) -> RunSetup:
+        """What the run is made of."""
+        if self.record.setup is None:
+            raise ValueError("there is no report on a run that has not begun")
+        return self.record.setup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,9 +115,8 @@ def render_report(facts: ReportFacts, run_folder: Path) -> str:
     Raises:
         InputError: A validation image cannot be read any more.
     """
-    record, evaluation = facts.record, facts.evaluation
-    contract = Contract.from_dict(record["contract"], "run.json: contract")
-    history = [EpochRecord.from_dict(row) for row in record["history"]]
+    record, evaluation, setup = facts.record, facts.evaluation, facts.setup
+    contract, history = setup.contract, record.history
     train_shares = [float(v) for v in facts.train_pixels / max(1, int(facts.train_pixels.sum()))]
     warnings = [p["message"] for p in facts.check["problems"] if p["severity"] == "warning"]
     scores = [score for score in evaluation.image_ious if score is not None]
@@ -121,11 +128,19 @@ def render_report(facts: ReportFacts, run_folder: Path) -> str:
             run_folder=shlex.quote(printable(run_folder)),
             out_folder=shlex.quote(f"models/{contract.name}"),
             record=record,
+            setup=setup,
             contract=contract,
             evaluation=evaluation,
             history=history,
             best=max(history, key=lambda r: r.val_mean_iou),
-            advice=advice(record, history, evaluation, train_shares, [pair.image.name for pair in facts.pairs]),
+            advice=advice(
+                history,
+                evaluation,
+                train_shares,
+                [pair.image.name for pair in facts.pairs],
+                finished=record.status == "finished",
+                augmented=setup.config.get("augment", True),
+            ),
             curves=_curves(history),
             class_curves=_class_curves(history, contract.classes),
             class_keys=[Key(color=css(c), name=c.name) for c in contract.classes],

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -94,31 +93,34 @@ def limit(history: Sequence[EpochRecord]) -> str:
 
 
 def advice(
-    record: Mapping[str, Any],
     history: Sequence[EpochRecord],
     evaluation: Evaluation,
     train_shares: Sequence[float],
     image_names: Sequence[str],
+    *,
+    finished: bool,
+    augmented: bool,
 ) -> list[str]:
     """Return what these results suggest to do next, the most useful first; empty if nothing stands out.
 
     Args:
-        record: The content of ``run.json``.
-        history: Its epochs.
+        history: The epochs of the run.
         evaluation: Of the best checkpoint on the validation split.
         train_shares: Share of the training pixels of each class, 0–1.
         image_names: Of the validation images, in the order of the evaluation.
+        finished: The run reached its end.
+        augmented: It was trained with augmentation.
     """
     return [
-        *_about_length(record, history),
+        *_about_length(history, finished=finished, augmented=augmented),
         *_about_classes(evaluation, train_shares),
         *_about_images(evaluation, image_names),
     ]
 
 
-def _about_length(record: Mapping[str, Any], history: Sequence[EpochRecord]) -> list[str]:
+def _about_length(history: Sequence[EpochRecord], *, finished: bool, augmented: bool) -> list[str]:
     """Tell from the curves whether training was too short or too long."""
-    if record["status"] != "finished":
+    if not finished:
         return ["The run did not reach its end: the same command with `--resume` goes on where it stopped."]
     last = history[-max(1, len(history) // 5) :]
     before = history[: len(history) - len(last)]
@@ -134,7 +136,7 @@ def _about_length(record: Mapping[str, Any], history: Sequence[EpochRecord]) -> 
     drop = best.val_mean_iou - float(np.mean([r.val_mean_iou for r in last]))
     gap = best.accuracy - best.val_pixel_accuracy
     remedy = "more and more varied images help most"
-    if not record["config"].get("augment", True):
+    if not augmented:
         remedy += "; `--augment` is off"
     if drop >= FALLING:
         return [

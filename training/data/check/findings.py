@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,10 @@ class DatasetReport:
         """Return (classes,) pixels of each class by split, for those that have usable masks."""
         found = {s: [self.counts[p] for p in pairs if p in self.counts] for s, pairs in self.dataset.splits.items()}
         return {split: np.sum(counts, axis=0) for split, counts in found.items() if counts}
+
+    def pixels_of(self, pairs: Iterable[Pair]) -> NDArray[np.int64]:
+        """Return (classes,) pixels of each class in some pairs, which must have usable masks."""
+        return np.sum([self.counts[pair] for pair in pairs], axis=0)
 
     def size_range(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]] | None:
         """Return the smallest, the median and the largest (height, width) by area; None if no image can be read."""

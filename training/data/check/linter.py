@@ -17,6 +17,7 @@ from edge_runtime.dataset.label_key import LabelKey
 from edge_runtime.dataset.mask_files import MaskContents
 from edge_runtime.dataset.pairs import Pair, Problem, split_folders
 from edge_runtime.image import IMAGE_SUFFIXES
+from edge_runtime.progress import OnProgress, silent
 from edge_runtime.storage import printable
 from training.data.check.balance import absent_classes, background_only, rare_classes
 from training.data.check.files import ImageFacts, MaskFacts, problem, scan_image, scan_mask, size
@@ -32,8 +33,8 @@ _UNPAIRED = ("missing_mask", "orphan_mask")
 
 def check_dataset(
     root: Path,
-    on_pair: Callable[[int, int], None] = lambda done, total: None,
     *,
+    on_progress: OnProgress = silent,
     allow_unpaired: bool = False,
     allow_lossy_mask: bool = False,
     skip_bad: bool = False,
@@ -42,7 +43,7 @@ def check_dataset(
 
     Args:
         root: The dataset's folder.
-        on_pair: Called with the number of pairs that are done and of all of them, for a progress bar.
+        on_progress: Called with "checking" and the number of pairs that are done and of all.
         allow_unpaired: Images without a mask and masks without an image are left out, with a warning.
         allow_lossy_mask: JPEG masks are used, with a warning, where their values can still be told apart.
         skip_bad: Pairs whose files are damaged or do not fit each other or the dataset are left out, with a warning.
@@ -56,10 +57,11 @@ def check_dataset(
     if not pairs:
         raise DataError(_nothing_pairs(root, dataset))
     facts: dict[Pair, tuple[ImageFacts, MaskFacts]] = {}
+    on_progress("checking", 0, len(pairs))
     with ThreadPoolExecutor() as pool:  # reading, hashing and decoding release the interpreter lock
         for pair, found in zip(pairs, pool.map(_scan_pair, pairs), strict=True):
             facts[pair] = found
-            on_pair(len(facts), len(pairs))
+            on_progress("checking", len(facts), len(pairs))
     masks = {pair: mask.contents for pair, (_, mask) in facts.items() if mask.contents is not None}
     # Lossy masks would make a black and white dataset look soft.
     exact = [m for m in masks.values() if not m.lossy] or list(masks.values())

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from edge_runtime.dataset.pairs import Problem
+from edge_runtime.progress import OnProgress
 from edge_runtime.storage import printable
 from training.data.check.files import size
 from training.data.check.findings import DatasetReport, share
@@ -39,15 +40,15 @@ def warnings_in_short(report: DatasetReport) -> list[str]:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[int, int], None]]:
-    """Show a bar on stderr, where that is a terminal; yields ``on_pair`` for ``check_dataset``."""
+def progress_bar() -> Iterator[OnProgress]:
+    """Show a bar on stderr, where that is a terminal; yields ``on_progress`` for ``check_dataset``."""
     from rich.console import Console
     from rich.progress import Progress
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("checking", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        yield lambda what, done, total: progress.update(task, description=what, completed=done, total=total)
 
 
 def _summary(report: DatasetReport) -> list[str]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 
 from edge_runtime.image import encode_png
+from edge_runtime.progress import OnProgress, silent
 from edge_runtime.storage import printable, translated, write_bytes
 from training.data.synth.objects import CLASS_COLORS_RGB, CLASS_NAMES
 from training.data.synth.scene import render_scene
@@ -43,12 +45,11 @@ class SynthSize:
 
     @property
     def image_count(self) -> int:
-        """Stills and video frames together: how often ``on_image`` is called."""
+        """Stills and video frames together."""
         return self.train + self.val + self.test + self.video_frames
 
 
 DEFAULT_SIZE = SynthSize()
-TOTAL_IMAGES = DEFAULT_SIZE.image_count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,7 @@ def write_synthetic_dataset(
     *,
     seed: int = 0,
     size: SynthSize = DEFAULT_SIZE,
-    on_image: Callable[[], None] | None = None,
+    on_progress: OnProgress = silent,
 ) -> SynthSummary:
     """Write the dataset and its video into a new or empty folder.
 
@@ -85,7 +86,7 @@ def write_synthetic_dataset(
         root: folder to fill; created when it does not exist.
         seed: non-negative; picture i of split s is drawn from ``default_rng([seed, s, i])``.
         size: number of pictures in each part.
-        on_image: called after each still and each video frame, ``size.image_count`` times.
+        on_progress: called with "drawing" and the number of stills and video frames drawn and to draw.
 
     Returns:
         The paths and counts written.
@@ -95,10 +96,15 @@ def write_synthetic_dataset(
         StorageError: a folder or file cannot be written.
     """
     _require_empty(root)
-    done = on_image if on_image is not None else _nothing
+    drawn = count()
+
+    def done() -> None:
+        on_progress("drawing", next(drawn), size.image_count)
+
+    done()
     splits = (("train", size.train), ("val", size.val), ("test", size.test))
-    for split_index, (split, count) in enumerate(splits):
-        _write_split(root / split, [seed, split_index], count, done)
+    for split_index, (split, images) in enumerate(splits):
+        _write_split(root / split, [seed, split_index], images, done)
     video_masks_path = root / "video" / "masks"
     video_path = write_video(root / "video", video_masks_path, seed, size.video_frames, done)
     # Written last: a folder with a dataset.yaml is a complete dataset.
@@ -113,13 +119,13 @@ def write_synthetic_dataset(
     )
 
 
-def _write_split(folder: Path, stream: list[int], count: int, done: Callable[[], None]) -> None:
+def _write_split(folder: Path, stream: list[int], images: int, done: Callable[[], None]) -> None:
     """Write the image and mask pairs of one split; one in ``_EMPTY_EVERY`` is empty, first objects take turns."""
     images_path, masks_path = folder / "images", folder / "masks"
     for path in (images_path, masks_path):
         with translated("create", path):
             path.mkdir(parents=True, exist_ok=True)
-    for index in range(count):
+    for index in range(images):
         image_bgr, mask = render_scene(
             np.random.default_rng([*stream, index]),
             IMAGE_HEIGHT_PX,
@@ -149,7 +155,3 @@ def _config_text() -> str:
         f"classes: [{', '.join(CLASS_NAMES)}]\n"
         f"colors: [{colors}]\n"
     )
-
-
-def _nothing() -> None:
-    """Stand in for an absent progress callback."""

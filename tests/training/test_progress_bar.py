@@ -7,7 +7,7 @@ import pytest
 from epochs import epoch_record
 from rich.console import Console
 
-from training.monitor.progress import ProgressBar
+from training.monitor.progress_bar import ProgressBar
 
 
 class Clock:
@@ -71,23 +71,33 @@ class TestOnATerminal:
     def test_what_happens_beside_the_steps_is_shown_while_it_does(self, clock):
         console = screen()
         with ProgressBar(2, console=console, clock=clock) as bar:
-            with bar.phase("reading images", 3) as advance:
-                advance()
-                assert lines(bar, console)[1] == "  reading images 1/3"
+            bar.advance("reading images", 0, 3)
+            bar.advance("reading images", 1, 3)
+            assert lines(bar, console)[1] == "  reading images 1/3"
             bar.step(1, 0.1, 0.5, 8)
-            with bar.phase("validating", 2):
-                assert lines(bar, console)[1] == "  validating …"
+            bar.advance("validating", 0, 2)
+            assert lines(bar, console)[1] == "  validating …"
+            bar.advance("validating", 2, 2)
             assert lines(bar, console)[1] == "  loss 0.5000"
 
     def test_parts_may_be_counted_from_several_threads(self, clock):
         console = screen()
-        with ProgressBar(2, console=console, clock=clock) as bar, bar.phase("reading images", 64) as advance:
-            threads = [threading.Thread(target=lambda: [advance() for _ in range(8)]) for _ in range(8)]
+        with ProgressBar(2, console=console, clock=clock) as bar:
+            bar.advance("reading images", 0, 65)
+            ready = threading.Barrier(8)
+
+            def count(first):
+                ready.wait()
+                for done in range(first, 65, 8):
+                    bar.advance("reading images", done, 65)
+
+            threads = [threading.Thread(target=count, args=(first,)) for first in range(1, 9)]
             for thread in threads:
                 thread.start()
             for thread in threads:
                 thread.join()
-            assert lines(bar, console)[1] == "  reading images 64/64"
+            bar.advance("reading images", 3, 65)  # a thread that is late
+            assert lines(bar, console)[1] == "  reading images 64/65"
 
     def test_the_speed_is_that_of_the_steps_alone(self, clock):
         console = screen()
@@ -95,8 +105,9 @@ class TestOnATerminal:
             for share in (0.1, 0.2):
                 bar.step(1, share, 0.5, 8)
                 clock.now += 1
-            with bar.phase("validating", 1):
-                clock.now += 1000
+            bar.advance("validating", 0, 1)
+            clock.now += 1000
+            bar.advance("validating", 1, 1)
             bar.epoch(record(1), best=True)
             for share in (0.6, 0.7):
                 bar.step(2, share, 0.5, 8)
@@ -131,8 +142,8 @@ class TestInALogFile:
     def test_there_is_one_line_an_epoch_and_no_bar(self, clock):
         def train(bar):
             for epoch, best in ((1, True), (2, False)):
-                with bar.phase("validating", 1) as advance:
-                    advance()
+                bar.advance("validating", 0, 1)
+                bar.advance("validating", 1, 1)
                 bar.step(epoch, epoch / 2, 0.5, 8)
                 bar.epoch(record(epoch), best=best)
 
@@ -144,11 +155,10 @@ class TestInALogFile:
 
     def test_a_long_silence_is_broken(self, clock):
         def train(bar):
-            with bar.phase("reading images", 9) as advance:
-                advance()
-                clock.now += 61
-                advance()
-                advance()
+            bar.advance("reading images", 1, 9)
+            clock.now += 61
+            bar.advance("reading images", 2, 9)
+            bar.advance("reading images", 3, 9)
             for share in (0.1, 0.2, 0.3):
                 bar.step(1, share, 0.5, 8)
                 clock.now += 40

@@ -1,0 +1,96 @@
+"""Set up a run on a checked dataset, train, and finish the run folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from edge_runtime.dataset.evaluate import Evaluation
+from edge_runtime.progress import OnProgress
+from training.config import TrainConfig
+from training.data.check import DatasetReport
+from training.data.validation import with_validation
+from training.errors import TrainingStopped
+from training.fit.finish import Finished, finish
+from training.input.cache import require_space
+from training.input.prepare import decode_splits, make_batches
+from training.loop.initial_state import initial_state
+from training.loop.run_folder import RunFolder
+from training.loop.run_setup import begin, contract_for, setup_of
+from training.loop.trainer import Trainer, Watch
+from training.monitor.progress import Progress
+from training.monitor.tensorboard import TensorBoardLog
+from training.network.deploy import deployable
+
+STATE_BYTES = 4 * (3 * 4 + 2)
+"""Upper bound of the disk bytes per parameter: 3 states × 4 arrays + 2 copies of ``best.keras``, float32."""
+
+
+def fit(
+    config: TrainConfig,
+    report: DatasetReport,
+    run: RunFolder,
+    progress: Progress,
+    *,
+    command: str = "",
+    should_stop: Callable[[], bool] = lambda: False,
+    force_resume: bool = False,
+) -> Evaluation:
+    """Train, or go on training, and finish the run folder.
+
+    Sets Keras' global random seed, so that the same configuration starts from the same weights.
+
+    Args:
+        config: What to train.
+        report: The checked dataset.
+        run: An open run folder, with or without checkpoints.
+        progress: Where to show what happens.
+        command: What was typed to start the run, for its report.
+        should_stop: Asked after each step; training then saves its state and ends.
+        force_resume: Go on although the configuration or the data differ from those of the run.
+
+    Returns:
+        Metrics of the best checkpoint on the validation split at the size of its images, as the runtime computes them.
+
+    Raises:
+        DataError: The validation split that is asked for cannot be made.
+        DivergedError: The loss or a weight is not finite; the checkpoints of before are untouched.
+        ResumeError: The run folder was made with another configuration or other data.
+        StorageError: A file cannot be written; the checkpoints of before are untouched.
+        TrainingStopped: ``should_stop`` said so.
+    """
+    start_s = time.monotonic()
+    dataset, split_by = with_validation(config, report)
+    contract = contract_for(config, report, run.root.resolve().name)
+    begin(run, config, setup_of(config, report, dataset, contract), force=force_resume, note=progress.note)
+    on_progress = _stopping(progress.advance, should_stop)
+    train, val = decode_splits(config, report, dataset, run.root, on_progress)
+    # A state has the weights of the encoder: to go on, neither a download nor their file is needed again.
+    start = replace(config, encoder_weights=None) if run.begun else config
+    state = initial_state(start, contract, report.pixels_of(dataset.splits["train"]))
+    shipped = deployable(state.model, config.shape)
+    parameters = shipped.count_params()
+    require_space(run.root, STATE_BYTES * parameters, "the checkpoints")
+    run.add_parameters(parameters)
+    progress.note(
+        f"{config.preset}: {parameters:,} parameters, {len(train.names)} images to train on, {len(val.names)} to validate"
+    )
+    with TensorBoardLog(run.root / "tensorboard", contract.classes) as log:
+        watch = Watch(progress=progress, log=log, should_stop=should_stop, start_s=start_s)
+        Trainer(config, state, shipped, make_batches(config, train), val, run, watch).run()
+    for cache in (train, val):
+        cache.remove()
+    finished = Finished(report=report, dataset=dataset, split_by=split_by, contract=contract, command=command)
+    return finish(run, finished, on_progress)
+
+
+def _stopping(on_progress: OnProgress, should_stop: Callable[[], bool]) -> OnProgress:
+    """Return ``on_progress`` that also ends the work if that is wanted."""
+
+    def report(what: str, done: int, total: int) -> None:
+        on_progress(what, done, total)
+        if done and should_stop():
+            raise TrainingStopped(f"stopped while {what}")
+
+    return report

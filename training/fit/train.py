@@ -1,0 +1,118 @@
+"""Train on a folder of images and masks; TensorFlow is loaded when the data is known to be good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from training.config import TrainConfig
+from training.data.check import DatasetReport, check_dataset, warnings_in_short
+from training.loop.run_folder import RunFolder, open_run
+from training.monitor.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from edge_runtime.dataset.evaluate import Evaluation
+
+
+def train(
+    data: Path,
+    out: Path,
+    config: TrainConfig | None = None,
+    *,
+    resume: bool = False,
+    force_resume: bool = False,
+    skip_bad: bool = False,
+    allow_unpaired: bool = False,
+    allow_lossy_mask: bool = False,
+    progress: Progress | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Evaluation:
+    """Check a dataset, train on it, and write a run folder: what ``edge-unet train`` does.
+
+    No signal handler is installed: interrupted by an exception, ``KeyboardInterrupt`` included, the run goes on with
+    ``resume=True`` from its last finished epoch. Keras' global random seed is set.
+
+    Args:
+        data: The dataset folder: ``images`` and ``masks``, perhaps by split, perhaps with a ``dataset.yaml``.
+        out: The run folder to write.
+        config: What to train; by default the preset "edge". Settings named in its ``from_data`` are chosen from the data
+            and the memory.
+        resume: Go on with the run in ``out``.
+        force_resume: Go on although the configuration or the data have changed.
+        skip_bad: Leave out pairs with a damaged or unreadable file.
+        allow_unpaired: Leave out images without a mask and masks without an image.
+        allow_lossy_mask: Read JPEG masks.
+        progress: Where to show what happens; by default nowhere.
+        should_stop: Asked after each step; training then saves its state and raises ``TrainingStopped``.
+
+    Returns:
+        Metrics of the best model on the validation split, at the size of its images.
+
+    Raises:
+        DataError: The dataset, or a file of it, cannot be trained on.
+        DivergedError: The loss or a weight is not finite; the checkpoints of before are untouched.
+        ResumeError: The run folder was made with another configuration or other data.
+        StorageError: A file cannot be written; the checkpoints of before are untouched.
+        TrainingStopped: ``should_stop`` said so.
+        UsageError: ``out`` is not empty, or the configuration cannot work with this dataset.
+
+    Example:
+        >>> from training import TrainConfig, train
+        >>> config = TrainConfig.from_preset("edge-nano", input_size=(32, 32), batch_size=2, epochs=1)
+        >>> result = train(data, tmp_path / "run", config)
+        >>> 0 <= result.mean_iou <= 1
+        True
+        >>> (tmp_path / "run" / "best.keras").is_file()
+        True
+    """
+    progress = progress or Silent()
+    with open_run(Path(out), resume=resume or force_resume) as run:
+        report = check_dataset(
+            Path(data),
+            on_progress=progress.advance,
+            skip_bad=skip_bad,
+            allow_unpaired=allow_unpaired,
+            allow_lossy_mask=allow_lossy_mask,
+        )
+        report.require_ok()
+        for line in warnings_in_short(report):
+            progress.note(line)
+        return train_checked(
+            config or TrainConfig.from_preset("edge"),
+            report,
+            run,
+            progress,
+            should_stop=should_stop,
+            force_resume=force_resume,
+        )
+
+
+def train_checked(
+    config: TrainConfig,
+    report: DatasetReport,
+    run: RunFolder,
+    progress: Progress,
+    *,
+    command: str = "",
+    should_stop: Callable[[], bool] = lambda: False,
+    force_resume: bool = False,
+) -> Evaluation:
+    """Choose the sizes that the configuration leaves open, and train; see ``fit`` and ``train``.
+
+    Args:
+        config: What to train.
+        report: The checked dataset, without errors.
+        run: An open run folder.
+        progress: Where to show what happens.
+        command: What was typed to start the run, for its report.
+        should_stop: Asked after each step.
+        force_resume: Go on although something has changed.
+    """
+    from training.fit.fit import fit
+    from training.loop.sizes import with_sizes
+
+    config, reasons = with_sizes(config, report, run.record.setup)
+    for line in reasons:
+        progress.note(line)
+    return fit(config, report, run, progress, command=command, should_stop=should_stop, force_resume=force_resume)

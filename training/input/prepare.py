@@ -1,0 +1,68 @@
+"""The pixels and batches that a configuration asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_runtime.dataset.pairs import Split
+from edge_runtime.progress import OnProgress
+from training.config import TrainConfig
+from training.data.check import DatasetReport
+from training.data.dataset import Dataset, read_class_ids
+from training.input.augment import augment, mix
+from training.input.batches import Batches
+from training.input.cache import PixelCache, PixelSpec, cache_size, open_cache
+
+
+def decode_splits(
+    config: TrainConfig, report: DatasetReport, dataset: Dataset, folder: Path, on_progress: OnProgress
+) -> tuple[PixelCache, PixelCache]:
+    """Decode the training split at a size that can be zoomed into, and the validation split at the model's.
+
+    Args:
+        config: What to train.
+        report: The checked dataset.
+        dataset: The same with the validation split that is used.
+        folder: Where to keep what does not fit into memory.
+        on_progress: Called with "reading train images" or "reading val images".
+
+    Raises:
+        DataError: A file cannot be read, or an image and its mask differ in size.
+        StorageError: The disk is full or the folder cannot be written.
+        WedgedError: Reading a file hangs.
+    """
+    size = config.height_px, config.width_px
+    sizes: dict[Split, tuple[int, int]] = {"train": size, "val": size}
+    if config.augment:
+        sizes["train"] = cache_size(
+            (report.shapes[pair] for pair in dataset.splits["train"]), height_px=size[0], width_px=size[1]
+        )
+    caches = []
+    for split, (height_px, width_px) in sizes.items():
+        spec = PixelSpec(
+            pairs=dataset.splits[split],
+            read_ids=lambda pair: read_class_ids(pair, report.key),
+            height_px=height_px,
+            width_px=width_px,
+            channels=report.channels,
+            labels=report.fingerprint,
+        )
+
+        def of_split(_what: str, done: int, total: int, split: Split = split) -> None:
+            on_progress(f"reading {split} images", done, total)
+
+        caches.append(open_cache(spec, folder / f"{split}-pixels", on_progress=of_split))
+    return caches[0], caches[1]
+
+
+def make_batches(config: TrainConfig, cache: PixelCache) -> Batches:
+    """Return the batches of a training split: in random order, and augmented."""
+    return Batches(
+        cache,
+        height_px=config.height_px,
+        width_px=config.width_px,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        augment=augment if config.augment else None,
+        mix=(lambda images, masks, rng: mix(images, masks, config.mix, rng)) if config.mix else None,
+    )

@@ -1,0 +1,88 @@
+"""Build the network of a run, its optimizer and its loss, on every device that there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from edge_runtime.errors import UsageError
+from edge_runtime.model.contract import Contract
+from edge_runtime.storage import system_text
+from training.config import Precision, TrainConfig
+from training.loop.train_state import TrainState
+from training.losses.make import make_loss
+from training.losses.weights import class_weights_of
+from training.network.encoders import load_encoder
+
+
+def initial_state(config: TrainConfig, contract: Contract, pixels: NDArray[np.int64]) -> TrainState:
+    """Return a network with random weights, or an encoder's, ready to be trained.
+
+    Sets Keras' global random seed, so that the same configuration starts from the same weights.
+
+    Args:
+        config: What to train.
+        contract: What goes in and out.
+        pixels: (classes,) pixels of each class in the training split, for the weights of the classes.
+
+    Raises:
+        UsageError: The batch cannot be spread over the devices, or an encoder's weights cannot be loaded.
+    """
+    strategy = tf.distribute.MirroredStrategy() if len(_gpus()) > 1 else tf.distribute.get_strategy()
+    devices = strategy.num_replicas_in_sync
+    if config.batch_size % devices:
+        raise UsageError(f"--batch-size {config.batch_size} — for {devices} devices — expected a multiple of {devices}")
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(_policy(config.precision))
+    try:
+        with strategy.scope():
+            model = config.shape.build(
+                height_px=config.height_px,
+                width_px=config.width_px,
+                channels=contract.channels,
+                logit_channels=contract.logit_channels,
+                for_training=True,
+            )
+            if config.encoder and config.encoder_weights:
+                weights = config.encoder_weights
+                load_encoder(model, config.encoder, "imagenet" if weights == "imagenet" else Path(weights))
+            optimizer = _optimizer(config)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    loss = make_loss(
+        config.loss,
+        classes=len(contract.classes),
+        class_weights=class_weights_of(pixels) if config.class_weights else None,
+        label_smoothing=config.label_smoothing,
+    )
+    return TrainState(model, optimizer, loss, average_over=config.recipe.average_over, strategy=strategy)
+
+
+def _gpus() -> list[Any]:
+    return list(tf.config.list_physical_devices("GPU"))
+
+
+def _policy(precision: Precision) -> str:
+    """Return Keras' policy; "auto" is bfloat16 where the device multiplies in it, else float32."""
+    if precision == "auto":
+        flags = system_text(Path("/proc/cpuinfo")).partition("flags")[2].partition("\n")[0].split()
+        gains = _gpus() or {"avx512_bf16", "amx_bf16"} & set(flags)
+        precision = "bfloat16" if gains else "float32"
+    return "mixed_bfloat16" if precision == "bfloat16" else "float32"
+
+
+def _optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
+    steps = config.accumulate if config.accumulate > 1 else None
+    if config.recipe.optimizer == "adam":
+        return keras.optimizers.Adam(config.learning_rate, gradient_accumulation_steps=steps)
+    optimizer = keras.optimizers.AdamW(
+        config.learning_rate, weight_decay=config.recipe.weight_decay, gradient_accumulation_steps=steps
+    )
+    # Decay shrinks filters; shrinking biases and normalisation parameters only hurts.
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer

@@ -1,0 +1,312 @@
+"""What ``run.json`` holds, as frozen objects; ``run_folder`` reads and writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from edge_runtime.dataset.label_key import LabelKey
+from edge_runtime.errors import ModelError
+from edge_runtime.model.contract import Contract, Fields
+from training.errors import ResumeError
+from training.monitor.records import EpochRecord
+
+FORMAT_VERSION = 2
+Status = Literal["running", "finished"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BestEntry:
+    """A ``best.keras``: the epoch it was validated after, its SHA-256, and its mean IoU on the validation split."""
+
+    epoch: int
+    sha256: str
+    val_mean_iou: float
+
+    @classmethod
+    def from_dict(cls, value: object, where: str) -> BestEntry:
+        """Read an entry; see ``RunRecord.from_dict``."""
+        fields = Fields(value, where)
+        entry = cls(
+            epoch=fields.take("epoch", int),
+            sha256=fields.take("sha256", str),
+            val_mean_iou=fields.take("val_mean_iou", float),
+        )
+        fields.finish()
+        return entry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochSums:
+    """Sums over the steps of an epoch that is not finished, so that a resumed epoch has a whole record.
+
+    Attributes:
+        loss: Of the losses.
+        accuracy: Of the pixel accuracies.
+        step_s: Time in steps.
+        wait_s: Time that steps waited for their batches.
+        seconds: Time of all.
+    """
+
+    loss: float = 0.0
+    accuracy: float = 0.0
+    step_s: float = 0.0
+    wait_s: float = 0.0
+    seconds: float = 0.0
+
+    def plus(self, other: EpochSums) -> EpochSums:
+        """Return the sums with those of more steps added."""
+        return EpochSums(
+            loss=self.loss + other.loss,
+            accuracy=self.accuracy + other.accuracy,
+            step_s=self.step_s + other.step_s,
+            wait_s=self.wait_s + other.wait_s,
+            seconds=self.seconds + other.seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateEntry:
+    """A state to go on from.
+
+    Attributes:
+        file: Name in the run folder.
+        sha256: Of the file.
+        epoch: Epochs finished.
+        step: Steps done of the epoch after those.
+        elapsed_s: Time of the run so far.
+        sums: Over those steps.
+    """
+
+    file: str
+    sha256: str
+    epoch: int
+    step: int
+    elapsed_s: float
+    sums: EpochSums
+
+    @classmethod
+    def from_dict(cls, value: object, where: str) -> StateEntry:
+        """Read an entry; see ``RunRecord.from_dict``."""
+        fields = Fields(value, where)
+        entry = cls(
+            file=fields.take("file", str),
+            sha256=fields.take("sha256", str),
+            epoch=fields.take("epoch", int),
+            step=fields.take("step", int),
+            elapsed_s=fields.take("elapsed_s", float),
+            sums=EpochSums(
+                loss=fields.take("loss", float),
+                accuracy=fields.take("accuracy", float),
+                step_s=fields.take("step_s", float),
+                wait_s=fields.take("wait_s", float),
+                seconds=fields.take("seconds", float),
+            ),
+        )
+        fields.finish()
+        return entry
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as a JSON object, the sums beside the rest."""
+        row = asdict(self)
+        sums = row.pop("sums")
+        return {**row, **sums}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRecord:
+    """The dataset of a run.
+
+    Attributes:
+        root: Its folder, absolute.
+        fingerprint: SHA-256 over its files, see ``DatasetReport``.
+        mask_encoding: How its masks are stored.
+        labels: What their values mean.
+        splits: Image and mask of each pair by split, relative to the folder.
+    """
+
+    root: str
+    fingerprint: str
+    mask_encoding: str
+    labels: LabelKey
+    splits: Mapping[str, tuple[tuple[str, str], ...]]
+
+    @classmethod
+    def from_dict(cls, value: object, where: str) -> DataRecord:
+        """Read the record; see ``RunRecord.from_dict``."""
+        fields = Fields(value, where)
+        data = cls(
+            root=fields.take("root", str),
+            fingerprint=fields.take("fingerprint", str),
+            mask_encoding=fields.take("mask_encoding", str),
+            labels=LabelKey.from_dict(fields.take("labels", dict), f"{where}: labels"),
+            splits=fields.take_map("splits", _pairs),
+        )
+        fields.finish()
+        return data
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as a JSON object."""
+        return {
+            "root": self.root,
+            "fingerprint": self.fingerprint,
+            "mask_encoding": self.mask_encoding,
+            "labels": self.labels.to_dict(),
+            "splits": {split: [list(pair) for pair in pairs] for split, pairs in self.splits.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSetup:
+    """What a run is made of.
+
+    Attributes:
+        config: The ``TrainConfig`` as a JSON object, perhaps one of an earlier version with other settings.
+        contract: What goes into the model and comes out of it.
+        data: The dataset.
+        versions: Of the packages that decide the result, and of Python.
+        seed: The random seed.
+    """
+
+    config: Mapping[str, Any]
+    contract: Contract
+    data: DataRecord
+    versions: Mapping[str, str]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """The content of ``run.json``.
+
+    Attributes:
+        history: One record per finished epoch.
+        best: Entries of ``best.keras``: the newest, and the one that it replaces.
+        states: Entries of the states to go on from, newest first.
+        elapsed_s: Time of the run so far, over all processes.
+        status: None before the run has begun.
+        setup: None before the run has begun.
+        parameters: Parameters of the model that ships.
+        metrics: Of the best model on the validation split, once the run has finished.
+    """
+
+    history: tuple[EpochRecord, ...] = ()
+    best: tuple[BestEntry, ...] = ()
+    states: tuple[StateEntry, ...] = ()
+    elapsed_s: float = 0.0
+    status: Status | None = None
+    setup: RunSetup | None = None
+    parameters: int | None = None
+    metrics: Mapping[str, Any] | None = None
+
+    def afresh(self) -> RunRecord:
+        """Return the record of the same run without anything that was trained."""
+        return replace(self, history=(), best=(), states=(), elapsed_s=0.0)
+
+    def finished(self, metrics: Mapping[str, Any]) -> RunRecord:
+        """Return the record of the run when it is finished."""
+        return replace(self, status="finished", metrics=dict(metrics))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as a JSON object; what is not known yet is left out."""
+        value: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "history": [epoch.to_dict() for epoch in self.history],
+            "checkpoints": {
+                "best": [asdict(entry) for entry in self.best],
+                "states": [entry.to_dict() for entry in self.states],
+            },
+            "elapsed_s": self.elapsed_s,
+        }
+        if self.setup is not None:
+            value |= {
+                "status": self.status,
+                "config": dict(self.setup.config),
+                "contract": self.setup.contract.to_dict(),
+                "data": self.setup.data.to_dict(),
+                "versions": dict(self.setup.versions),
+                "seed": self.setup.seed,
+            }
+        value |= {} if self.parameters is None else {"parameters": self.parameters}
+        return value | ({} if self.metrics is None else {"metrics": dict(self.metrics)})
+
+    @classmethod
+    def from_dict(cls, value: object, where: str) -> RunRecord:
+        """Read the record from a JSON object.
+
+        Args:
+            value: The object.
+            where: The file it came from, for messages.
+
+        Raises:
+            ResumeError: The version is not ours, or a key is missing, unknown or of the wrong type.
+        """
+        version = value.get("format_version") if isinstance(value, dict) else None
+        if not isinstance(value, dict) or version != FORMAT_VERSION:
+            raise ResumeError(f"{where} — format_version is {version} — this edge-unet reads {FORMAT_VERSION}")
+        try:
+            return _record(dict(value))
+        except ModelError as cause:
+            found = str(cause).partition(" — ")[0].removeprefix("record: ")
+            raise ResumeError(f"{where} — {found} — start a new run with another --out") from cause
+
+
+def _record(value: dict[str, Any]) -> RunRecord:
+    fields = Fields(value, "record")
+    fields.take("format_version", int)
+    history = fields.take("history", list)
+    checkpoints = Fields(fields.take("checkpoints", dict), "record: checkpoints")
+    best, states = checkpoints.take("best", list), checkpoints.take("states", list)
+    checkpoints.finish()
+    record = RunRecord(
+        history=tuple(_epoch(row) for row in history),
+        best=tuple(BestEntry.from_dict(row, "record: checkpoints.best") for row in best),
+        states=tuple(StateEntry.from_dict(row, "record: checkpoints.states") for row in states),
+        elapsed_s=fields.take("elapsed_s", float),
+    )
+    if "status" in value:
+        record = replace(record, status=_status(fields.take("status", str)), setup=_setup(fields))
+    if "parameters" in value:
+        record = replace(record, parameters=fields.take("parameters", int))
+    if "metrics" in value:
+        record = replace(record, metrics=fields.take("metrics", dict))
+    fields.finish()
+    return record
+
+
+def _setup(fields: Fields) -> RunSetup:
+    return RunSetup(
+        config=fields.take("config", dict),
+        contract=Contract.from_dict(fields.take("contract", dict), "record: contract"),
+        data=DataRecord.from_dict(fields.take("data", dict), "record: data"),
+        versions=fields.take_map("versions", _text),
+        seed=fields.take("seed", int),
+    )
+
+
+def _epoch(row: object) -> EpochRecord:
+    if not isinstance(row, dict):
+        raise ModelError(f"record: history: found {type(row).__name__}")
+    try:
+        return EpochRecord.from_dict(row)
+    except TypeError as cause:
+        raise ModelError(f"record: history: {cause}") from cause
+
+
+def _status(text: str) -> Status:
+    if text not in ("running", "finished"):
+        raise ModelError(f"record: status is '{text}'")
+    return "running" if text == "running" else "finished"
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str):
+        raise ModelError(f"{where} is {type(value).__name__}")
+    return value
+
+
+def _pairs(value: object, where: str) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
+        raise ModelError(f"{where} is no list of image and mask")
+    return tuple((_text(image, where), _text(mask, where)) for image, mask in value)

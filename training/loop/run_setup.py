@@ -1,0 +1,95 @@
+"""What a run is made of, as it stands in ``run.json``, and what of it may change when the run is resumed."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+
+from edge_runtime.model.contract import Contract
+from training.config import TrainConfig
+from training.data.check import DatasetReport
+from training.data.dataset import Dataset
+from training.errors import ResumeError
+from training.loop.run_folder import RunFolder
+from training.loop.run_record import DataRecord, RunSetup
+
+RESUMABLE_CHANGES = frozenset({"epochs", "max_minutes", "patience"})
+_PACKAGES = ("edge-unet", "keras", "tensorflow", "numpy", "opencv-python")
+
+
+def contract_for(config: TrainConfig, report: DatasetReport, name: str) -> Contract:
+    """Return what goes into the model that is trained, and what comes out of it."""
+    return Contract(
+        name=name,
+        height_px=config.height_px,
+        width_px=config.width_px,
+        channels=report.channels,
+        binary=len(report.info.classes) == 2,
+        classes=report.info.classes,
+        ignore_id=report.info.ignore_id,
+    )
+
+
+def setup_of(config: TrainConfig, report: DatasetReport, dataset: Dataset, contract: Contract) -> RunSetup:
+    """Return what a run is made of.
+
+    Args:
+        config: What to train.
+        report: The checked dataset.
+        dataset: The same with the validation split that is used.
+        contract: What goes in and out.
+    """
+    return RunSetup(
+        config=config.to_dict(),
+        contract=contract,
+        data=DataRecord(
+            root=str(dataset.root.resolve()),
+            fingerprint=report.fingerprint,
+            mask_encoding=report.encoding,
+            labels=report.key,
+            splits={
+                split: tuple(
+                    (str(pair.image.relative_to(dataset.root)), str(pair.mask.relative_to(dataset.root)))
+                    for pair in pairs
+                )
+                for split, pairs in dataset.splits.items()
+            },
+        ),
+        versions={**{name: version(name) for name in _PACKAGES}, "python": platform.python_version()},
+        seed=config.seed,
+    )
+
+
+def begin(run: RunFolder, config: TrainConfig, setup: RunSetup, *, force: bool, note: Callable[[str], None]) -> None:
+    """Note in a run folder what the run is made of, after comparing it with what stands there.
+
+    Args:
+        run: New, or with an earlier part of the run.
+        config: What to train.
+        setup: What the run is made of now.
+        force: Go on although something has changed.
+        note: Called with a line for each change that is let pass.
+
+    Raises:
+        ResumeError: Something has changed that may not.
+    """
+    if run.record.setup is not None:
+        differences = _differences(run.record.setup, config, setup)
+        if differences and not force:
+            raise ResumeError(
+                f"--resume {run.root} — changed: {'; '.join(differences)} — start a new run with another --out, or pass "
+                "--force-resume"
+            )
+        for line in differences:
+            note(f"changed since this run began: {line}")
+    run.begin(setup)
+
+
+def _differences(before: RunSetup, config: TrainConfig, now: RunSetup) -> list[str]:
+    lines = [line for line in config.differences(before.config) if line.split(":")[0] not in RESUMABLE_CHANGES]
+    if before.data.fingerprint != now.data.fingerprint:
+        lines.append(f"data: {before.data.fingerprint[:12]} → {now.data.fingerprint[:12]}")
+    if before.versions["keras"] != now.versions["keras"]:
+        lines.append(f"keras: {before.versions['keras']} → {now.versions['keras']}")
+    return lines
