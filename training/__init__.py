@@ -1,1 +1,86 @@
-"""Fit a Keras U-Net on images and masks; the result is a run folder."""
+"""Fit a Keras U-Net on images and masks; the result is a run folder.
+
+    from training import TrainConfig, train
+
+    result = train(data, "runs/first", TrainConfig.from_preset("edge", max_minutes=30))
+
+Importing this package loads neither TensorFlow nor anything else of the workstation; the first use of a name loads what it
+needs, and TensorFlow only to build a network or to train.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from training.config import PRESETS, Preset, Recipe, TrainConfig, build
+    from training.data.check import DatasetReport, check_dataset
+    from training.data.synth import SynthSize, write_synthetic_dataset
+    from training.errors import DataError, DivergedError, LoaderError, ResumeError, TrainingStopped
+    from training.fit.train import train
+    from training.importers import ImportProblemsError, import_dataset
+    from training.losses.make import make_loss
+    from training.monitor.progress import Progress, Silent
+    from training.monitor.records import EpochRecord
+    from training.network.shape import Shape
+    from training.network.unet import UNetShape
+
+_HOME = {
+    "PRESETS": "config",
+    "DataError": "errors",
+    "DatasetReport": "data.check",
+    "DivergedError": "errors",
+    "EpochRecord": "monitor.records",
+    "ImportProblemsError": "importers",
+    "LoaderError": "errors",
+    "Preset": "config",
+    "Progress": "monitor.progress",
+    "Recipe": "config",
+    "ResumeError": "errors",
+    "Shape": "network.shape",
+    "Silent": "monitor.progress",
+    "SynthSize": "data.synth",
+    "TrainConfig": "config",
+    "TrainingStopped": "errors",
+    "UNetShape": "network.unet",
+    "build": "config",
+    "check_dataset": "data.check",
+    "import_dataset": "importers",
+    "make_loss": "losses.make",
+    "train": "fit.train",
+    "write_synthetic_dataset": "data.synth",
+}
+
+__all__ = [
+    "PRESETS",
+    "DataError",
+    "DatasetReport",
+    "DivergedError",
+    "EpochRecord",
+    "ImportProblemsError",
+    "LoaderError",
+    "Preset",
+    "Progress",
+    "Recipe",
+    "ResumeError",
+    "Shape",
+    "Silent",
+    "SynthSize",
+    "TrainConfig",
+    "TrainingStopped",
+    "UNetShape",
+    "build",
+    "check_dataset",
+    "import_dataset",
+    "make_loss",
+    "train",
+    "write_synthetic_dataset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'training' has no attribute '{name}'")
+    from importlib import import_module
+
+    return getattr(import_module(f"training.{_HOME[name]}"), name)

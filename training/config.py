@@ -1,18 +1,20 @@
-"""Everything a training run is told, as one frozen object, and the presets it starts from."""
+"""The configuration of a training run, as one frozen object, and the presets it starts from."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edge_runtime.errors import UsageError
 from training.losses.spec import parse_loss
 from training.network.shape import EncoderName, Shape, with_encoder
 from training.network.unet import UNetShape
 
-PresetName = Literal["seed", "classic", "edge-nano", "edge", "edge-large"]
+if TYPE_CHECKING:
+    import keras
+
 Precision = Literal["auto", "float32", "bfloat16"]
 Setting = Literal["input_size", "batch_size"]
 """A setting that can be chosen from the data and the memory."""
@@ -20,13 +22,18 @@ Setting = Literal["input_size", "batch_size"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a network is trained, beyond what one usually changes.
+    """Settings of a preset that are rarely changed.
 
     Attributes:
         optimizer: Adam, or AdamW with ``weight_decay``.
-        schedule: Of the learning rate.
-        weight_decay: Of kernels alone: shrinking biases and normalisation parameters only hurts.
+        schedule: Learning rate schedule.
+        weight_decay: Applied to kernels only: shrinking biases and normalisation parameters only hurts.
         average_over: Steps that the average of the weights looks back on; the average is what ships. 0 for none.
+
+    Example:
+        >>> from training import PRESETS
+        >>> PRESETS["seed"].recipe.optimizer
+        'adam'
     """
 
     optimizer: Literal["adam", "adamw"] = "adamw"
@@ -37,13 +44,20 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A network and the way it is trained by default.
+    """A network and the settings it is trained with by default; those not listed here are described in ``TrainConfig``.
 
     Attributes:
         shape: The network.
-        input_size: Height and width; where ``fixed_size`` is not set only their product counts, see ``training.loop.sizes``.
+        input_size: Height and width; unless ``fixed_size`` is set only their product counts, see ``training.loop.sizes``.
         fixed_size: Take ``input_size`` and ``batch_size`` as they are, whatever the data.
-        patience: Epochs without a better mean IoU before training stops; 0 never stops early.
+        recipe: Settings that are rarely changed.
+
+    Example:
+        >>> from training import PRESETS
+        >>> list(PRESETS)[:2]
+        ['seed', 'classic']
+        >>> PRESETS["classic"].shape.widths
+        (64, 128, 256, 512, 1024)
     """
 
     shape: Shape
@@ -72,7 +86,7 @@ _EDGE = UNetShape(
 )
 
 
-PRESETS: dict[PresetName, Preset] = {
+PRESETS: dict[str, Preset] = {
     # The U-Net this project began with, kept exactly: 406,657 parameters for one channel and two classes.
     "seed": Preset(
         shape=UNetShape(widths=(64, 128), batch_norm=False),
@@ -104,35 +118,44 @@ PRESETS: dict[PresetName, Preset] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """What one run is trained with; a preset's values where the user said nothing.
+    """The configuration of a training run.
 
     Attributes:
-        preset: Which network and recipe.
+        preset: Name of the preset that gives network and recipe.
         height_px: Input height.
         width_px: Input width.
-        epochs: Passes over the training split, at most; None leaves the end to ``max_minutes``.
-        batch_size: Images a step.
-        accumulate: Steps whose gradients make one change of the weights.
-        learning_rate: The highest of the schedule.
+        epochs: Largest number of passes over the training split; None leaves the end to ``max_minutes``.
+        batch_size: Images per step.
+        accumulate: Steps whose mean gradient makes one update of the weights.
+        learning_rate: Peak learning rate of the schedule.
         loss: A sum of losses, see ``training.losses``.
         class_weights: Weigh rare classes higher in the loss.
         label_smoothing: Share of each label that is spread over all classes.
-        augment: Random geometry and light.
-        mix: Share of the pictures of a batch that get a rectangle of another one, see ``training.input.augment.mix``.
-        precision: Of the arithmetic; "auto" is bfloat16 where the device multiplies in it. Weights are float32 always.
-        encoder: Take the way down from a network of ``keras.applications``.
-        encoder_weights: "imagenet", a file, or None for random ones.
-        validation_fraction: Share of the training images held out where the dataset has no ``val``.
-        group_by: Pattern on the file name whose group stays in one split.
-        val_groups: Groups of the training images to validate on, in place of ``val``.
+        augment: Augment training images by random geometry and light.
+        mix: Share of images that receive a CutMix patch, see ``training.input.augment.mix``.
+        precision: Precision of the arithmetic; "auto" is bfloat16 where the device multiplies in it. Weights are always
+            float32.
+        encoder: Use a ``keras.applications`` backbone as encoder.
+        encoder_weights: Backbone weights: "imagenet", a file, or None for random ones.
+        validation_fraction: Share of the training images held out if the dataset has no ``val``.
+        group_by: Regular expression on the file name; images with the same group stay in one split.
+        val_groups: Groups of the training images to validate on instead of ``val``.
         patience: Epochs without a better mean IoU before training stops; 0 never stops early.
-        max_minutes: The schedule is fitted into this time and training ends with it; None for no limit.
+        max_minutes: Time limit, into which the schedule is fitted; None for no limit.
         seed: Random seed for weights, split, order and augmentation.
         from_data: Settings that ``training.train`` chooses from the data and the memory in place of the values here:
             ``from_preset`` names those that the caller did not give.
+
+    Example:
+        >>> from training import TrainConfig
+        >>> config = TrainConfig.from_preset("edge", max_minutes=30, seed=7)
+        >>> config.loss, config.learning_rate
+        ('cross_entropy+dice', 0.002)
+        >>> sorted(config.from_data)
+        ['batch_size', 'input_size']
     """
 
-    preset: PresetName = "edge"
+    preset: str = "edge"
     height_px: int
     width_px: int
     epochs: int | None
@@ -157,15 +180,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, with the nearest that can."""
-        stride = self.shape.stride
-        for side, name in ((self.height_px, "height"), (self.width_px, "width")):
-            if side < stride or side % stride:
-                below, above = max(stride, side // stride * stride), (side // stride + 1) * stride
-                nearest = f"{below} or {above}" if below != above and side > stride else f"{max(stride, below)}"
-                raise UsageError(
-                    f"--input-size {self.height_px}x{self.width_px}: {name} is {side} — preset '{self.preset}' needs a "
-                    f"multiple of {stride} — use {nearest}"
-                )
+        _refuse_size(self.height_px, self.width_px, self.shape.stride, f"preset '{self.preset}'")
         if self.epochs is None and self.max_minutes is None:
             raise UsageError("training has no end — pass --epochs or --max-minutes")
         for value, option in (
@@ -199,15 +214,25 @@ class TrainConfig:
 
         A time limit alone replaces the preset's epochs and patience: the time is meant to be used.
 
+        Args:
+            name: A key of ``PRESETS``.
+            input_size: (height, width) of the model's input.
+            changes: Attributes of the configuration.
+
         Raises:
             UsageError: No such preset, or values that cannot work.
+
+        Example:
+            >>> from training import TrainConfig
+            >>> TrainConfig.from_preset("edge-nano", input_size=(64, 96), epochs=3).width_px
+            96
         """
         preset = preset_named(name)
         height_px, width_px = input_size or preset.input_size
         by_time = changes.get("max_minutes") is not None and changes.get("epochs") is None
         chosen: dict[Setting, object] = {"input_size": input_size, "batch_size": changes.get("batch_size")}
         start = cls(
-            preset=name,  # type: ignore[arg-type]
+            preset=name,
             height_px=height_px,
             width_px=width_px,
             epochs=None if by_time else preset.epochs,
@@ -227,13 +252,13 @@ class TrainConfig:
 
     @property
     def recipe(self) -> Recipe:
-        """How the preset's network is trained."""
-        return PRESETS[self.preset].recipe
+        """The preset's settings that are rarely changed."""
+        return preset_named(self.preset).recipe
 
     @property
     def shape(self) -> Shape:
         """The network: the preset's, with the encoder that was asked for."""
-        shape = PRESETS[self.preset].shape
+        shape = preset_named(self.preset).shape
         return with_encoder(shape, self.encoder, f"preset '{self.preset}'") if self.encoder else shape
 
     def to_dict(self) -> dict[str, Any]:
@@ -250,7 +275,55 @@ class TrainConfig:
 
 def preset_named(name: str) -> Preset:
     """Return a preset, or say which there are."""
-    preset = PRESETS.get(name)  # type: ignore[call-overload]
+    preset = PRESETS.get(name)
     if preset is None:
         raise UsageError(f"--preset {name} — no such preset — choose one of {', '.join(PRESETS)}")
     return preset
+
+
+def build(
+    network: Shape | str, *, input_size: tuple[int, int], classes: int, channels: Literal[1, 3] = 3
+) -> keras.Model:
+    """Build a network with random weights, as it is saved after training: stock Keras layers in float32.
+
+    Args:
+        network: A shape, or the name of a preset.
+        input_size: (height, width) of the input, multiples of the shape's stride.
+        classes: Number of classes, 2 or more; a model of 2 has one output channel.
+        channels: 1 for grey, 3 for RGB.
+
+    Returns:
+        A model from (N, H, W, channels) float32 pixels in 0–255 to probabilities, (N, H, W, classes) or (N, H, W, 1).
+
+    Raises:
+        UsageError: No such preset, or a size or number of classes that cannot work.
+
+    Example:
+        >>> from training import UNetShape, build
+        >>> build("edge-nano", input_size=(64, 96), classes=5).output_shape
+        (None, 64, 96, 5)
+        >>> build(UNetShape(widths=(4, 8), batch_norm=True), input_size=(8, 8), classes=2, channels=1).output_shape
+        (None, 8, 8, 1)
+    """
+    shape = preset_named(network).shape if isinstance(network, str) else network
+    height_px, width_px = input_size
+    _refuse_size(
+        height_px, width_px, shape.stride, f"preset '{network}'" if isinstance(network, str) else "the network"
+    )
+    if classes < 2:
+        raise UsageError(f"classes {classes} — expected 2 or more — count the background too")
+    return shape.build(
+        height_px=height_px, width_px=width_px, channels=channels, logit_channels=1 if classes == 2 else classes
+    )
+
+
+def _refuse_size(height_px: int, width_px: int, stride: int, owner: str) -> None:
+    """Refuse an input size that is not in multiples of a stride, with the nearest that is."""
+    for side, name in ((height_px, "height"), (width_px, "width")):
+        if side < stride or side % stride:
+            below, above = max(stride, side // stride * stride), (side // stride + 1) * stride
+            nearest = f"{below} or {above}" if below != above and side > stride else f"{max(stride, below)}"
+            raise UsageError(
+                f"--input-size {height_px}x{width_px}: {name} is {side} — {owner} needs a multiple of {stride} — "
+                f"use {nearest}"
+            )

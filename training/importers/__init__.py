@@ -43,6 +43,19 @@ def import_dataset(kind: str, src: Path, dst: Path, *, on_progress: OnProgress =
         UsageError: No such format, or ``dst`` is not empty.
         DataError: ``src`` is not of this format; as ``ImportProblemsError`` it lists everything that is wrong.
         StorageError: ``dst`` cannot be written.
+
+    Example:
+        >>> import json, shutil
+        >>> from training import import_dataset
+        >>> image = sorted(data.rglob("images/*"))[0]
+        >>> (tmp_path / "labelme").mkdir()
+        >>> _ = shutil.copy(image, tmp_path / "labelme" / image.name)
+        >>> pole = {"label": "pole", "shape_type": "rectangle", "points": [[2, 2], [9, 9]]}
+        >>> text = json.dumps({"imagePath": image.name, "shapes": [pole]})
+        >>> _ = (tmp_path / "labelme" / f"{image.stem}.json").write_text(text)
+        >>> summary = import_dataset("labelme", tmp_path / "labelme", tmp_path / "imported")
+        >>> [c.name for c in summary.classes], summary.images
+        (['background', 'pole'], {'all': 1})
     """
     if kind not in IMPORTERS:
         raise UsageError(f"format '{kind}' — unknown — expected {', '.join(IMPORTERS)}")

@@ -18,6 +18,14 @@ class ImportProblemsError(DataError):
 
     Attributes:
         problems: All of them, one line each. The message is the first and the number of the others.
+
+    Example:
+        >>> from training import ImportProblemsError
+        >>> error = ImportProblemsError(["a.png — damaged", "b.png — damaged"])
+        >>> print(error)
+        a.png — damaged (and 1 more problems)
+        >>> len(error.problems)
+        2
     """
 
     def __init__(self, problems: Sequence[str]) -> None:

@@ -40,6 +40,15 @@ def make_loss(
 
     Raises:
         UsageError: ``spec`` is no sum of losses, or weights or smoothing are out of range.
+
+    Example:
+        >>> import numpy as np
+        >>> from training import make_loss
+        >>> loss = make_loss("cross_entropy+0.5*dice", classes=3)
+        >>> labels = np.zeros((1, 4, 4), np.int32)
+        >>> logits = np.zeros((1, 4, 4, 3), np.float32)
+        >>> round(float(loss(labels, logits)), 2)
+        1.34
     """
     terms = parse_loss(spec)
     if not 0 <= label_smoothing < 1:

@@ -9,7 +9,13 @@ from training.monitor.records import EpochRecord
 
 
 class Progress(Protocol):
-    """Whoever shows how far training is; see ``ProgressBar`` for one that draws, and ``Silent``."""
+    """Whoever shows how far training is; see ``ProgressBar`` for one that draws, and ``Silent``.
+
+    Example:
+        >>> from training import Progress, Silent
+        >>> progress: Progress = Silent()
+        >>> progress.note("nobody reads this")
+    """
 
     def advance(self, what: str, done: int, total: int) -> None:
         """Note work beside the steps ("reading train images"); an ``OnProgress``, called from any thread."""
@@ -38,13 +44,13 @@ class Silent:
     """Show nothing: the default wherever a ``Progress`` is taken, and a base for one that shows only some of it.
 
     Example:
-        >>> from training import Silent, TrainConfig, train
+        >>> from training import Silent, check_dataset
         >>> class Printed(Silent):
-        ...     def epoch(self, record, *, best):
-        ...         print(f"epoch {record.epoch} is done")
-        >>> config = TrainConfig.from_preset("edge-nano", input_size=(32, 32), batch_size=2, epochs=1)
-        >>> _ = train(data, tmp_path / "printed", config, progress=Printed())
-        epoch 1 is done
+        ...     def advance(self, what, done, total):
+        ...         if done == total:
+        ...             print(f"{what} is done")
+        >>> report = check_dataset(data, on_progress=Printed().advance)
+        checking is done
     """
 
     def advance(self, what: str, done: int, total: int) -> None:

@@ -28,6 +28,14 @@ class EpochRecord:
         validate_s: Time of the validation.
         images_per_s: Training images per second of steps and waiting.
         val_class_iou: IoU of each class on the validation split, None where it does not occur; empty if not measured.
+
+    Example:
+        >>> from training import EpochRecord
+        >>> scores = {"accuracy": 0.8, "val_mean_iou": 0.5, "val_pixel_accuracy": 0.8}
+        >>> times = {"seconds": 10.0, "step_s": 8.0, "wait_s": 0.5, "validate_s": 1.0, "images_per_s": 20.0}
+        >>> record = EpochRecord(epoch=1, loss=0.7, learning_rate=2e-3, **scores, **times)
+        >>> EpochRecord.from_dict(record.to_dict()) == record
+        True
     """
 
     epoch: int

@@ -94,7 +94,7 @@ class UNetShape:
             >>> from training import UNetShape
             >>> shape = UNetShape(widths=(4, 8), batch_norm=False)
             >>> shape.build(height_px=8, width_px=8, channels=1, logit_channels=1).count_params()
-            2273
+            1657
         """
         from training.network.blocks import Style, context, pixel_logits
         from training.network.encoders import encoder_maps

@@ -34,6 +34,14 @@ class DatasetReport:
         ignored_files: Number of files beside images and masks that are neither, hidden ones included.
         quarantined: Pairs that were left out for their problems.
         problems: Errors first.
+
+    Example:
+        >>> from training import check_dataset
+        >>> report = check_dataset(data)
+        >>> len(report.info.classes) >= 2
+        True
+        >>> report.to_dict()["images"] == len(report.dataset.pairs())
+        True
     """
 
     dataset: Dataset

@@ -51,6 +51,12 @@ def check_dataset(
     Raises:
         InputError: There is no dataset, its ``dataset.yaml`` is wrong, or nobody says what its masks' colours mean, so
             that nothing else can be judged.
+
+    Example:
+        >>> from training import check_dataset
+        >>> report = check_dataset(data)
+        >>> report.ok, [problem.message for problem in report.problems if problem.severity == "error"]
+        (True, [])
     """
     stated, dataset = read_info(root), find_dataset(root)
     pairs = dataset.pairs()

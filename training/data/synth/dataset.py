@@ -30,6 +30,11 @@ class SynthSize:
         val: image and mask pairs in ``val/``.
         test: image and mask pairs in ``test/``.
         video_frames: frames of the video, each with a mask.
+
+    Example:
+        >>> from training import SynthSize
+        >>> SynthSize(train=4, val=2, test=1, video_frames=1).image_count
+        8
     """
 
     train: int = 240
@@ -94,6 +99,13 @@ def write_synthetic_dataset(
     Raises:
         DataError: root is a file or is not empty, or the video cannot be encoded.
         StorageError: a folder or file cannot be written.
+
+    Example:
+        >>> from training import SynthSize, write_synthetic_dataset
+        >>> size = SynthSize(train=2, val=1, test=1, video_frames=1)
+        >>> summary = write_synthetic_dataset(tmp_path / "bench", size=size)
+        >>> sorted(path.name for path in summary.root.iterdir())
+        ['dataset.yaml', 'test', 'train', 'val', 'video']
     """
     _require_empty(root)
     drawn = count()
