@@ -1,4 +1,4 @@
-"""What several of the workstation's commands have in common: the check of a dataset, with a bar and what to let pass."""
+"""Options and progress bar of the dataset check, shared by the commands that check a dataset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEEDED = ("keras", "rich", "tensorboard", "tensorflow", "yaml")
 _TOLERATED = {
     "skip_bad": "leave out pairs with a damaged or unreadable file",
     "allow_unpaired": "leave out images without a mask and masks without an image",
-    "allow_lossy_mask": "read JPEG masks: every pixel is taken for the nearest known value",
+    "allow_lossy_mask": "read JPEG masks, each pixel as the nearest known value",
 }
 
 

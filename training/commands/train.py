@@ -57,7 +57,7 @@ _SETTINGS = (
     "patience",
     "seed",
 )
-"""Options that go into the configuration as they are; None: the preset decides."""
+"""Options that go into the configuration unchanged; None leaves the choice to the preset, or to data and memory."""
 
 
 def register(commands: Commands) -> None:
@@ -68,11 +68,15 @@ def register(commands: Commands) -> None:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    train.add_argument("data", type=Path, metavar="DATA")
+    train.add_argument("data", type=Path, metavar="DATA", help="the dataset folder")
     train.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder to write")
-    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint in RUN")
-    train.add_argument("--force-resume", action="store_true", help="… although configuration or data have changed")
-    train.add_argument("--seed", type=int, metavar="S", help="of weights, split, order and augmentation (default: 0)")
+    train.add_argument("--resume", action="store_true", help="continue from the last checkpoint in RUN")
+    train.add_argument(
+        "--force-resume", action="store_true", help="continue although configuration or data have changed"
+    )
+    train.add_argument(
+        "--seed", type=int, metavar="S", help="random seed for weights, split, order and augmentation (default: 0)"
+    )
     _add_network(train.add_argument_group("network"))
     _add_length(train.add_argument_group("length"))
     _add_recipe(train.add_argument_group("recipe"))
@@ -82,55 +86,74 @@ def register(commands: Commands) -> None:
 
 
 def _add_network(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--preset", default="edge", metavar="|".join(PRESETS), help="network and recipe (default: edge)")
+    group.add_argument(
+        "--preset", default="edge", metavar="|".join(PRESETS), help="network and its training settings (default: edge)"
+    )
     group.add_argument(
         "--input-size", type=parse_size, metavar="HxW", help="of the model (default: planned from the data)"
     )
+    group.add_argument("--encoder", choices=get_args(EncoderName), help="use a keras.applications backbone as encoder")
     group.add_argument(
-        "--encoder", choices=get_args(EncoderName), help="take the way down from a network of keras.applications"
-    )
-    group.add_argument(
-        "--encoder-weights", metavar="imagenet|FILE", help="its weights: Keras' own, downloaded, or a .weights.h5 file"
+        "--encoder-weights",
+        metavar="imagenet|FILE",
+        help="pre-trained encoder weights: imagenet is downloaded by Keras, FILE is a .weights.h5 file",
     )
 
 
 def _add_length(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--epochs", type=int, metavar="N", help="at most so many")
-    group.add_argument("--max-minutes", type=float, metavar="M", help="fit the schedule into this time")
+    group.add_argument("--epochs", type=int, metavar="N", help="maximum number of epochs")
     group.add_argument(
-        "--patience", type=int, metavar="N", help="stop after N epochs without a better mean IoU; 0: never"
+        "--max-minutes", type=float, metavar="M", help="time limit, into which the learning rate schedule is fitted"
+    )
+    group.add_argument(
+        "--patience",
+        type=int,
+        metavar="N",
+        help="stop after N epochs without a better validation mean IoU; 0 never stops early",
     )
 
 
 def _add_recipe(group: argparse._ArgumentGroup) -> None:
     yes_or_no = argparse.BooleanOptionalAction
-    group.add_argument("--batch-size", type=int, metavar="B", help="images a step (default: planned from the data)")
     group.add_argument(
-        "--accumulate", type=int, metavar="K", help="change the weights every K steps, by their mean gradient"
+        "--batch-size", type=int, metavar="B", help="images per step (default: chosen from data and memory)"
     )
-    group.add_argument("--learning-rate", type=float, metavar="R")
+    group.add_argument(
+        "--accumulate", type=int, metavar="K", help="update the weights every K steps, with the mean of their gradients"
+    )
+    group.add_argument("--learning-rate", type=float, metavar="R", help="peak learning rate")
     group.add_argument(
         "--loss",
         metavar="SUM",
-        help="of cross_entropy, dice, focal, tversky, lovasz, boundary: cross_entropy+0.5*lovasz",
+        help="weighted sum of cross_entropy, dice, focal, tversky, lovasz, boundary, such as cross_entropy+0.5*lovasz",
     )
-    group.add_argument("--class-weights", action=yes_or_no, help="weigh rare classes higher")
-    group.add_argument("--label-smoothing", type=float, metavar="S")
-    group.add_argument("--augment", action=yes_or_no, help="random geometry and light")
-    group.add_argument("--mix", type=float, metavar="SHARE", help="of the images that get a part of another one")
+    group.add_argument("--class-weights", action=yes_or_no, help="give rare classes a higher weight in the loss")
+    group.add_argument("--label-smoothing", type=float, metavar="S", help="share of each label spread over all classes")
+    group.add_argument("--augment", action=yes_or_no, help="augment training images by random geometry and light")
+    group.add_argument("--mix", type=float, metavar="SHARE", help="share of images that receive a CutMix patch")
     group.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
-        help="of the arithmetic (default: bfloat16 where the device gains by it)",
+        help="precision of the arithmetic (default: bfloat16 if the device is faster with it)",
     )
 
 
 def _add_split(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
-        "--val-fraction", type=float, metavar="F", dest="validation_fraction", help="held out where there is no val/"
+        "--val-fraction",
+        type=float,
+        metavar="F",
+        dest="validation_fraction",
+        help="share of the training images held out if there is no val/",
     )
-    group.add_argument("--group-by", metavar="PATTERN", help="images whose names match alike stay in one split")
-    group.add_argument("--val-groups", metavar="G[,G…]", help="validate on these groups of the training images")
+    group.add_argument(
+        "--group-by",
+        metavar="PATTERN",
+        help="regular expression on file names; images with the same match stay in one split",
+    )
+    group.add_argument(
+        "--val-groups", metavar="G[,G…]", help="validate on these groups of the training images instead of val/"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

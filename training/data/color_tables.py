@@ -9,7 +9,7 @@ from edge_runtime.dataset.mask_files import RGB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColorTable:
-    """What the colours of a dataset stand for.
+    """Classes of a data set by colour.
 
     Attributes:
         name: Of the dataset.

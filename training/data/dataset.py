@@ -1,4 +1,4 @@
-"""A dataset folder to arrays: what dataset.yaml says, which images are for what, pixels and class ids."""
+"""Read a dataset folder: ``dataset.yaml``, image and mask pairs by split, class ids of a mask."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _KEYS = ("classes", "ignore_id", "colors", "ignore_colors", "ids", "mask_encodin
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetInfo:
-    """What is stated, or was found out, about a dataset.
+    """Classes and mask encoding of a dataset, stated in ``dataset.yaml`` or inferred.
 
     Attributes:
         classes: In order of their ids.
@@ -77,7 +77,7 @@ class Dataset:
 
 
 def read_info(root: Path) -> DatasetInfo | None:
-    """Read ``dataset.yaml``; None if there is none.
+    """Read ``dataset.yaml``; return None if the dataset has none.
 
     Raises:
         DataError: It is not valid, has an unknown key or a value of the wrong kind.

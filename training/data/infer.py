@@ -1,4 +1,4 @@
-"""What the masks of a dataset say about its labels: classes without ``dataset.yaml``, and how masks are stored."""
+"""Infer from a dataset's masks how they are stored and, without a ``dataset.yaml``, its classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images are held out: by seed, by fraction, and never parts of one sequence on both sides."""
+"""Hold out validation images: by seed and fraction or by group, and never parts of one sequence on both sides."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def suggest_groups(stems: Sequence[str]) -> str | None:
 
 
 def _are_frames(numbers: list[str]) -> bool:
-    """Whether numbers have one width, of several places, and mostly one step or two."""
+    """Tell whether numbers have one width, of several places, and mostly differ by one step or two."""
     ordered = sorted({int(n) for n in numbers})
     if len({len(n) for n in numbers}) != 1 or len(numbers[0]) < 3 or len(ordered) < 3:
         return False

@@ -1,4 +1,4 @@
-"""Random variation of images and masks: what may differ between the pictures of today and those of tomorrow.
+"""Augment images and masks at random: geometry, light, noise, and CutMix.
 
 One warp takes a picture from its cached size to the model's, so that zooming in shows detail that is really there.
 """
@@ -102,12 +102,12 @@ def relight(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 def mix(
     images: NDArray[np.uint8], masks: NDArray[np.uint8], share: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return a batch in which some pictures have a rectangle of the next one in the same place, with its labels.
+    """Apply CutMix: return a batch in which some pictures have a rectangle of the next one in its place, with its labels.
 
     Args:
         images: (N, H, W, C) uint8.
         masks: (N, H, W) uint8.
-        share: Of the pictures that get one, 0–1.
+        share: Share of the pictures that receive a rectangle, 0–1.
         rng: Source of randomness.
 
     Reference:

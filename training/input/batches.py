@@ -1,7 +1,7 @@
-"""Batches for the training step: the same for a seed, an epoch and a step, made ahead by threads.
+"""Make batches ahead of the training step in threads, reproducible from seed, epoch and step.
 
 Plain threads and no ``tf.data``: OpenCV lets go of the interpreter lock, and a pipeline around the same function takes a
-tenth more processor time a picture, hides which file failed or hangs, and needs TensorFlow to be tested.
+tenth more processor time per picture, hides which file failed or hangs, and needs TensorFlow to be tested.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _ORDER, _PIXELS = 1, 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """What one step trains on.
+    """The batch of one step.
 
     Attributes:
         images: (N, H, W, C) uint8, RGB or grey. The graph casts them: a quarter of the bytes to hand over.
@@ -56,7 +56,7 @@ class Batches:
 
     Attributes:
         names: Of the pictures, in the order that the indices of a batch count in.
-        steps: Batches an epoch: as many as hold all pictures once.
+        steps: Batches per epoch: as many as hold all pictures once.
     """
 
     def __init__(
@@ -78,13 +78,13 @@ class Batches:
             cache: The pictures.
             height_px: Height of a batch.
             width_px: Width of a batch.
-            batch_size: Pictures a batch.
+            batch_size: Pictures per batch.
             seed: Of order and variation, 0 or more.
             augment: Makes a variant of each picture; without it the cache must have the batch's size.
             mix: Changes the finished batch.
             threads: How many make batches; by default half of the usable cores, at most ``MAX_THREADS``: the step
                 wants them too.
-            patience_s: How long a batch may take before it is taken for a hang.
+            patience_s: Time after which a batch counts as hung.
 
         Raises:
             ValueError: There are no pictures, or they have another size and nothing is to change it.

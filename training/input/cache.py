@@ -1,4 +1,4 @@
-"""A split decoded once: uint8 pixels in memory where they fit, else in memory-mapped files of the run folder."""
+"""Decode a split once: uint8 pixels in memory if they fit, else in memory-mapped files of the run folder."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from training.errors import DataError
 from training.input.workers import in_order
 
 MAX_ENLARGEMENT = 2
-"""A cached picture has at most so many times the model's pixels a side: augmentation zooms in no further."""
+"""Largest ratio of a cached picture's side to the model's: augmentation zooms in no further."""
 MEMORY_SHARE = 0.4
-"""Of the available memory, what one split's pixels may take; the network's activations need the rest."""
+"""Largest share of the available memory for one split's pixels; the network's activations need the rest."""
 _IMAGES, _MASKS, _KEY = "images.npy", "masks.npy", "cache.json"
 
 
@@ -242,12 +242,12 @@ def _mapped(path: Path) -> NDArray[np.uint8]:
 
 
 def require_space(folder: Path, needed: int, what: str) -> None:
-    """Refuse before hours of work what would not fit after them.
+    """Refuse work whose result would not fit on the disk, before it begins.
 
     Args:
-        folder: Where it is to be, which need not exist.
-        needed: In bytes.
-        what: "the decoded pictures", for the message.
+        folder: Where the result is written; need not exist.
+        needed: Size in bytes.
+        what: Name of the result for the message: "the decoded pictures".
 
     Raises:
         StorageError: There is less room than that.

@@ -14,7 +14,7 @@ from typing import TypeVar
 from edge_runtime.errors import WedgedError
 
 PATIENCE_S = 60.0
-"""How long one piece of work may take before it is taken for a hang."""
+"""Time after which one piece of work counts as hung."""
 _FAREWELL_S = 5.0
 _SLICES = 60
 

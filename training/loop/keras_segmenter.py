@@ -1,4 +1,4 @@
-"""A trained model on frames, as the runtime would run it."""
+"""Run a trained Keras model on frames as the runtime would."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class RunFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a state to go on from."""
+        """The run has a state to resume from."""
         return bool(self.record.states)
 
     def save(self) -> None:

@@ -1,4 +1,4 @@
-"""What ``run.json`` holds, as frozen objects; ``run_folder`` reads and writes them."""
+"""The content of ``run.json`` as frozen objects; ``run_folder`` reads and writes them."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class DataRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSetup:
-    """What a run is made of.
+    """Configuration, data and versions of a run.
 
     Attributes:
         config: The ``TrainConfig`` as a JSON object, perhaps one of an earlier version with other settings.

@@ -1,4 +1,4 @@
-"""What a run is made of, as it stands in ``run.json``, and what of it may change when the run is resumed."""
+"""Record configuration, data and versions of a run, and refuse to resume it with others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PACKAGES = ("edge-unet", "keras", "tensorflow", "numpy", "opencv-python")
 
 
 def contract_for(config: TrainConfig, report: DatasetReport, name: str) -> Contract:
-    """Return what goes into the model that is trained, and what comes out of it."""
+    """Return the contract of the model that is trained: its input, its classes."""
     return Contract(
         name=name,
         height_px=config.height_px,
@@ -32,7 +32,7 @@ def contract_for(config: TrainConfig, report: DatasetReport, name: str) -> Contr
 
 
 def setup_of(config: TrainConfig, report: DatasetReport, dataset: Dataset, contract: Contract) -> RunSetup:
-    """Return what a run is made of.
+    """Return the configuration, data and versions of a run.
 
     Args:
         config: What to train.
@@ -62,7 +62,7 @@ def setup_of(config: TrainConfig, report: DatasetReport, dataset: Dataset, contr
 
 
 def begin(run: RunFolder, config: TrainConfig, setup: RunSetup, *, force: bool, note: Callable[[str], None]) -> None:
-    """Note in a run folder what the run is made of, after comparing it with what stands there.
+    """Write a run's setup into its folder, after comparing it with the setup that is recorded there.
 
     Args:
         run: New, or with an earlier part of the run.

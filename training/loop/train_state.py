@@ -18,11 +18,11 @@ from training.losses.make import Loss, accuracy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """What one step says of its batch, before the step changed the weights.
+    """Result of one step on its batch, from the weights before the step.
 
     Attributes:
         loss: Mean loss; not finite if training has diverged.
-        accuracy: Share of right pixels.
+        accuracy: Pixel accuracy, 0–1.
     """
 
     loss: float

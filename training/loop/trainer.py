@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, validation, checkpoints, and an end that keeps what was done."""
+"""The training loop: steps, validation and checkpoints per epoch, and an orderly end."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ from training.monitor.tensorboard import TensorBoardLog
 from training.network.deploy import copy_weights
 
 SAVE_EVERY_S = 300.0
-"""An epoch that takes longer is saved in between, so that an accident costs at most so much work."""
+"""Time between saves within a long epoch: the most work that an accident can cost."""
 PICTURES = 4
 """Validation images that TensorBoard shows."""
 RESERVED = 0.02
-"""Share of the time limit that is left for the end: the best model on whole images, and the report."""
+"""Share of the time limit that is kept for measuring the best model and writing the report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Who follows a run, and what ends it.
+    """Observers of a run, and its means to end.
 
     Attributes:
         progress: Where to show what happens.
@@ -79,7 +79,7 @@ class Trainer:
             batches: Of the training split.
             validation: The validation split at the model's size.
             run: The open run folder.
-            watch: Who follows the run, and what ends it.
+            watch: Observers of the run, and its means to end.
         """
         self._config = config
         self._state = state
@@ -104,8 +104,8 @@ class Trainer:
         Raises:
             DivergedError: The loss or a weight is not finite; what was saved before is untouched.
             TrainingStopped: ``should_stop`` said so.
-            StorageError: A file cannot be written; likewise.
-            UsageError: A step takes more memory than there is; likewise.
+            StorageError: A file cannot be written; what was saved before is untouched.
+            UsageError: A step takes more memory than there is; what was saved before is untouched.
         """
         if self._history and self._run.best_on_disk() is None:
             # The best is lost, or a crash came before it was written: the newest is the best that there is.

@@ -1,4 +1,4 @@
-"""The function that the trainer minimises, and the share of right pixels beside it."""
+"""Build the loss that the trainer minimises, and compute the pixel accuracy of a batch."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def make_loss(
 
 
 def accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Return the share of the counted pixels whose class is right, a float32 scalar, 0 if none counts.
+    """Return the pixel accuracy over the counted pixels, a float32 scalar, 0 if none counts.
 
     Args:
         labels: (N, H, W) int32 class ids or ``IGNORE``.

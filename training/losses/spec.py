@@ -1,4 +1,4 @@
-"""What a loss is made of, from text; loads nothing, so that a configuration is checked early."""
+"""Parse the text of a loss; loads nothing, so that a configuration is checked early."""
 
 from __future__ import annotations
 

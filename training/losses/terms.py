@@ -13,16 +13,16 @@ from training.losses.pixels import Pixels
 FALSE_POSITIVES, FALSE_NEGATIVES = 0.3, 0.7
 """Tversky's alpha and beta: a missed pixel costs more than an invented one, as Salehi et al. found best."""
 BORDER_PX = 2
-"""Pixels up to so far from a class border, on either side, are its band."""
+"""Width of the band on either side of a class border, in pixels."""
 BORDER_FACTOR = 5.0
-"""How many times a pixel of the band counts."""
+"""Weight of a pixel of the band."""
 LOVASZ_BINS = 1024
 """Steps of the pixels' errors, 0–1; the value is off by at most one step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossOptions:
-    """What the cross-entropies and the focal loss take from the data and the configuration.
+    """Options of the cross-entropies and the focal loss.
 
     Attributes:
         class_weights: (C,) float32, or None: all count alike.

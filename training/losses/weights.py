@@ -1,4 +1,4 @@
-"""How much each class weighs in a loss, from the pixels of the data."""
+"""Class weights for a loss, from the pixels of each class."""
 
 from __future__ import annotations
 

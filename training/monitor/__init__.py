@@ -1,1 +1,1 @@
-"""What is shown and logged of a training run: progress, TensorBoard, sample pictures."""
+"""Show and log a training run: progress, TensorBoard, sample pictures."""

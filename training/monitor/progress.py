@@ -1,4 +1,4 @@
-"""The interface of whoever shows how far training is; ``progress_bar`` draws it."""
+"""The interface between training and its display; ``progress_bar`` is one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from training.monitor.records import EpochRecord
 
 
 class Progress(Protocol):
-    """Whoever shows how far training is; see ``ProgressBar`` for one that draws, and ``Silent``.
+    """A display of training progress: ``ProgressBar`` draws one, ``Silent`` shows nothing.
 
     Example:
         >>> from training import Progress, Silent

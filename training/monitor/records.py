@@ -1,4 +1,4 @@
-"""What is recorded of each epoch, and its CSV form."""
+"""The record of an epoch, and the history as CSV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What networks are made of: convolutions with their normalisation, the blocks of a level, and the head."""
+"""Building blocks of networks: convolutions with their normalisation, the blocks of a level, the head."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOMENTUM = 0.97
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """How the blocks of one network are built.
+    """Style of the blocks of one network.
 
     Attributes:
         batch_norm: Batch normalisation after each convolution, which then has no bias.

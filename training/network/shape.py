@@ -1,4 +1,4 @@
-"""What every network's shape can do, as a protocol that needs no Keras.
+"""The protocol of a network's shape; needs no Keras.
 
 A network is one file here with a frozen dataclass that fits ``Shape``, one row of ``ARCHITECTURES`` and one preset of
 ``training.config``. Presets hold shapes and the command line holds presets, so that the file imports Keras inside of

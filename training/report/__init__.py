@@ -38,7 +38,7 @@ _ACCENT, _SECOND, _THIRD, _QUIET = "var(--accent)", "var(--second)", "var(--thir
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFacts:
-    """What the page is made from.
+    """Everything the page shows.
 
     Attributes:
         record: The content of ``run.json``, of a run that has begun.
@@ -68,7 +68,7 @@ class ReportFacts:
 
     @property
     def setup(self) -> RunSetup:
-        """What the run is made of."""
+        """Configuration, data and versions of the run."""
         if self.record.setup is None:
             raise ValueError("there is no report on a run that has not begun")
         return self.record.setup

@@ -16,7 +16,7 @@ from training.monitor.records import EpochRecord
 
 CONFUSIONS = 8
 LEAST_CONFUSED = 0.02
-"""A smaller share of a class that goes to another is not worth a line."""
+"""Smallest share of a class that is listed as taken for another class."""
 LOW_IOU, FEW_PIXELS = 0.3, 0.01
 WAITING = 0.15
 """From this share of its time on that training waits for data, the data is named as the limit."""
@@ -26,7 +26,7 @@ RISING = 0.005
 FALLING = 0.02
 """A loss of mean IoU between the best epoch and the mean of the last fifth that tells of overfitting."""
 GAP = 0.08
-"""Pixel accuracy on the training split above that on the validation split, likewise."""
+"""Pixel accuracy on the training split above that on the validation split that tells of overfitting."""
 FEW_IMAGES = 20
 OUTLIER = 0.6
 """An image whose mean IoU is below this share of the median image's is named."""
@@ -36,7 +36,7 @@ ROUGH_BORDERS = 0.15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confusion:
-    """How much of one class the model takes for another: share of the true class, 0–1, and pixels."""
+    """Pixels of one class that the model takes for another: share of the true class, 0–1, and count."""
 
     truth: str
     prediction: str

@@ -1,4 +1,4 @@
-"""Which classes a dataset shows, in which split, and how much of them."""
+"""Find classes that are absent, rare or alone in a dataset or a split."""
 
 from __future__ import annotations
 

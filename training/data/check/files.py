@@ -1,4 +1,4 @@
-"""What one image file and one mask file say about themselves, each read once and decoded once."""
+"""Scan one image file and one mask file, each read once and decoded once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SUFFIXES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFacts:
-    """What reading an image found.
+    """Facts about an image file.
 
     Attributes:
         digest: SHA-256 of the file, None if it cannot be decoded.
@@ -60,7 +60,7 @@ class ImageFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskFacts:
-    """What reading a mask found.
+    """Facts about a mask file.
 
     Attributes:
         digest: SHA-256 of the file, None if it cannot be decoded.

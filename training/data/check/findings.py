@@ -1,4 +1,4 @@
-"""The result of a check, as an object and as JSON."""
+"""The result of a dataset check, as an object and as JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from training.errors import DataError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetReport:
-    """The result of a check.
+    """The result of a dataset check.
 
     Attributes:
         dataset: The pairs by split, without those that are left out.

@@ -1,4 +1,4 @@
-"""What is in two splits at once, so that a metric would measure memory: files, copies of pictures, sequences."""
+"""Find files, copies of pictures and sequences that are in two splits, so that a metric would measure memory."""
 
 from __future__ import annotations
 

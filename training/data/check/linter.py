@@ -1,4 +1,4 @@
-"""Every file of a dataset, read once and judged from all sides in one pass."""
+"""Check a dataset in one pass that reads every file once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A report as text, and a progress bar while it is made."""
+"""Print a dataset report as text, and draw a progress bar while it is made."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ DEFAULT_SIZE = SynthSize()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SynthSummary:
-    """What ``write_synthetic_dataset`` wrote.
+    """Paths and counts that ``write_synthetic_dataset`` wrote.
 
     Attributes:
         root: the dataset folder.

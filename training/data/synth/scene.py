@@ -62,7 +62,7 @@ def render_scene(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pose:
-    """Where a sprite's centre lies (supersampled pixels) and how it is turned (radians)."""
+    """Centre of a sprite (supersampled pixels) and its rotation (radians)."""
 
     x_px: float
     y_px: float

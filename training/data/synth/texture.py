@@ -1,4 +1,4 @@
-"""What surfaces are painted with: noise, colours and their mixtures, in linear light."""
+"""Paint surfaces: noise, colours and their mixtures, in linear light."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ def tint(rng: np.random.Generator, choices: tuple[Tint, ...], spread: float = 0.
 
 
 def warp(image: Floats, move: NDArray[np.float64], size: tuple[int, int], border: int) -> Floats:
-    """Move an image by a 2 × 3 matrix into a window of (width, height); typed, for cv2 forgets the dtype."""
+    """Move an image by a 2 × 3 matrix into a window of (width, height); typed, because cv2 loses the dtype."""
     return np.asarray(cv2.warpAffine(image, move, size, borderMode=border), np.float32)
