@@ -163,7 +163,7 @@ def test_every_file_and_every_target_of_make_that_is_named_exists(page):
     scripts = {path.name for path in (PROJECT / "tests/benchmarks").glob("*.py")}
     words = [*spans(page), *(line for block in blocks(page, "sh") for line in block.splitlines())]
     for word in words:
-        for path in re.findall(r"(?:^|(?<=\s))(?:tests|examples|docs)/[\w./-]*", word):
+        for path in re.findall(r"(?:^|(?<=\s))(?:tests|examples|docs|edge_runtime|training|export)/[\w./-]*", word):
             assert (PROJECT / path).exists(), word
         for script in re.findall(r"\bbench_\w+\.py", word):
             assert script in scripts, word
