@@ -14,7 +14,7 @@ from edge_runtime.dataset.label_key import LabelKey
 from edge_runtime.errors import InputError, ModelError
 from export.errors import ConvertError
 from export.run_folder import RUN_FORMAT_VERSION, read_run
-from training.loop.run_folder import FORMAT_VERSION
+from training.loop.run_record import FORMAT_VERSION
 from training.loop.trainer import archive_of
 
 
