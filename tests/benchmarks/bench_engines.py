@@ -29,8 +29,10 @@ import bench_report
 from bench_report import Conditions, Network, Result
 from bench_variants import OUR_ROWS, RAW_ROW, TENSORFLOW_ROW, VARIANTS, Variant
 
+from training.config import PRESETS
+
 HERE = Path(__file__).parent
-PRESETS = ("seed", "edge")
+DEFAULT_PRESETS = ("seed", "edge")
 LARGEST_DIFFERENCE = 1e-3
 """Of a probability in float from TensorFlow's."""
 REQUIRED = (TENSORFLOW_ROW, RAW_ROW, *OUR_ROWS.values())
@@ -52,7 +54,7 @@ def main() -> int:
     if args.rounds < 1 or args.threads < 1:
         parser.error("--rounds and --threads — expected 1 or more")
     sources = [("--run", str(run)) for run in args.run or []]
-    sources += [("--preset", preset) for preset in args.preset or ([] if args.run else PRESETS)]
+    sources += [("--preset", preset) for preset in args.preset or ([] if args.run else DEFAULT_PRESETS)]
 
     load = os.getloadavg()[0]
     # Before and after: at one moment alone the machine may be busy with something else.

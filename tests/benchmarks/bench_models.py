@@ -33,7 +33,7 @@ from training.network.shape import Shape
 
 Images = NDArray[np.uint8]
 # Height, width, channels and classes of each preset's model.
-SHAPES = {"seed": (256, 256, 1, 2), "edge": (224, 224, 3, 11)}
+SHAPES = {name: (256, 256, 1, 2) if name == "seed" else (224, 224, 3, 11) for name in PRESETS}
 CALIBRATION_FRAMES, CHECK_FRAMES = 16, 8
 OPSET = 17
 
