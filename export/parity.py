@@ -228,13 +228,11 @@ def measure_outputs(
     on_progress("parity", 0, 2 * len(pairs))
 
     def metrics(segment: SegmentFrame, done_before: int) -> Evaluation:
-        return evaluate(
-            segment,
-            pairs,
-            key=key,
-            classes=[c.name for c in contract.classes],
-            on_progress=lambda _, done, total: on_progress("parity", done_before + done, 2 * total),
-        )
+        def count(_what: str, done: int, total: int) -> None:
+            if done:  # the start of the one bar over both is told already
+                on_progress("parity", done_before + done, 2 * total)
+
+        return evaluate(segment, pairs, key=key, classes=[c.name for c in contract.classes], on_progress=count)
 
     return OutputParity(
         real=_differences(reference, segmenter, validation.thinned(REAL_INPUTS).images),
