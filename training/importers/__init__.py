@@ -67,5 +67,4 @@ def import_dataset(kind: str, src: Path, dst: Path, *, on_progress: OnProgress =
     require_free(dst)
     module = importlib.import_module(f"training.importers.{IMPORTERS[kind].module}")
     plan: Plan = module.plan(src)
-    on_progress("importing", 0, len(plan.items))
-    return write_plan(plan, src, dst, lambda done, total: on_progress("importing", done, total))
+    return write_plan(plan, src, dst, on_progress)

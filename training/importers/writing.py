@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.headers import exif_orientation, oriented, read_header
 from edge_runtime.image import IMAGE_SUFFIXES, decode, encode_png
+from edge_runtime.progress import OnProgress
 from edge_runtime.storage import new_folder, printable, read_bytes, translated, write_bytes
 from training.data.dataset import CONFIG
 from training.errors import DataError
@@ -43,14 +44,14 @@ class _Outcome:
     was_turned: bool = False
 
 
-def write_plan(plan: Plan, src: Path, dst: Path, on_image: Callable[[int, int], None]) -> ImportSummary:
+def write_plan(plan: Plan, src: Path, dst: Path, on_progress: OnProgress) -> ImportSummary:
     """Write a dataset.
 
     Args:
         plan: What to write.
         src: Where it comes from, for messages.
         dst: The folder to write, absent or empty.
-        on_image: Called with the number of images done and their total.
+        on_progress: Called with "importing" and the number of images done and their total.
 
     Raises:
         ImportProblemsError: Something is wrong with the plan, an image or a mask; nothing is written.
@@ -62,7 +63,7 @@ def write_plan(plan: Plan, src: Path, dst: Path, on_image: Callable[[int, int], 
         reason = f": {plan.left_out[0]}" if plan.left_out else ""
         raise DataError(f"{printable(src)} — no image with an annotation{reason} — check that the folder is complete")
     with new_folder(dst, overwrite=dst.exists()) as folder:
-        outcomes = _write_images(plan, folder, on_image)
+        outcomes = _write_images(plan, folder, on_progress)
         problems = [*plan.problems, *(outcome.problem for outcome in outcomes if outcome.problem)]
         if problems:
             raise ImportProblemsError(problems)
@@ -102,11 +103,12 @@ def require_free(dst: Path) -> None:
             raise UsageError(f"output folder {printable(dst)} — is not empty — choose another name or empty it")
 
 
-def _write_images(plan: Plan, folder: Path, on_image: Callable[[int, int], None]) -> list[_Outcome]:
+def _write_images(plan: Plan, folder: Path, on_progress: OnProgress) -> list[_Outcome]:
     for split in {item.split for item in plan.items}:
         for kind in ("images", "masks"):
             (folder / (split or "") / kind).mkdir(parents=True)
     outcomes: list[_Outcome] = []
+    on_progress("importing", 0, len(plan.items))
     failed = Event()
     if plan.problems:
         failed.set()
@@ -115,7 +117,7 @@ def _write_images(plan: Plan, folder: Path, on_image: Callable[[int, int], None]
         stems = new_stems(plan.items)
         for outcome in pool.map(lambda item, stem: _write_item(item, stem, folder, failed), plan.items, stems):
             outcomes.append(outcome)
-            on_image(len(outcomes), len(plan.items))
+            on_progress("importing", len(outcomes), len(plan.items))
     finally:
         pool.shutdown(cancel_futures=True)  # or Ctrl-C would wait for the whole dataset
     return outcomes
