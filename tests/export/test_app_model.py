@@ -12,7 +12,7 @@ import pytest
 from colors import color_contract, color_model, color_scene
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from runs import contract_of, finished, narrow_plan, random_unet
+from runs import contract_of, finished, narrow_shape, random_unet
 
 from edge_runtime.model.contract import METADATA_KEY, Contract
 from edge_runtime.model.session import Session
@@ -33,7 +33,7 @@ mask_ties_as_in_opencv_5 = pytest.mark.skipif(
 @cache
 def network(name: str, opset: int = 17) -> tuple[onnx.ModelProto, Contract]:
     preset, channels, logit_channels = NETWORKS[name]
-    model = random_unet(narrow_plan(preset), channels=channels, logit_channels=logit_channels)
+    model = random_unet(narrow_shape(preset), channels=channels, logit_channels=logit_channels)
     return finished(model, opset), contract_of(model)
 
 

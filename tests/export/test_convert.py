@@ -13,7 +13,7 @@ import onnx
 import pytest
 from keras import layers
 from numpy.typing import NDArray
-from runs import contract_of, finished, narrow_plan, random_unet, reloaded, traced
+from runs import contract_of, finished, narrow_shape, random_unet, reloaded, traced
 from tried_unet import TriedUNet
 
 from edge_runtime.model.contract import METADATA_KEY, Contract
@@ -87,8 +87,8 @@ def test_every_opset_gives_what_keras_gives(smallest, opset):
 
 @pytest.mark.parametrize("preset", ["seed", "classic", "edge"])
 def test_a_portrait_picture_is_not_turned(preset):
-    plan = narrow_plan(preset)
-    model = random_unet(plan, (2 * plan.stride, plan.stride), logit_channels=1)
+    shape = narrow_shape(preset)
+    model = random_unet(shape, (2 * shape.stride, shape.stride), logit_channels=1)
     assert_parity(model, finished(model))
 
 

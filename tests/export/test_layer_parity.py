@@ -13,7 +13,7 @@ import pytest
 from colors import color_scene
 from numpy.typing import NDArray
 from onnx import numpy_helper
-from runs import contract_of, finished, narrow_plan, random_unet, with_weights
+from runs import contract_of, finished, narrow_shape, random_unet, with_weights
 from tried_unet import TriedUNet
 
 from export.config import ParityBudget
@@ -48,14 +48,14 @@ def pictures(model: keras.Model, count: int = 2) -> list[NDArray[np.uint8]]:
 @cache
 def model_of(preset: str) -> keras.Model:
     """A narrow model of a preset."""
-    plan, size = {
+    shape, size = {
         "square": (SQUARE, (8, 8)),
         "small": (SMALL, (32, 48)),
-        "seed": (narrow_plan("seed"), (32, 48)),
-        "classic": (narrow_plan("classic"), (32, 48)),
-        "edge": (narrow_plan("edge"), (64, 96)),
+        "seed": (narrow_shape("seed"), (32, 48)),
+        "classic": (narrow_shape("classic"), (32, 48)),
+        "edge": (narrow_shape("edge"), (64, 96)),
     }[preset]
-    return random_unet(plan, size)
+    return random_unet(shape, size)
 
 
 @cache
@@ -143,13 +143,15 @@ class TestTheSame:
 
     @pytest.mark.parametrize("channels", [1, 3])
     def test_a_binary_network_on_grey_pictures_too(self, channels):
-        model = random_unet(narrow_plan("seed"), (16, 24), channels=channels, logit_channels=1)
+        model = random_unet(narrow_shape("seed"), (16, 24), channels=channels, logit_channels=1)
         found = layer_differences(model, finished(model), pictures(model))
         assert [d.layer for d in found] == convolution_layers(model)
         assert max(d.relative_diff for d in found) < ROUNDING
 
 
-CASES = [(preset, name) for preset in ("seed", "edge") for name in convolution_layers(random_unet(narrow_plan(preset)))]
+CASES = [
+    (preset, name) for preset in ("seed", "edge") for name in convolution_layers(random_unet(narrow_shape(preset)))
+]
 
 
 class TestOneWeight:

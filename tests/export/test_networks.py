@@ -17,7 +17,7 @@ from export.optimise import integer_layout, optimise, to_int8
 from training.network.unet import UNetShape
 
 SMALL = TriedUNet(widths=(8, 8), batch_norm=True, stem_stride=2, slim_decoder=True)
-PLANS = {
+SHAPES = {
     "separable": replace(SMALL, block="separable"),
     "inverted": replace(SMALL, block="inverted", convolutions=1),
     "inverted without a strided stem": replace(SMALL, block="inverted", stem_stride=1, slim_decoder=False),
@@ -33,9 +33,9 @@ def operators(proto: onnx.ModelProto) -> list[str]:
     return [node.op_type for node in proto.graph.node]
 
 
-def shipped(plan, logit_channels=3, size=(32, 64)):
-    """Return a network of a plan, its graphs in float and in INT8, and checks them against each other."""
-    model = reloaded(random_unet(plan, size, logit_channels=logit_channels))
+def shipped(shape, logit_channels=3, size=(32, 64)):
+    """Return a network of a shape, its graphs in float and in INT8, and checks them against each other."""
+    model = reloaded(random_unet(shape, size, logit_channels=logit_channels))
     contract, raw, layers = contract_of(model), trace(model, 17), convolution_layers(model)
     images = noise(model)
     stages = optimise(raw, contract, layers)
@@ -54,10 +54,10 @@ def shipped(plan, logit_channels=3, size=(32, 64)):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if "without" in name else []) for name in PLANS]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if "without" in name else []) for name in SHAPES]
 )
 def test_every_kind_of_block_is_shipped_as_it_was_trained(name):
-    model, compared, in_float, integer = shipped(PLANS[name])
+    model, compared, in_float, integer = shipped(SHAPES[name])
     assert compared == convolution_layers(model)
     assert not set(operators(in_float)) & {"Mul", "BatchNormalization", "Tile"}
     kinds = {node.op_type: node for node in integer.graph.node if node.op_type in ("Relu", "Mul", "Clip")}
@@ -67,7 +67,7 @@ def test_every_kind_of_block_is_shipped_as_it_was_trained(name):
     whole = [
         n.name for n in integer.graph.node if n.op_type == "Conv" and sources.get(n.input[1]) != "DequantizeLinear"
     ]
-    assert whole == (["context"] if PLANS[name].context else [])
+    assert whole == (["context"] if SHAPES[name].context else [])
 
 
 @pytest.mark.slow

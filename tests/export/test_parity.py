@@ -14,7 +14,7 @@ import pytest
 from runs import (
     contract_of,
     finished,
-    narrow_plan,
+    narrow_shape,
     random_unet,
     reloaded,
     trained,
@@ -377,7 +377,7 @@ def test_the_figures_of_the_manifest_are_the_worst_of_all_inputs(run, model, pro
 
 def test_keras_sees_grey_pictures_as_the_runtime_does(tmp_path: Path):
     """One channel: there is nothing to turn round, and grey is made once, in the runtime's preprocessing."""
-    model = reloaded(random_unet(narrow_plan("seed"), (32, 64), channels=1, logit_channels=1))
+    model = reloaded(random_unet(narrow_shape("seed"), (32, 64), channels=1, logit_channels=1))
     contract = contract_of(model)
     segmenter = Segmenter(Session(finished(model, contract=contract).SerializeToString(), "model.onnx"), "fp32")
     image_bgr = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from runs import PAIRS, narrow_plan, random_unet, write_color_data, write_run
+from runs import PAIRS, narrow_shape, random_unet, write_color_data, write_run
 
 from edge_runtime.dataset.label_key import LabelKey
 from edge_runtime.errors import InputError, ModelError
@@ -199,7 +199,7 @@ def test_a_missing_checkpoint_is_named(run):
 
 def test_another_model_in_the_place_of_the_checkpoint_is_refused(run):
     other = random_unet(
-        narrow_plan("classic"), (64, 96)
+        narrow_shape("classic"), (64, 96)
     )  # the same network, saved in the same second, is the same file
     (run / "best.keras").write_bytes(archive_of(other, run))
     with pytest.raises(

@@ -33,10 +33,10 @@ from training.network.unet import UNetShape
 PAIRS = {"train": 2, "val": 6}
 
 
-def narrow_plan(preset: str) -> Shape:
-    """The network of a preset with an eighth of its filters: the same graph, a small part of the work."""
-    plan = PRESETS[preset].shape  # type: ignore[index]
-    return replace(plan, widths=tuple(max(4, width // 8) for width in plan.widths))
+def narrow_shape(preset: str) -> Shape:
+    """Return the shape of a preset with an eighth of its filters: the same graph, a small part of the work."""
+    shape = PRESETS[preset].shape  # type: ignore[index]
+    return replace(shape, widths=tuple(max(4, width // 8) for width in shape.widths))
 
 
 def random_unet(
@@ -124,7 +124,7 @@ def trained() -> tuple[keras.Model, tuple[NDArray[np.uint8], ...], tuple[NDArray
 @cache
 def traced(preset: str, channels: int, logit_channels: int) -> tuple[keras.Model, onnx.ModelProto]:
     """A narrow model of a preset, saved and loaded, and what tf2onnx makes of it; one for all tests, to be left as is."""
-    model = reloaded(random_unet(narrow_plan(preset), channels=channels, logit_channels=logit_channels))
+    model = reloaded(random_unet(narrow_shape(preset), channels=channels, logit_channels=logit_channels))
     return model, trace(model, 17)
 
 
@@ -156,7 +156,7 @@ def write_run(root: Path, data: Path, preset: Literal["seed", "classic", "edge"]
         contract = contract_for(config, report, root.name)
         run.begin(setup_of(config, report, report.dataset, contract))
         model = random_unet(
-            narrow_plan(preset), (config.height_px, config.width_px), contract.channels, contract.logit_channels
+            narrow_shape(preset), (config.height_px, config.width_px), contract.channels, contract.logit_channels
         )
         archive = archive_of(model, root)
         for epoch in (1, 2):

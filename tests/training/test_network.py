@@ -6,7 +6,7 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-from runs import narrow_plan
+from runs import narrow_shape
 from tried_unet import TriedUNet
 
 from edge_runtime.errors import UsageError
@@ -18,7 +18,7 @@ from training.network.unet import UNetShape
 SMALL = UNetShape(widths=(4, 8), batch_norm=True, stem_stride=2, slim_decoder=True)
 TRIED = TriedUNet(widths=(4, 8), batch_norm=True, stem_stride=2, slim_decoder=True)
 SHAPES = {
-    **{name: narrow_plan(name) for name in PRESETS},
+    **{name: narrow_shape(name) for name in PRESETS},
     **{block: replace(SMALL, block=block) for block in BLOCKS},
     **{block: replace(TRIED, block=block) for block in ("separable", "inverted")},
     "bilinear head": TRIED,
@@ -122,7 +122,7 @@ def test_pixels_are_scaled_by_a_factor_alone():
     ],
 )
 def test_a_shape_that_no_network_can_be_built_from_is_refused(changes, message):
-    with pytest.raises(UsageError, match=f"network plan — .*{message}"):
+    with pytest.raises(UsageError, match=f"network shape — .*{message}"):
         replace(SMALL, **changes)
 
 

@@ -74,7 +74,7 @@ class UNetShape:
             ),
         ):
             if wrong:
-                raise UsageError(f"network plan — {problem} — {remedy}")
+                raise UsageError(f"network shape — {problem} — {remedy}")
 
     @property
     def stride(self) -> int:
