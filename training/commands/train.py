@@ -90,7 +90,10 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "--preset", default="edge", metavar="|".join(PRESETS), help="network and its training settings (default: edge)"
     )
     group.add_argument(
-        "--input-size", type=parse_size, metavar="HxW", help="of the model (default: planned from the data)"
+        "--input-size",
+        type=parse_size,
+        metavar="HxW",
+        help="input height and width of the model (default: chosen from the data)",
     )
     group.add_argument("--encoder", choices=get_args(EncoderName), help="use a keras.applications backbone as encoder")
     group.add_argument(
