@@ -1,11 +1,10 @@
-"""Fit a Keras U-Net on images and masks; the result is a run folder.
+"""Train a Keras U-Net on images and masks; the result is a run folder.
 
     from training import TrainConfig, train
 
     result = train(data, "runs/first", TrainConfig.from_preset("edge", max_minutes=30))
 
-Importing this package loads neither TensorFlow nor anything else of the workstation; the first use of a name loads what it
-needs, and TensorFlow only to build a network or to train.
+Each name is imported on first use. TensorFlow is loaded only to build a network or to train.
 """
 
 from __future__ import annotations

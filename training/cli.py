@@ -1,4 +1,4 @@
-"""The workstation's commands. Nothing heavy is imported before one runs, and TensorFlow not before the dataset is good."""
+"""Commands of the workstation; heavy imports wait until one runs, and TensorFlow until the dataset is checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration of a training run, as one frozen object, and the presets it starts from."""
+"""Configuration of a training run as one frozen object, and the presets that it starts from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Setting = Literal["input_size", "batch_size"]
-"""A setting that can be chosen from the data and the memory."""
+"""Name of a setting that is chosen from the data and the free memory if the user does not give it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +27,9 @@ class Recipe:
     Attributes:
         optimizer: Adam, or AdamW with ``weight_decay``.
         schedule: Learning rate schedule.
-        weight_decay: Applied to kernels only: shrinking biases and normalisation parameters only hurts.
-        average_over: Steps that the average of the weights looks back on; the average is what ships. 0 for none.
+        weight_decay: Weight decay of the kernels; biases and normalisation parameters are not decayed.
+        average_over: Time constant of the moving average of the weights, in steps; the averaged weights are saved. 0
+            turns averaging off.
 
     Example:
         >>> from training import PRESETS
@@ -44,12 +45,13 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preset:
-    """A network and the settings it is trained with by default; those not listed here are described in ``TrainConfig``.
+    """A network with its default training settings; ``TrainConfig`` describes the fields that are not listed here.
 
     Attributes:
-        shape: The network.
-        input_size: Height and width; unless ``fixed_size`` is set only their product counts, see ``training.loop.sizes``.
-        fixed_size: Take ``input_size`` and ``batch_size`` as they are, whatever the data.
+        shape: Shape of the network.
+        input_size: (height, width) of the input in pixels; unless ``fixed_size`` is set, only their product is used,
+            see ``training.loop.sizes``.
+        fixed_size: Use ``input_size`` and ``batch_size`` as given instead of choosing them from the data.
         recipe: Settings that are rarely changed.
 
     Example:
@@ -118,33 +120,34 @@ PRESETS: dict[str, Preset] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainConfig:
-    """The configuration of a training run.
+    """Configuration of a training run.
 
     Attributes:
         preset: Name of the preset that gives network and recipe.
-        height_px: Input height.
-        width_px: Input width.
-        epochs: Largest number of passes over the training split; None leaves the end to ``max_minutes``.
+        height_px: Input height in pixels.
+        width_px: Input width in pixels.
+        epochs: Maximum number of epochs; None trains until ``max_minutes`` is over.
         batch_size: Images per step.
-        accumulate: Steps whose mean gradient makes one update of the weights.
+        accumulate: Steps per update of the weights, which uses the mean of their gradients.
         learning_rate: Peak learning rate of the schedule.
-        loss: A sum of losses, see ``training.losses``.
-        class_weights: Weigh rare classes higher in the loss.
+        loss: Sum of losses, such as "cross_entropy+dice"; see ``training.losses``.
+        class_weights: Give rare classes a higher weight in the loss.
         label_smoothing: Share of each label that is spread over all classes.
         augment: Augment training images by random geometry and light.
         mix: Share of images that receive a CutMix patch, see ``training.input.augment.mix``.
-        precision: Precision of the arithmetic; "auto" is bfloat16 where the device multiplies in it. Weights are always
-            float32.
-        encoder: Use a ``keras.applications`` backbone as encoder.
-        encoder_weights: Backbone weights: "imagenet", a file, or None for random ones.
+        precision: Precision of the arithmetic; "auto" is bfloat16 on devices with bfloat16 arithmetic, else float32.
+            Weights are always float32.
+        encoder: Name of the ``keras.applications`` backbone used as encoder; None for the preset's own encoder.
+        encoder_weights: Backbone weights: "imagenet", the path of a file, or None for random weights.
         validation_fraction: Share of the training images held out if the dataset has no ``val``.
-        group_by: Regular expression on the file name; images with the same group stay in one split.
-        val_groups: Groups of the training images to validate on instead of ``val``.
+        group_by: Regular expression with one group in brackets on file names; images with the same match of the group
+            stay in one split.
+        val_groups: Groups of training images to validate on instead of ``val``.
         patience: Epochs without a better mean IoU before training stops; 0 never stops early.
-        max_minutes: Time limit, into which the schedule is fitted; None for no limit.
+        max_minutes: Time limit in minutes, into which the learning rate schedule is fitted; None for no limit.
         seed: Random seed for weights, split, order and augmentation.
-        from_data: Settings that ``training.train`` chooses from the data and the memory in place of the values here:
-            ``from_preset`` names those that the caller did not give.
+        from_data: Settings whose values here ``training.train`` replaces by ones chosen from the data and the free
+            memory; ``from_preset`` lists those that the caller did not give.
 
     Example:
         >>> from training import TrainConfig
@@ -179,7 +182,7 @@ class TrainConfig:
     from_data: frozenset[Setting] = field(default=frozenset(), compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, with the nearest that can."""
+        """Refuse values that cannot work, and name the nearest ones that can."""
         _refuse_size(self.height_px, self.width_px, self.shape.stride, f"preset '{self.preset}'")
         if self.epochs is None and self.max_minutes is None:
             raise UsageError("training has no end — pass --epochs or --max-minutes")
@@ -202,7 +205,7 @@ class TrainConfig:
         ):
             if not 0 <= share < 1:
                 raise UsageError(f"{option} {share} — expected a number from 0 up to, not including, 1")
-        parse_loss(self.loss)  # refuses what there is not, before anything is read
+        parse_loss(self.loss)  # refuses unknown losses before any file is read
         if self.encoder_weights and not self.encoder:
             raise UsageError(
                 f"--encoder-weights {self.encoder_weights} — without --encoder — name the encoder they are of"
@@ -212,15 +215,16 @@ class TrainConfig:
     def from_preset(cls, name: str, *, input_size: tuple[int, int] | None = None, **changes: Any) -> TrainConfig:
         """Return a preset's configuration with the changes that are not None.
 
-        A time limit alone replaces the preset's epochs and patience: the time is meant to be used.
+        ``max_minutes`` without ``epochs`` replaces the preset's epochs and patience, because the whole time is meant to
+        be used.
 
         Args:
             name: A key of ``PRESETS``.
-            input_size: (height, width) of the model's input.
-            changes: Attributes of the configuration.
+            input_size: (height, width) of the model's input in pixels.
+            changes: Attributes of the configuration by name.
 
         Raises:
-            UsageError: No such preset, or values that cannot work.
+            UsageError: The preset is unknown, or a value cannot work.
 
         Example:
             >>> from training import TrainConfig
@@ -257,24 +261,24 @@ class TrainConfig:
 
     @property
     def shape(self) -> Shape:
-        """The network: the preset's, with the encoder that was asked for."""
+        """The preset's shape, with ``encoder`` as its encoder if one is set."""
         shape = preset_named(self.preset).shape
         return with_encoder(shape, self.encoder, f"preset '{self.preset}'") if self.encoder else shape
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as a JSON object."""
         value = {**asdict(self), "val_groups": list(self.val_groups)}
-        del value["from_data"]  # a run has the sizes that were chosen
+        del value["from_data"]  # the sizes of a run are already chosen
         return value
 
     def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """Name the settings in which a recorded configuration differs, "key: recorded → now"."""
+        """Return a line "key: recorded → now" for each setting in which a recorded configuration differs."""
         now = self.to_dict()
         return [f"{key}: {other.get(key)} → {now[key]}" for key in now if other.get(key) != now[key]]
 
 
 def preset_named(name: str) -> Preset:
-    """Return a preset, or say which there are."""
+    """Return a preset by name, or raise a UsageError that lists all names."""
     preset = PRESETS.get(name)
     if preset is None:
         raise UsageError(f"--preset {name} — no such preset — choose one of {', '.join(PRESETS)}")
@@ -288,7 +292,7 @@ def build(
 
     Args:
         network: A shape, or the name of a preset.
-        input_size: (height, width) of the input, multiples of the shape's stride.
+        input_size: (height, width) of the input in pixels, multiples of the shape's stride.
         classes: Number of classes, 2 or more; a model of 2 has one output channel.
         channels: 1 for grey, 3 for RGB.
 
@@ -296,7 +300,7 @@ def build(
         A model from (N, H, W, channels) float32 pixels in 0–255 to probabilities, (N, H, W, classes) or (N, H, W, 1).
 
     Raises:
-        UsageError: No such preset, or a size or number of classes that cannot work.
+        UsageError: The preset is unknown, or the size or number of classes cannot work.
 
     Example:
         >>> from training import UNetShape, build
@@ -318,7 +322,7 @@ def build(
 
 
 def _refuse_size(height_px: int, width_px: int, stride: int, owner: str) -> None:
-    """Refuse an input size that is not in multiples of a stride, with the nearest that is."""
+    """Refuse an input size that is not a multiple of the stride, and name the nearest one."""
     for side, name in ((height_px, "height"), (width_px, "width")):
         if side < stride or side % stride:
             below, above = max(stride, side // stride * stride), (side // stride + 1) * stride

@@ -1,10 +1,10 @@
-"""What can go wrong in training, under the runtime's tree (the number is the exit code).
+"""Exceptions of training, as a branch of the runtime's tree; the number is the exit code.
 
 EdgeUnetError
 ├── InputError            3
-│   └── DataError         3   a dataset or a file of it cannot be trained on
+│   └── DataError         3   a dataset, or a file in it, cannot be used for training
 ├── UsageError            2
-│   └── ResumeError       2   the run folder does not fit what was asked for
+│   └── ResumeError       2   the run folder has another configuration or other data
 ├── DivergedError         8   the loss or a weight is not finite
 └── LoaderError          70   preparing a batch failed
 """
@@ -15,7 +15,7 @@ from edge_runtime.errors import EdgeUnetError, InputError, UsageError
 
 
 class DataError(InputError):
-    """A dataset, or a file of it, cannot be trained on.
+    """A dataset, or a file in it, cannot be used for training.
 
     Example:
         >>> from training import DataError, train
@@ -62,7 +62,7 @@ class DivergedError(EdgeUnetError):
 
 
 class LoaderError(EdgeUnetError):
-    """Preparing a batch failed in a way that no check of the data foresees; the message names the file.
+    """Preparing a batch failed for a reason that the dataset check cannot detect; the message names the file.
 
     Example:
         >>> from training import LoaderError
@@ -73,8 +73,8 @@ class LoaderError(EdgeUnetError):
     exit_code = 70
 
 
-class TrainingStopped(Exception):  # noqa: N818 -- nothing is wrong: somebody wanted it
-    """Training was asked to stop, and has; its state is saved.
+class TrainingStopped(Exception):  # noqa: N818 -- not an error: the caller asked for it
+    """Training stopped because ``should_stop`` returned True; its state is saved.
 
     Example:
         >>> from training import TrainConfig, TrainingStopped, train

@@ -1,4 +1,4 @@
-"""``edge-unet data``: check, look at, make or import a dataset."""
+"""``edge-unet data``: check, preview, generate or import a dataset."""
 
 from __future__ import annotations
 
@@ -16,28 +16,37 @@ from training.commands.options import NEEDED, add_tolerance, check_with_progress
 
 def register(commands: Commands) -> None:
     """Add the commands to the command line."""
-    data = commands.add_parser("data", help="check, look at, make or import a dataset").add_subparsers(
+    data = commands.add_parser("data", help="check, preview, generate or import a dataset").add_subparsers(
         title="commands", metavar="COMMAND", required=True
     )
     check = data.add_parser(
         "check",
-        help="list everything that is wrong with a dataset, in one pass",
-        description="Read every file once and list everything that is wrong: pairs, sizes, encodings, damage, duplicates, "
-        "leaks between splits. Ends with exit code 3 if anything is an error.",
+        help="list every problem of a dataset in one pass",
+        description="Read every file once and list every problem: missing pairs, sizes that differ, mask encodings,\n"
+        "damaged files, duplicates, leaks between splits. The exit code is 3 if a problem is an error.",
         epilog="example:\n  edge-unet data check my-data --json | python -m json.tool",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    check.add_argument("data", type=Path, metavar="DIR", help="the dataset folder")
-    check.add_argument("--json", action="store_true", help="print one JSON object")
-    add_tolerance(check.add_argument_group("tolerate"))
+    check.add_argument("data", type=Path, metavar="DIR", help="dataset folder")
+    check.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    add_tolerance(check.add_argument_group("tolerate (errors become warnings)"))
     check.set_defaults(handler=_check)
-    preview = data.add_parser("preview", help="draw a contact sheet of images with their masks")
-    preview.add_argument("data", type=Path, metavar="DIR", help="the dataset folder")
-    preview.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="the picture to write")
+    preview = data.add_parser(
+        "preview",
+        help="draw a contact sheet of images with their masks",
+        description="Draw images of every split and class on one sheet, each beside a copy with its mask over it.",
+    )
+    preview.add_argument("data", type=Path, metavar="DIR", help="dataset folder")
+    preview.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="PNG file to write")
     preview.set_defaults(handler=_preview)
-    synth = data.add_parser("synth", help="write the built-in dataset of small parts on a workbench, with a video")
-    synth.add_argument("out", type=Path, metavar="DIR", help="the dataset folder to write")
-    synth.add_argument("--seed", type=int, default=0, metavar="S", help="random seed (default: 0)")
+    synth = data.add_parser(
+        "synth",
+        help="write a synthetic dataset of coins, leaves and bolts on a workbench",
+        description="Write a synthetic dataset of coins, leaves and bolts on a workbench: images and masks in train/, "
+        "val/ and test/, and a video with one mask per frame.",
+    )
+    synth.add_argument("out", type=Path, metavar="DIR", help="dataset folder to write, new or empty")
+    synth.add_argument("--seed", type=int, default=0, metavar="S", help="random seed, 0 or more (default: 0)")
     synth.set_defaults(handler=_synth)
     importing.register(data)
 

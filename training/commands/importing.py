@@ -1,4 +1,4 @@
-"""The command ``edge-unet data import``. Nothing heavy is loaded before it runs."""
+"""``edge-unet data import``: convert a dataset of another format. Heavy imports wait until the command runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_runtime.storage import printable
 from training.importers import IMPORTERS, ImportProblemsError, import_dataset
 
 LISTED = 20
-"""Lines of a long list that are printed."""
+"""Maximum number of lines that are printed of a list."""
 _EPILOG = """\
 example:
   edge-unet data import {kind} downloads/{kind} my-data
@@ -21,8 +21,8 @@ example:
 SRC:
 {layout}
 {rules}
-Images are copied byte for byte. Where EXIF turns one, its mask is turned to fit, if it was made for the stored pixels.
-DST must not exist or be empty; it appears when all of it is written, or not at all.
+Images are copied byte for byte. If an image is rotated by its EXIF tag and its mask was drawn on the pixels before
+rotation, the mask is rotated, too. DST must be new or empty. It is written completely or not at all.
 """
 
 
@@ -33,9 +33,9 @@ def register(data: Commands) -> None:
     examples = "\n".join(f"  edge-unet data import {kind} downloads/{kind} my-data" for kind in IMPORTERS)
     parser = data.add_parser(
         "import",
-        help="make a dataset of COCO, LabelMe, VOC, CVAT or another format",
-        description="Make a dataset folder of one in another format.",
-        epilog=f"examples:\n{examples}\n\nwhat the folders look like:\n{''.join(lines)}",
+        help="convert COCO, LabelMe, VOC, CVAT or another format to a dataset folder",
+        description="Convert a dataset of another format to a dataset folder.",
+        epilog=f"examples:\n{examples}\n\nlayout of SRC by format:\n{''.join(lines)}",
         formatter_class=raw,
     )
     formats = parser.add_subparsers(title="formats", metavar="FORMAT", required=True)
@@ -43,12 +43,12 @@ def register(data: Commands) -> None:
         one = formats.add_parser(
             kind,
             help=entry.title,
-            description=f"Make a dataset folder of {entry.title}.",
+            description=f"Make a dataset folder from {entry.title}.",
             epilog=_EPILOG.format(kind=kind, layout=_indented(entry.layout), rules=entry.rules),
             formatter_class=raw,
         )
-        one.add_argument("src", type=Path, metavar="SRC", help="the folder to read")
-        one.add_argument("dst", type=Path, metavar="DST", help="the dataset folder to write")
+        one.add_argument("src", type=Path, metavar="SRC", help="folder to read")
+        one.add_argument("dst", type=Path, metavar="DST", help="dataset folder to write, new or empty")
         one.set_defaults(handler=_import, kind=kind)
 
 

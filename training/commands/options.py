@@ -12,25 +12,25 @@ if TYPE_CHECKING:
 
 NEEDED = ("keras", "rich", "tensorboard", "tensorflow", "yaml")
 _TOLERATED = {
-    "skip_bad": "leave out pairs with a damaged or unreadable file",
+    "skip_bad": "leave out pairs with an error, such as a damaged file or a mask of another size",
     "allow_unpaired": "leave out images without a mask and masks without an image",
-    "allow_lossy_mask": "read JPEG masks, each pixel as the nearest known value",
+    "allow_lossy_mask": "accept JPEG masks; each pixel is read as the nearest known value",
 }
 
 
 def add_tolerance(group: argparse._ArgumentGroup) -> None:
-    """Add the options that turn an error of the data into a warning."""
+    """Add the options that turn errors of a dataset into warnings."""
     for name, text in _TOLERATED.items():
         group.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
 
 
 def tolerance(args: argparse.Namespace) -> dict[str, bool]:
-    """Return what the options of ``add_tolerance`` say."""
+    """Return the values of the options of ``add_tolerance``."""
     return {name: getattr(args, name) for name in _TOLERATED}
 
 
 def check_with_progress(data: Path, tolerated: Mapping[str, bool]) -> DatasetReport:
-    """Check a dataset, with a bar on stderr where that is a terminal."""
+    """Check a dataset, with a progress bar on stderr if it is a terminal."""
     from training.data.check import check_dataset, progress_bar
 
     with progress_bar() as on_progress:

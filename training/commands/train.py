@@ -1,4 +1,4 @@
-"""``edge-unet train``: from a folder of images and masks to a run folder."""
+"""``edge-unet train``: train on a folder of images and masks and write a run folder."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _EPILOG = """\
 examples:
   edge-unet train my-data --out runs/first
   edge-unet train my-data --out runs/street --input-size 224x224 --max-minutes 60
-  edge-unet train my-data --out runs/street --group-by '^(.+)_'      frames of one video stay together
+  edge-unet train my-data --out runs/street --group-by '^(.+)_'      keep the frames of a video in one split
   edge-unet train my-data --out runs/first --resume
 
-DATA holds images/ and masks/, or train/images, train/masks (val, test); images and masks pair by name.
-Masks are PNGs of class ids (0, 1, 2 …), of 0 and 255, of colours, or palette PNGs; dataset.yaml may name the classes.
-Other forms: `edge-unet data import --help`. Ctrl-C keeps what was done; --resume goes on from there.
+DATA holds images/ and masks/, or train/, val/ and test/ with images/ and masks/ in each. Image and mask share a name.
+Masks are PNG files of class ids (0, 1, 2 …), of 0 and 255, of colours, or with a palette. dataset.yaml may name the
+classes. `edge-unet data import` converts other formats. Ctrl-C saves the training state; --resume continues from it.
 """
 
 _SETTINGS = (
@@ -64,15 +64,15 @@ def register(commands: Commands) -> None:
     """Add the command to the command line."""
     train = commands.add_parser(
         "train",
-        help="fit a U-Net on a folder of images and masks",
+        help="train a U-Net on a folder of images and masks",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    train.add_argument("data", type=Path, metavar="DATA", help="the dataset folder")
-    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run folder to write")
+    train.add_argument("data", type=Path, metavar="DATA", help="dataset folder")
+    train.add_argument("--out", type=Path, required=True, metavar="RUN", help="run folder to write")
     train.add_argument("--resume", action="store_true", help="continue from the last checkpoint in RUN")
     train.add_argument(
-        "--force-resume", action="store_true", help="continue although configuration or data have changed"
+        "--force-resume", action="store_true", help="like --resume, even if the configuration or the data have changed"
     )
     train.add_argument(
         "--seed", type=int, metavar="S", help="random seed for weights, split, order and augmentation (default: 0)"
@@ -95,24 +95,32 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         metavar="HxW",
         help="input height and width of the model (default: chosen from the data)",
     )
-    group.add_argument("--encoder", choices=get_args(EncoderName), help="use a keras.applications backbone as encoder")
+    group.add_argument(
+        "--encoder",
+        choices=get_args(EncoderName),
+        help="keras.applications backbone to use as encoder (default: the preset's own encoder)",
+    )
     group.add_argument(
         "--encoder-weights",
         metavar="imagenet|FILE",
-        help="pre-trained encoder weights: imagenet is downloaded by Keras, FILE is a .weights.h5 file",
+        help="pre-trained weights of --encoder: imagenet (Keras downloads them) or a .weights.h5 file (default: none)",
     )
 
 
 def _add_length(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--epochs", type=int, metavar="N", help="maximum number of epochs")
+    group.add_argument("--epochs", type=int, metavar="N", help=f"maximum number of epochs {_by_preset('epochs')}")
     group.add_argument(
-        "--max-minutes", type=float, metavar="M", help="time limit, into which the learning rate schedule is fitted"
+        "--max-minutes",
+        type=float,
+        metavar="M",
+        help="time limit in minutes, into which the learning rate schedule is fitted; without --epochs it replaces the "
+        "preset's epochs and patience (default: none)",
     )
     group.add_argument(
         "--patience",
         type=int,
         metavar="N",
-        help="stop after N epochs without a better validation mean IoU; 0 never stops early",
+        help=f"stop after N epochs without a better validation mean IoU; 0 never stops early {_by_preset('patience')}",
     )
 
 
@@ -122,22 +130,46 @@ def _add_recipe(group: argparse._ArgumentGroup) -> None:
         "--batch-size", type=int, metavar="B", help="images per step (default: chosen from data and memory)"
     )
     group.add_argument(
-        "--accumulate", type=int, metavar="K", help="update the weights every K steps, with the mean of their gradients"
+        "--accumulate",
+        type=int,
+        metavar="K",
+        help="update the weights every K steps, with the mean of their gradients (default: 1)",
     )
-    group.add_argument("--learning-rate", type=float, metavar="R", help="peak learning rate")
+    group.add_argument(
+        "--learning-rate", type=float, metavar="R", help=f"peak learning rate {_by_preset('learning_rate')}"
+    )
     group.add_argument(
         "--loss",
         metavar="SUM",
-        help="weighted sum of cross_entropy, dice, focal, tversky, lovasz, boundary, such as cross_entropy+0.5*lovasz",
+        help="weighted sum of cross_entropy, dice, focal, tversky, lovasz, boundary, such as cross_entropy+0.5*lovasz "
+        f"{_by_preset('loss')}",
     )
-    group.add_argument("--class-weights", action=yes_or_no, help="give rare classes a higher weight in the loss")
-    group.add_argument("--label-smoothing", type=float, metavar="S", help="share of each label spread over all classes")
-    group.add_argument("--augment", action=yes_or_no, help="augment training images by random geometry and light")
-    group.add_argument("--mix", type=float, metavar="SHARE", help="share of images that receive a CutMix patch")
+    group.add_argument(
+        "--class-weights",
+        action=yes_or_no,
+        help=f"give rare classes a higher weight in the loss {_by_preset('class_weights')}",
+    )
+    group.add_argument(
+        "--label-smoothing",
+        type=float,
+        metavar="S",
+        help=f"share of each label that is spread over all classes, 0 to below 1 {_by_preset('label_smoothing')}",
+    )
+    group.add_argument(
+        "--augment",
+        action=yes_or_no,
+        help=f"augment training images by random geometry and light {_by_preset('augment')}",
+    )
+    group.add_argument(
+        "--mix",
+        type=float,
+        metavar="SHARE",
+        help="share of training images that receive a CutMix patch, 0 to below 1 (default: 0)",
+    )
     group.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
-        help="precision of the arithmetic (default: bfloat16 if the device is faster with it)",
+        help=f"precision of the arithmetic; auto is bfloat16 if the device has it {_by_preset('precision')}",
     )
 
 
@@ -147,25 +179,33 @@ def _add_split(group: argparse._ArgumentGroup) -> None:
         type=float,
         metavar="F",
         dest="validation_fraction",
-        help="share of the training images held out if there is no val/",
+        help=f"share of the training images held out for validation without val/ {_by_preset('validation_fraction')}",
     )
     group.add_argument(
         "--group-by",
         metavar="PATTERN",
-        help="regular expression on file names; images with the same match stay in one split",
+        help="regular expression on file names with one group in brackets; images with the same match of the group "
+        "stay in one split",
     )
     group.add_argument(
-        "--val-groups", metavar="G[,G…]", help="validate on these groups of the training images instead of val/"
+        "--val-groups", metavar="G[,G…]", help="groups of training images to validate on instead of val/"
     )
+
+
+def _by_preset(setting: str) -> str:
+    """Return the default of a setting as text for its help line: the preset's, with that of ``edge`` as an example."""
+    value = getattr(PRESETS["edge"], setting)
+    text = {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
+    return f"(default: by preset, {text} for edge)"
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check the data, train and say where to look."""
+    """Check the data, train, and print where the results are."""
     require_modules("train", NEEDED)
     from training.data.check import warnings_in_short
     from training.loop.run_folder import open_run
 
-    config = configuration(args)  # refuses what cannot work before anything is read
+    config = configuration(args)  # refuses values that cannot work before any file is read
     with open_run(args.out, resume=args.resume or args.force_resume) as folder:
         report = check_with_progress(args.data, tolerance(args))
         report.require_ok()
@@ -175,7 +215,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def configuration(args: argparse.Namespace) -> TrainConfig:
-    """Return the configuration that the options ask for."""
+    """Return the configuration that the options describe."""
     groups = tuple(args.val_groups.split(",")) if args.val_groups else None
     return TrainConfig.from_preset(args.preset, val_groups=groups, **{name: getattr(args, name) for name in _SETTINGS})
 
@@ -188,8 +228,8 @@ def _train(args: argparse.Namespace, config: TrainConfig, report: DatasetReport,
 
         from training.monitor.progress_bar import ProgressBar
 
-        import_module("training.fit.fit")  # all that loads TensorFlow, while nobody sees its greetings
-        tensorflow.config.list_physical_devices()  # looks for GPUs, and complains where there is none
+        import_module("training.fit.fit")  # loads all that needs TensorFlow while its start-up messages are hidden
+        tensorflow.config.list_physical_devices()  # logs a warning where there is no GPU
 
     command, stop = shlex.join(["edge-unet", *sys.argv[1:]]), _StopSignal()
     with stop.watching(), ProgressBar(config.epochs) as progress:
@@ -210,7 +250,7 @@ def _train(args: argparse.Namespace, config: TrainConfig, report: DatasetReport,
 
 
 class _StopSignal:
-    """Notes the first SIGINT, SIGTERM or SIGHUP, so that the step is finished and saved; the second ends at once."""
+    """Stop condition by SIGINT, SIGTERM or SIGHUP: the first stops after the running step, the second at once."""
 
     def __init__(self) -> None:
         self._number: int | None = None
@@ -220,7 +260,7 @@ class _StopSignal:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Take the signals over for a while; as the command line does, not as a library."""
+        """Handle the signals within the ``with`` block; only the command line does so, never the library."""
         numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
         before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) is not signal.SIG_IGN}
 
@@ -240,7 +280,7 @@ class _StopSignal:
                 signal.signal(number, handler)
 
     def raise_as_signal(self) -> NoReturn:
-        """End as the signal that was noted would have ended the command."""
+        """Raise the exception that the recorded signal raises without this handler."""
         self._raise(self._number or signal.SIGINT)
 
     @staticmethod

@@ -1,5 +1,5 @@
-"""From a folder of images and masks to a finished run folder.
+"""Train on a folder of images and masks and finish the run folder.
 
-Reading order: ``train`` (check the data, choose the sizes), ``fit`` (set up the run and train), ``finish`` (measure the best
-model and write the report).
+Reading order: ``train`` (check the data, choose the sizes), ``fit`` (set up the run and train), ``finish`` (measure the
+best model and write the report).
 """

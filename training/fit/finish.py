@@ -24,14 +24,14 @@ from training.report.pictures import write_pictures
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """What is known of a trained run beside its folder.
+    """Facts about a trained run that its folder does not hold.
 
     Attributes:
         report: The checked dataset.
-        dataset: The same with the validation split that was used.
-        split_by: Where that split is from, as a phrase.
-        contract: What goes into the model and comes out of it.
-        command: What was typed to start the run.
+        dataset: The dataset with the validation split that was used.
+        split_by: Origin of the validation split, as a phrase.
+        contract: Input and classes of the model.
+        command: Command line that started the run.
     """
 
     report: DatasetReport
@@ -46,8 +46,8 @@ def finish(run: RunFolder, finished: Finished, on_progress: OnProgress) -> Evalu
 
     Args:
         run: The open run folder, trained to its end.
-        finished: What else the report is made from.
-        on_progress: Called with "measuring the best epoch" and the number of images.
+        finished: Facts for the report that the folder does not hold.
+        on_progress: Called with "measuring the best epoch" and the number of images done and in all.
 
     Returns:
         Metrics of the best model on the validation split at the size of its images.

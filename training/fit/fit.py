@@ -37,28 +37,28 @@ def fit(
     should_stop: Callable[[], bool] = lambda: False,
     force_resume: bool = False,
 ) -> Evaluation:
-    """Train, or go on training, and finish the run folder.
+    """Train, or resume training, and finish the run folder.
 
     Sets Keras' global random seed, so that the same configuration starts from the same weights.
 
     Args:
-        config: What to train.
+        config: Configuration of the run.
         report: The checked dataset.
         run: An open run folder, with or without checkpoints.
-        progress: Where to show what happens.
-        command: What was typed to start the run, for its report.
-        should_stop: Asked after each step; training then saves its state and ends.
-        force_resume: Go on although the configuration or the data differ from those of the run.
+        progress: Display of the progress.
+        command: Command line that started the run, for the report.
+        should_stop: Called after each step; if it returns True, training saves its state and ends.
+        force_resume: Resume even if the configuration or the data differ from those of the run.
 
     Returns:
         Metrics of the best checkpoint on the validation split at the size of its images, as the runtime computes them.
 
     Raises:
-        DataError: The validation split that is asked for cannot be made.
-        DivergedError: The loss or a weight is not finite; the checkpoints of before are untouched.
+        DataError: The configured validation split cannot be made.
+        DivergedError: The loss or a weight is not finite; earlier checkpoints are untouched.
         ResumeError: The run folder was made with another configuration or other data.
-        StorageError: A file cannot be written; the checkpoints of before are untouched.
-        TrainingStopped: ``should_stop`` said so.
+        StorageError: A file cannot be written; earlier checkpoints are untouched.
+        TrainingStopped: ``should_stop`` returned True.
     """
     start_s = time.monotonic()
     dataset, split_by = with_validation(config, report)
@@ -66,7 +66,7 @@ def fit(
     begin(run, config, setup_of(config, report, dataset, contract), force=force_resume, note=progress.note)
     on_progress = _stopping(progress.advance, should_stop)
     train, val = decode_splits(config, report, dataset, run.root, on_progress)
-    # A state has the weights of the encoder: to go on, neither a download nor their file is needed again.
+    # A saved state includes the encoder's weights, so that resuming needs neither a download nor their file.
     start = replace(config, encoder_weights=None) if run.begun else config
     state = initial_state(start, contract, report.pixels_of(dataset.splits["train"]))
     shipped = deployable(state.model, config.shape)
@@ -86,7 +86,7 @@ def fit(
 
 
 def _stopping(on_progress: OnProgress, should_stop: Callable[[], bool]) -> OnProgress:
-    """Return ``on_progress`` that also ends the work if that is wanted."""
+    """Return ``on_progress`` that also raises ``TrainingStopped`` once ``should_stop`` returns True."""
 
     def report(what: str, done: int, total: int) -> None:
         on_progress(what, done, total)

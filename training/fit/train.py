@@ -1,4 +1,4 @@
-"""Train on a folder of images and masks; TensorFlow is loaded when the data is known to be good."""
+"""Train on a folder of images and masks; TensorFlow is loaded only after the data has passed its check."""
 
 from __future__ import annotations
 
@@ -28,33 +28,35 @@ def train(
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
-    """Check a dataset, train on it, and write a run folder: what ``edge-unet train`` does.
+    """Check a dataset, train on it, and write a run folder, as ``edge-unet train`` does.
 
-    No signal handler is installed: interrupted by an exception, ``KeyboardInterrupt`` included, the run goes on with
-    ``resume=True`` from its last finished epoch. Keras' global random seed is set.
+    No signal handler is installed. After an exception, ``KeyboardInterrupt`` included, ``resume=True`` continues from
+    the last saved state. Keras' global random seed is set.
 
     Args:
-        data: The dataset folder: ``images`` and ``masks``, perhaps by split, perhaps with a ``dataset.yaml``.
-        out: The run folder to write.
-        config: What to train; by default the preset "edge". Settings named in its ``from_data`` are chosen from the data
-            and the memory.
-        resume: Go on with the run in ``out``.
-        force_resume: Go on although the configuration or the data have changed.
-        skip_bad: Leave out pairs with a damaged or unreadable file.
+        data: Dataset folder with ``images`` and ``masks``, or with both per split (``train/images`` …);
+            ``dataset.yaml`` is optional.
+        out: Run folder to write.
+        config: Configuration of the run; the preset "edge" by default. The settings in its ``from_data`` are chosen
+            from the data and the free memory.
+        resume: Continue the run in ``out``.
+        force_resume: Continue the run even if the configuration or the data have changed.
+        skip_bad: Leave out pairs whose files are damaged or do not fit each other or the dataset.
         allow_unpaired: Leave out images without a mask and masks without an image.
-        allow_lossy_mask: Read JPEG masks.
-        progress: Where to show what happens; by default nowhere.
-        should_stop: Asked after each step; training then saves its state and raises ``TrainingStopped``.
+        allow_lossy_mask: Accept JPEG masks.
+        progress: Display of the progress; nothing is shown by default.
+        should_stop: Called after each step; if it returns True, training saves its state and raises
+            ``TrainingStopped``.
 
     Returns:
         Metrics of the best model on the validation split, at the size of its images.
 
     Raises:
-        DataError: The dataset, or a file of it, cannot be trained on.
-        DivergedError: The loss or a weight is not finite; the checkpoints of before are untouched.
+        DataError: The dataset, or a file in it, cannot be used for training.
+        DivergedError: The loss or a weight is not finite; earlier checkpoints are untouched.
         ResumeError: The run folder was made with another configuration or other data.
-        StorageError: A file cannot be written; the checkpoints of before are untouched.
-        TrainingStopped: ``should_stop`` said so.
+        StorageError: A file cannot be written; earlier checkpoints are untouched.
+        TrainingStopped: ``should_stop`` returned True.
         UsageError: ``out`` is not empty, or the configuration cannot work with this dataset.
 
     Example:
@@ -98,16 +100,16 @@ def train_checked(
     should_stop: Callable[[], bool] = lambda: False,
     force_resume: bool = False,
 ) -> Evaluation:
-    """Choose the sizes that the configuration leaves open, and train; see ``fit`` and ``train``.
+    """Choose the sizes that the configuration leaves open, then train; see ``fit`` and ``train``.
 
     Args:
-        config: What to train.
+        config: Configuration of the run.
         report: The checked dataset, without errors.
         run: An open run folder.
-        progress: Where to show what happens.
-        command: What was typed to start the run, for its report.
-        should_stop: Asked after each step.
-        force_resume: Go on although something has changed.
+        progress: Display of the progress.
+        command: Command line that started the run, for the report.
+        should_stop: Called after each step; True stops training.
+        force_resume: Resume even if the configuration or the data have changed.
     """
     from training.fit.fit import fit
     from training.loop.sizes import with_sizes

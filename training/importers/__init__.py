@@ -1,7 +1,7 @@
 """Datasets as people download them, to the folder layout that training reads.
 
-``formats`` says what there is, one module a format finds what is in a folder (a ``Plan``), ``writing`` makes a dataset of
-it. Modules from the bottom up: formats, errors, plan, documents, files, shapes, mask_files, the formats,
+``formats`` says what there is, one module a format finds what is in a folder (a ``Plan``), ``writing`` makes a dataset
+of it. Modules from the bottom up: formats, errors, plan, documents, files, shapes, mask_files, the formats,
 writing, cli. Images are copied byte for byte; nothing is downloaded.
 """
 

@@ -1,8 +1,8 @@
 """Write a dataset from a plan: images copied byte for byte, masks drawn, all of it or nothing.
 
 Images are copied as they are and our decoder turns them by their EXIF orientation, so a mask has to be as the image
-looks. Most tools show the turned image and annotate that; some annotate the stored one. Sizes tell the two apart where a
-quarter turn is involved. Where they cannot, the image as it looks is meant, because that is what a person saw.
+looks. Most tools show the turned image and annotate that; some annotate the stored one. Sizes tell the two apart where
+a quarter turn is involved. Where they cannot, the image as it looks is meant, because that is what a person saw.
 """
 
 from __future__ import annotations

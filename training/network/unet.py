@@ -31,8 +31,8 @@ class UNetShape:
         block: What a level is made of, see ``training.network.blocks``.
         convolutions: Blocks per level of the encoder.
         context: Add to the bottleneck what a 1×1 convolution makes of the mean over the whole image.
-        encoder: Use a ``keras.applications`` backbone as encoder: ``widths`` then only gives the number of levels and the
-            widths of the decoder.
+        encoder: Use a ``keras.applications`` backbone as encoder: ``widths`` then only gives the number of levels and
+            the widths of the decoder.
 
     Example:
         >>> from training import UNetShape
