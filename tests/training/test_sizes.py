@@ -95,7 +95,7 @@ def test_reasons_are_given_for_what_was_chosen():
         "input size 224x288: the preset's 65,536 pixels in the shape of the images (360x480, their median), in "
         "multiples of 32"
     )
-    assert batch.startswith("batch size 8: the preset's; 46 steps an epoch, about ")
+    assert batch.startswith("batch size 8: the preset's; 46 steps per epoch, about ")
     assert "smaller than the preset's 8, for 12 images" in sizes(12).reasons[1]
     assert "are no larger" in sizes(size=(150, 210)).reasons[0]
     assert "all that fits into the memory, the preset's is 8" in sizes(memory_bytes=10**9).reasons[1]

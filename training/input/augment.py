@@ -1,6 +1,6 @@
 """Augment images and masks at random: geometry, light, noise, and CutMix.
 
-One warp takes a picture from its cached size to the model's, so that zooming in shows detail that is really there.
+A single warp maps a picture from its cached size to the model's, so that zooming in shows real detail.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ SHEAR = 0.05
 """Largest sideways shift of a row, as a share of its distance from the middle."""
 GAMMA = 1.25
 CONTRAST = 1.25
-"""Largest factors; their reciprocals are the smallest."""
+"""Largest factors of gamma and contrast; their reciprocals are the smallest."""
 BRIGHTNESS = 0.1
 """Largest shift of all pixels, as a share of white."""
 COLOR_CAST = 1.16
-"""Largest factor on one colour channel, as another white balance makes."""
+"""Largest factor on a colour channel, as from another white balance."""
 SATURATION = (0.5, 1.4)
 BLUR_SHARE, BLUR_PX = 0.1, (0.3, 1.2)
 NOISE_SHARE, NOISE_LEVELS = 0.1, (2.0, 10.0)
 _GRAIN_LEVELS, _GRAIN_PLACES = 32.0, 128
 _GREY = (0.299, 0.587, 0.114)
-"""Share of red, green and blue in a grey of the same brightness, ITU-R BT.601."""
+"""Weights of red, green and blue in the grey of the same brightness, ITU-R BT.601."""
 MIXED_AREA = (0.1, 0.5)
-"""Share of a picture that ``mix`` replaces."""
+"""Range of the share of a picture's area that ``mix`` replaces."""
 
 
 def augment(
@@ -45,13 +45,13 @@ def augment(
     Args:
         image: (h, w, C) uint8 at any size, RGB or grey.
         mask: (h, w) uint8 class ids.
-        height_px: Height of the result.
-        width_px: Width of the result.
+        height_px: Height of the result in pixels.
+        width_px: Width of the result in pixels.
         rng: Source of randomness; the same state gives the same variant.
 
     Returns:
-        (height_px, width_px, C) and (height_px, width_px) uint8; what lies outside the picture is mirrored in the image and
-        ``IGNORE`` in the mask.
+        (height_px, width_px, C) and (height_px, width_px) uint8. Outside the picture the image is mirrored and the mask
+        is ``IGNORE``.
     """
     matrix = random_affine(mask.shape, height_px, width_px, rng)
     size = (width_px, height_px)
@@ -66,9 +66,9 @@ def augment(
 def random_affine(
     shape: tuple[int, ...], height_px: int, width_px: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return a (2, 3) matrix from picture to frame: half of the time mirrored, then turned, sheared, zoomed and shifted.
+    """Return a random (2, 3) matrix from picture to frame: mirroring (half of the time), rotation, shear, zoom, shift.
 
-    A picture larger than the frame still covers it but for the corners that turning opens.
+    A picture that is zoomed in covers the frame except for corners that the rotation uncovers.
     """
     zoom = _between(SCALE, rng)
     stretch = _around(STRETCH, rng)
@@ -80,14 +80,14 @@ def random_affine(
     linear = turn @ shear @ np.diag([mirrored * fit_x * zoom * stretch, fit_y * zoom / stretch])
     frame_px = np.array([width_px, height_px])
     shift_px = rng.uniform(-0.5, 0.5, 2) * frame_px * (zoom - 1)
-    # OpenCV counts from the middle of the first pixel.
+    # OpenCV's origin is the centre of the first pixel.
     target = frame_px / 2 - 0.5 + shift_px
     middle = np.array([shape[1], shape[0]]) / 2 - 0.5
     return np.hstack([linear, (target - linear @ middle)[:, np.newaxis]])
 
 
 def relight(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return a picture, (H, W, C) uint8, as another camera in another light may have taken it."""
+    """Return the picture, (H, W, C) uint8, with random gamma, contrast, brightness, colours, blur and noise."""
     levels = np.linspace(0, 1, 256) ** _around(GAMMA, rng)
     lit = cv2.LUT(image, (levels * 255).round().astype(np.uint8))
     lit = cv2.transform(lit, _random_colors(image.shape[2], rng)).reshape(image.shape)
@@ -102,7 +102,7 @@ def relight(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 def mix(
     images: NDArray[np.uint8], masks: NDArray[np.uint8], share: float, rng: np.random.Generator
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Apply CutMix: return a batch in which some pictures have a rectangle of the next one in its place, with its labels.
+    """Apply CutMix: replace a rectangle of some pictures and masks by the same rectangle of the next ones in the batch.
 
     Args:
         images: (N, H, W, C) uint8.
@@ -133,7 +133,7 @@ def _grain_bank(height_px: int, width_px: int, channels: int) -> NDArray[np.uint
 
 
 def _grain(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Return noise around 128, (H, W, C) uint8, from a random place of a bank: drawing it anew takes ten times as long."""
+    """Return noise around 128, (H, W, C) uint8, cut from a fixed bank because drawing it takes ten times as long."""
     height_px, width_px, channels = shape
     top, left = rng.integers(_GRAIN_PLACES, size=2)
     bank = _grain_bank(height_px + _GRAIN_PLACES, width_px + _GRAIN_PLACES, channels)
@@ -141,7 +141,7 @@ def _grain(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.uint8
 
 
 def _random_colors(channels: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return a (channels, channels + 1) matrix: contrast around mid-grey, brightness, a cast of colour, and saturation."""
+    """Return a (channels, channels + 1) matrix: contrast around mid-grey, brightness, colour cast and saturation."""
     contrast = _around(CONTRAST, rng)
     matrix = np.eye(channels)
     if channels == 3:
@@ -153,7 +153,7 @@ def _random_colors(channels: int, rng: np.random.Generator) -> NDArray[np.float3
 
 
 def _around(factor: float, rng: np.random.Generator) -> float:
-    """Return a random factor between 1/factor and factor, even on a logarithmic scale."""
+    """Return a random factor between 1/factor and factor, uniform on a logarithmic scale."""
     return float(np.exp(rng.uniform(-1, 1) * np.log(factor)))
 
 

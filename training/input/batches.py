@@ -1,7 +1,7 @@
 """Make batches ahead of the training step in threads, reproducible from seed, epoch and step.
 
-Plain threads and no ``tf.data``: OpenCV lets go of the interpreter lock, and a pipeline around the same function takes a
-tenth more processor time per picture, hides which file failed or hangs, and needs TensorFlow to be tested.
+Plain threads are used instead of ``tf.data``: OpenCV releases the interpreter lock, and ``tf.data`` around the same
+function takes a tenth more processor time per picture, hides which file failed or hangs, and needs TensorFlow in tests.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ Mix = Callable[[NDArray[np.uint8], NDArray[np.uint8], np.random.Generator], tupl
 """``mix(images, masks, rng)``: (N, H, W, C) and (N, H, W) with pictures of the batch mixed, in the same shapes."""
 MAX_THREADS = 8
 _ORDER, _PIXELS = 1, 2
-"""Keep the random streams apart: NumPy seeds [s, 5] and [s, 5, 0] alike."""
+"""Constants that keep the random streams apart, because NumPy seeds [s, 5] and [s, 5, 0] alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """The batch of one step.
+    """Batch of one training step.
 
     Attributes:
-        images: (N, H, W, C) uint8, RGB or grey. The graph casts them: a quarter of the bytes to hand over.
+        images: (N, H, W, C) uint8, RGB or grey. The graph casts them to float: uint8 is a quarter of the bytes to copy.
         masks: (N, H, W) uint8 class ids, or ``IGNORE``.
-        indices: (N,) int64, which pictures of the cache they are.
+        indices: (N,) int64 indices of the pictures in the cache.
     """
 
     images: NDArray[np.uint8]
@@ -47,16 +47,16 @@ class Batch:
 
 
 class Batches:
-    """The batches of a training run.
+    """Batches of a training run.
 
-    A batch depends on the seed, the epoch and the step alone, whatever the number of threads, so that a resumed run sees
-    what it would have seen. All have the same shape, so that the graph is traced once: the pictures come in one
-    endless row of shuffled passes over the split, cut into batches. Over a run each is seen equally often, also where
-    there are fewer pictures than a batch takes.
+    A batch depends only on seed, epoch and step, not on the number of threads, so that a resumed run gets the batches
+    that it would have had. All batches have the same shape, so that the graph is traced once: an endless sequence of
+    shuffled passes over the split is cut into batches. Each picture is seen equally often over a run, even if the split
+    is smaller than a batch.
 
     Attributes:
-        names: Of the pictures, in the order that the indices of a batch count in.
-        steps: Batches per epoch: as many as hold all pictures once.
+        names: Paths of the pictures, indexed by ``Batch.indices``.
+        steps: Batches per epoch, enough for every picture once.
     """
 
     def __init__(
@@ -72,22 +72,22 @@ class Batches:
         threads: int | None = None,
         patience_s: float = PATIENCE_S,
     ) -> None:
-        """Prepare to make batches; no thread runs before an epoch does.
+        """Prepare the batches; threads start with ``epoch``.
 
         Args:
-            cache: The pictures.
-            height_px: Height of a batch.
-            width_px: Width of a batch.
+            cache: Decoded pictures and masks.
+            height_px: Height of the batch's pictures in pixels.
+            width_px: Width of the batch's pictures in pixels.
             batch_size: Pictures per batch.
-            seed: Of order and variation, 0 or more.
-            augment: Makes a variant of each picture; without it the cache must have the batch's size.
-            mix: Changes the finished batch.
-            threads: How many make batches; by default half of the usable cores, at most ``MAX_THREADS``: the step
-                wants them too.
-            patience_s: Time after which a batch counts as hung.
+            seed: Random seed of order and augmentation, 0 or more.
+            augment: Function that makes a random variant of a picture; None needs a cache at the batch's size.
+            mix: Function that mixes the pictures of a finished batch; None for no mixing.
+            threads: Number of threads; by default half of the usable cores, at most ``MAX_THREADS``, because the
+                training step uses the cores too.
+            patience_s: Seconds after which a batch counts as hung.
 
         Raises:
-            ValueError: There are no pictures, or they have another size and nothing is to change it.
+            ValueError: The cache is empty, or has another size than the batches while ``augment`` is None.
         """
         if not len(cache.names):
             raise ValueError("cache has no pictures")
@@ -101,20 +101,20 @@ class Batches:
         self._mix = mix
         self._threads = threads or min(MAX_THREADS, max(1, usable_cores() // 2))
         self._patience_s = patience_s
-        self._at: dict[tuple[int, int], int] = {}  # the picture that the batch of an epoch and step has come to
+        self._at: dict[tuple[int, int], int] = {}  # index of the picture in progress, by epoch and step
         self.names = cache.names
         self.steps = math.ceil(len(cache.names) / batch_size)
 
     def epoch(self, number: int, first_step: int = 0) -> Generator[Batch, None, None]:
-        """Yield the batches of an epoch, made while the steps before them run.
+        """Yield the batches of an epoch, prepared in threads while earlier steps run.
 
         Args:
-            number: Of the epoch, from 0.
-            first_step: Where to begin, from 0, in an epoch that was interrupted.
+            number: Number of the epoch, from 0.
+            first_step: First step to yield, from 0; above 0 in an interrupted epoch.
 
         Raises:
             LoaderError: Preparing a batch failed; names the file.
-            WedgedError: A batch takes longer than the patience; names the file in hand.
+            WedgedError: A batch takes longer than ``patience_s``; names the file.
         """
         return in_order(
             lambda step: self.batch(number, step),
@@ -129,7 +129,7 @@ class Batches:
         """Make the batch of an epoch and a step, in the caller's thread.
 
         Raises:
-            LoaderError: As ``epoch``.
+            LoaderError: Preparing the batch failed; names the file.
         """
         indices = self._indices((number * self.steps + step) * self._batch_size)
         rng = np.random.default_rng([self._seed, _PIXELS, number, step])
@@ -150,7 +150,7 @@ class Batches:
     def _pixels(
         self, indices: NDArray[np.int64], rng: np.random.Generator, key: tuple[int, int]
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        # Fresh memory each time: TensorFlow on a CPU may read from it for as long as the step runs.
+        # New arrays each time, because TensorFlow on a CPU may read them for as long as the step runs.
         images = np.empty((len(indices), *self._size, self._cache.images.shape[3]), np.uint8)
         masks = np.empty((len(indices), *self._size), np.uint8)
         for row, index in enumerate(indices.tolist()):
@@ -162,14 +162,14 @@ class Batches:
         return images, masks
 
     def _indices(self, first: int) -> NDArray[np.int64]:
-        """Return which pictures stand at ``first`` and after it in the endless row, (batch_size,)."""
+        """Return (batch_size,) indices of the pictures at position ``first`` and after it in the endless sequence."""
         count = len(self._cache.names)
         pass_number, start = divmod(first, count)
         orders = [self._order(pass_number + i) for i in range(math.ceil((start + self._batch_size) / count))]
         return np.concatenate(orders)[start : start + self._batch_size]
 
     def _order(self, pass_number: int) -> NDArray[np.int64]:
-        """Return one shuffled pass over the pictures, (N,)."""
+        """Return the (N,) indices of one shuffled pass over the pictures."""
         rng = np.random.default_rng([self._seed, _ORDER, pass_number])
         return rng.permutation(len(self._cache.names))
 

@@ -35,13 +35,13 @@ _IMAGES, _MASKS, _KEY = "images.npy", "masks.npy", "cache.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelCache:
-    """A decoded split; every picture has the same size.
+    """Decoded split, all pictures at the same size.
 
     Attributes:
         images: (N, H, W, C) uint8, RGB or grey, C-contiguous; read-only where they are on disk.
         masks: (N, H, W) uint8 class ids, or ``IGNORE``; read-only where they are on disk.
         names: N paths as they were given, for messages.
-        folder: Where the pixels are on disk; None where they are in memory.
+        folder: Folder of the pixels on disk; None if they are in memory.
     """
 
     images: NDArray[np.uint8]
@@ -50,21 +50,21 @@ class PixelCache:
     folder: Path | None = None
 
     def remove(self) -> None:
-        """Delete what is on disk, if anything; arrays in use stay readable, on Windows by staying where they are."""
+        """Delete the files, if there are any; arrays in use stay readable (Windows keeps files that are in use)."""
         if self.folder is not None:
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def cache_size(sizes: Iterable[tuple[int, int]], *, height_px: int, width_px: int) -> tuple[int, int]:
-    """Return the (height, width) at which to keep pictures that are augmented by one warp to the model's size.
+    """Return the (height, width) at which to cache pictures that are augmented.
 
-    It is the median size of the images, so that zooming in shows real detail; but at least the model's, and at most
-    ``MAX_ENLARGEMENT`` times that, each side on its own: the model squeezes pictures to its shape anyway.
+    It is the median size of the images, so that zooming in shows real detail, but between 1 and ``MAX_ENLARGEMENT``
+    times the model's size. Each side is limited on its own, because the model squeezes pictures to its shape anyway.
 
     Args:
         sizes: (height, width) of each image in pixels; at least one.
-        height_px: Height of the model's input.
-        width_px: Width of the model's input.
+        height_px: Height of the model's input in pixels.
+        width_px: Width of the model's input in pixels.
     """
     median = np.median(np.array(list(sizes)), axis=0)
     height, width = (
@@ -76,15 +76,15 @@ def cache_size(sizes: Iterable[tuple[int, int]], *, height_px: int, width_px: in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PixelSpec:
-    """What to decode, and into which form.
+    """Pairs to decode, and the form of the result.
 
     Attributes:
         pairs: Images and masks.
-        read_ids: Gives a pair's mask as (H, W) uint8 class ids at the size of its image; called in threads.
-        height_px: Height to keep, as ``cache_size`` gives it for training, the model's for validation.
-        width_px: Width to keep.
-        channels: 1 or 3.
-        labels: What else the class ids depend on (classes, encoding); pixels kept under another text are not used.
+        read_ids: Function that reads a pair's mask as (H, W) uint8 class ids at the image's size; called in threads.
+        height_px: Height of the result in pixels: from ``cache_size`` for training, the model's for validation.
+        width_px: Width of the result in pixels.
+        channels: Channels of the result, 1 or 3.
+        labels: Text that identifies classes and mask encoding; cached pixels with another text are not reused.
     """
 
     pairs: Sequence[Pair]
@@ -96,7 +96,7 @@ class PixelSpec:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """(N, H, W, C) of the images; that of the masks without C."""
+        """(N, H, W, C) of the images; masks have no C."""
         return len(self.pairs), self.height_px, self.width_px, self.channels
 
     @property
@@ -126,7 +126,7 @@ class PixelSpec:
         return image, resize_mask(ids, self.height_px, self.width_px)
 
     def fingerprint(self) -> str:
-        """Return what decides the pixels, as SHA-256: files by path, size and time, the shape, labels, decoder."""
+        """Return the SHA-256 of all that determines the pixels: path, size, time of files, shape, labels, decoder."""
         files = []
         for path in (file for pair in self.pairs for file in (pair.image, pair.mask)):
             with translated("read", path, DataError):
@@ -138,15 +138,15 @@ class PixelSpec:
 def open_cache(
     spec: PixelSpec, folder: Path, *, memory_bytes: int | None = None, on_progress: OnProgress = silent
 ) -> PixelCache:
-    """Decode and resize pairs once, with the runtime's own functions, or reuse what an interrupted run has decoded.
+    """Decode and resize pairs once, with the runtime's own functions, or reuse the cache of an interrupted run.
 
-    At the model's size the pictures are exactly what the runtime hands to the model: ``model_input(read_image(…))``.
+    At the model's size the pictures equal the runtime's input of the model: ``model_input(read_image(…))``.
 
     Args:
-        spec: What to decode.
-        folder: Where to keep the pixels if they do not fit into memory; made only then. Its parent must exist.
-        memory_bytes: How many bytes may be kept in memory; by default ``MEMORY_SHARE`` of what is available.
-        on_progress: Called with "reading images" and the number of pairs, in the caller's thread.
+        spec: Pairs to decode, and the form of the result.
+        folder: Folder for the pixels if they do not fit into memory; created only then. Its parent must exist.
+        memory_bytes: Maximum number of bytes in memory; by default ``MEMORY_SHARE`` of the available memory.
+        on_progress: Called with "reading images" and the number of pairs done and in all, in the caller's thread.
 
     Raises:
         DataError: A file cannot be read, or an image and its mask differ in size.
@@ -207,9 +207,9 @@ def _decode(
 
 
 class _RowWriter:
-    """Writes the rows of a ``.npy`` file of uint8, in any order and from any thread.
+    """Writer for the rows of a uint8 ``.npy`` file, in any order and from any thread.
 
-    Not through a memory map: on a full disk a write to one ends the process with SIGBUS, a plain write says so.
+    It uses plain writes, which raise an error on a full disk; a write to a memory map ends the process with SIGBUS.
     """
 
     def __init__(self, file: BinaryIO, shape: tuple[int, ...]) -> None:
@@ -226,7 +226,7 @@ class _RowWriter:
 
 
 def _kept(folder: Path, key: str, shape: tuple[int, ...]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    """Return images and masks that an earlier call has written for this fingerprint, whole, or None."""
+    """Return the complete images and masks that an earlier call wrote for this fingerprint, or None."""
     try:
         if json.loads(system_text(folder / _KEY))["fingerprint"] != key:
             return None
@@ -237,7 +237,7 @@ def _kept(folder: Path, key: str, shape: tuple[int, ...]) -> tuple[NDArray[np.ui
 
 
 def _mapped(path: Path) -> NDArray[np.uint8]:
-    """Return a ``.npy`` file as an array whose pages are read when they are used."""
+    """Return a ``.npy`` file as a read-only memory-mapped array."""
     return np.asarray(np.lib.format.open_memmap(path, mode="r"))
 
 
@@ -245,12 +245,12 @@ def require_space(folder: Path, needed: int, what: str) -> None:
     """Refuse work whose result would not fit on the disk, before it begins.
 
     Args:
-        folder: Where the result is written; need not exist.
+        folder: Folder for the result; need not exist.
         needed: Size in bytes.
         what: Name of the result for the message: "the decoded pictures".
 
     Raises:
-        StorageError: There is less room than that.
+        StorageError: Less space than that is free.
     """
     with translated("write", folder):
         free = shutil.disk_usage(folder.parent).free

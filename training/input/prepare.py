@@ -1,4 +1,4 @@
-"""The pixels and batches that a configuration asks for."""
+"""Decode the splits and make the batches of a configuration."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from training.input.cache import PixelCache, PixelSpec, cache_size, open_cache
 def decode_splits(
     config: TrainConfig, report: DatasetReport, dataset: Dataset, folder: Path, on_progress: OnProgress
 ) -> tuple[PixelCache, PixelCache]:
-    """Decode the training split at a size that can be zoomed into, and the validation split at the model's.
+    """Decode the training split at a size that allows zooming in, and the validation split at the model's size.
 
     Args:
-        config: What to train.
+        config: Configuration of the run.
         report: The checked dataset.
-        dataset: The same with the validation split that is used.
-        folder: Where to keep what does not fit into memory.
-        on_progress: Called with "reading train images" or "reading val images".
+        dataset: The dataset with its validation split.
+        folder: Folder for pixels that do not fit into memory.
+        on_progress: Called with "reading train images" or "reading val images" and the number of pairs done and in all.
 
     Raises:
         DataError: A file cannot be read, or an image and its mask differ in size.
@@ -56,7 +56,7 @@ def decode_splits(
 
 
 def make_batches(config: TrainConfig, cache: PixelCache) -> Batches:
-    """Return the batches of a training split: in random order, and augmented."""
+    """Return the batches of a training split in random order, augmented and mixed as configured."""
     return Batches(
         cache,
         height_px=config.height_px,

@@ -1,4 +1,4 @@
-"""Work done ahead by threads, its results in order, its errors where they are taken, and no wait without an end."""
+"""Run work ahead in threads: results in order, errors raised at their item, and a time limit on every wait."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import TypeVar
 from edge_runtime.errors import WedgedError
 
 PATIENCE_S = 60.0
-"""Time after which one piece of work counts as hung."""
+"""Seconds after which the work on an item counts as hung."""
 _FAREWELL_S = 5.0
 _SLICES = 60
 
@@ -31,18 +31,18 @@ def in_order(
     describe: Callable[[Item], str],
     patience_s: float = PATIENCE_S,
 ) -> Generator[Result, None, None]:
-    """Yield ``work(item)`` for each item, in order, worked on by threads before it is asked for.
+    """Yield ``work(item)`` for each item in order, computed ahead in threads.
 
-    An iterator that is closed or dropped early leaves no thread behind, except one that hangs: the threads are daemons,
-    which keep no process alive. (Those of ``concurrent.futures`` would: the interpreter waits for them when it ends.)
+    Closing or dropping the iterator ends its threads, except one that hangs. The threads are daemons, so that a hanging
+    one does not keep the process alive; the interpreter would wait for threads of ``concurrent.futures`` at its end.
 
     Args:
-        work: Called in threads.
-        items: What to work on; taken as far as ``ahead``.
-        threads: How many work at once.
-        ahead: How many results may be under way or waiting.
-        describe: What an item is, for the message of a hang; asked only then.
-        patience_s: How long to wait for one result.
+        work: Function that is called in threads.
+        items: Items to work on, taken at most ``ahead`` in advance.
+        threads: Number of threads.
+        ahead: Maximum number of results in progress or waiting.
+        describe: Function that describes an item for the message of a hang; called only then.
+        patience_s: Seconds to wait for one result.
 
     Raises:
         WedgedError: A result takes longer than ``patience_s``.
@@ -101,5 +101,5 @@ def _serve(jobs: SimpleQueue[tuple[Future[Result], Item] | None], work: Callable
 
 
 def _done_within(future: Future[Result], patience_s: float) -> bool:
-    """Wait for a result in slices: a process that was stopped for an hour has waited for one slice, not for an hour."""
+    """Wait for a result in slices, so that a process that was suspended for an hour has waited for one slice only."""
     return any(wait([future], patience_s / _SLICES).done for _ in range(_SLICES))

@@ -1,4 +1,4 @@
-"""Build the network of a run, its optimizer and its loss, on every device that there is."""
+"""Build the network, the optimizer and the loss of a run, on all devices."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from training.network.encoders import load_encoder
 
 
 def initial_state(config: TrainConfig, contract: Contract, pixels: NDArray[np.int64]) -> TrainState:
-    """Return a network with random weights, or an encoder's, ready to be trained.
+    """Return the state before training: random weights, or pre-trained ones in the encoder.
 
     Sets Keras' global random seed, so that the same configuration starts from the same weights.
 
     Args:
-        config: What to train.
-        contract: What goes in and out.
-        pixels: (classes,) pixels of each class in the training split, for the weights of the classes.
+        config: Configuration of the run.
+        contract: Input and classes of the model.
+        pixels: (classes,) int64, pixels per class in the training split, for the class weights.
 
     Raises:
         UsageError: The batch cannot be spread over the devices, or an encoder's weights cannot be loaded.
@@ -68,7 +68,7 @@ def _gpus() -> list[Any]:
 
 
 def _policy(precision: Precision) -> str:
-    """Return Keras' policy; "auto" is bfloat16 where the device multiplies in it, else float32."""
+    """Return Keras' dtype policy; "auto" is bfloat16 on devices with bfloat16 arithmetic, else float32."""
     if precision == "auto":
         flags = system_text(Path("/proc/cpuinfo")).partition("flags")[2].partition("\n")[0].split()
         gains = _gpus() or {"avx512_bf16", "amx_bf16"} & set(flags)
@@ -83,6 +83,6 @@ def _optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
     optimizer = keras.optimizers.AdamW(
         config.learning_rate, weight_decay=config.recipe.weight_decay, gradient_accumulation_steps=steps
     )
-    # Decay shrinks filters; shrinking biases and normalisation parameters only hurts.
+    # Weight decay of biases and normalisation parameters only hurts.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

@@ -1,4 +1,4 @@
-"""Run a trained Keras model on frames as the runtime would."""
+"""Run a trained Keras model on frames as the runtime does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_runtime.segment.preprocess import checked_frame, model_input, resize_m
 
 
 class KerasSegmenter:
-    """A Keras model behind the call that the runtime's ``Segmenter`` has: frame in, mask at frame size out."""
+    """Keras model that is called like the runtime's ``Segmenter``: frame in, mask at frame size out."""
 
     def __init__(self, model: keras.Model, contract: Contract) -> None:
         """Wrap a model that fits a contract."""

@@ -1,8 +1,8 @@
-"""The run folder: ``run.json``, the best model and the states to go on from, which survive kill -9 at any moment.
+"""Run folder: ``run.json``, the best model and the training states to resume from. It survives kill -9 at any moment.
 
-A state is a file of its own that is whole before ``run.json`` names it, and the one before it is kept. ``best.keras`` has
-one name, so ``run.json`` names the SHA-256 of the file that is about to be written and of the one it replaces before it is
-replaced. Whatever moment a crash picks, every file that ``run.json`` names is whole, and its epoch is known.
+A state is a file of its own. It is complete before ``run.json`` names it, and the state before it is kept.
+``best.keras`` has one name, so that ``run.json`` records the SHA-256 of the new file and of the old one before the file
+is replaced. After a crash at any moment, every file that ``run.json`` names is complete, and its epoch is known.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _LOCK, _PROBE, _TEMPORARY, _STATES = "run.lock", ".probe", ".*.tmp*", "state-*.n
 
 
 class RunFolder:
-    """An open run folder; ``open_run`` makes one and keeps others out.
+    """Open run folder; ``open_run`` creates and locks it.
 
     Attributes:
-        root: The folder.
-        record: What ``run.json`` holds, or will hold at the next ``save``; only the methods here replace it.
+        root: Path of the folder.
+        record: Content of ``run.json`` at the next ``save``; only the methods of this class replace it.
     """
 
     def __init__(self, root: Path, record: RunRecord) -> None:
@@ -53,7 +53,7 @@ class RunFolder:
 
     @property
     def begun(self) -> bool:
-        """The run has a state to resume from."""
+        """Whether the run has a state to resume from."""
         return bool(self.record.states)
 
     def save(self) -> None:
@@ -61,20 +61,20 @@ class RunFolder:
         write_json(self.root / RUN_FILE, self.record.to_dict())
 
     def begin(self, setup: RunSetup) -> None:
-        """Note what the run is made of, and that it runs; not saved yet."""
+        """Set the setup and the status "running"; not saved yet."""
         self.record = replace(self.record, status="running", setup=setup)
 
     def add_parameters(self, count: int) -> None:
-        """Write how many parameters the model has."""
+        """Save the number of the model's parameters."""
         self.record = replace(self.record, parameters=count)
         self.save()
 
     def add_epoch(self, epoch: EpochRecord) -> None:
-        """Note a finished epoch; saved with the next state."""
+        """Add a finished epoch; it is saved with the next state."""
         self.record = replace(self.record, history=(*self.record.history, epoch))
 
     def best_on_disk(self) -> BestEntry | None:
-        """Return the entry of ``best.keras``, or None if it is missing or not one that we wrote."""
+        """Return the entry of ``best.keras``, or None if the file is missing or was not written by this run."""
         if not self.best.is_file():
             return None
         digest = sha256(self.best)
@@ -84,9 +84,9 @@ class RunFolder:
         """Replace ``best.keras``.
 
         Args:
-            archive: The bytes of the ``.keras`` file.
-            epoch: The epoch it was validated after, from 1.
-            val_mean_iou: Its mean IoU on the validation split.
+            archive: Bytes of the ``.keras`` file.
+            epoch: Epoch after which the model was validated, from 1.
+            val_mean_iou: Mean IoU of the model on the validation split.
         """
         entry = BestEntry(epoch=epoch, sha256=hashlib.sha256(archive).hexdigest(), val_mean_iou=val_mean_iou)
         on_disk = self.best_on_disk()
@@ -97,14 +97,14 @@ class RunFolder:
     def write_state(
         self, arrays: Mapping[str, NDArray[Any]], *, epoch: int, step: int, elapsed_s: float, sums: EpochSums
     ) -> None:
-        """Write a state to go on from, name it in ``run.json``, and delete all but the last two.
+        """Write a training state, name it in ``run.json``, and delete all states but the last two.
 
         Args:
             arrays: Weights, their averages and the optimizer's variables, by name.
-            epoch: Epochs finished.
-            step: Steps done of the epoch after those.
-            elapsed_s: Time of the run so far.
-            sums: Over those steps.
+            epoch: Number of finished epochs.
+            step: Number of finished steps of the unfinished epoch.
+            elapsed_s: Seconds of the run so far.
+            sums: Sums over the finished steps of the unfinished epoch.
         """
         buffer = io.BytesIO()
         np.savez(buffer, allow_pickle=False, **arrays)
@@ -119,10 +119,10 @@ class RunFolder:
         self._remove_unnamed_states()
 
     def read_state(self) -> tuple[dict[str, NDArray[Any]], StateEntry] | None:
-        """Return the newest whole state and its entry, and forget what came after it; None to start afresh.
+        """Return the newest intact state and its entry, and drop later epochs; None if there is no state.
 
         Raises:
-            ResumeError: There are states, but each differs from what was written.
+            ResumeError: There are states, but all are damaged or missing.
         """
         for place, entry in enumerate(self.record.states):
             path = self.root / entry.file
@@ -149,7 +149,7 @@ class RunFolder:
         return None
 
     def finish(self, metrics: Mapping[str, Any]) -> None:
-        """Write that the run is finished, with the metrics of its best model, and delete all states but the newest."""
+        """Save the status "finished" and the metrics of the best model, and delete all states but the newest."""
         self.record = replace(self.record.finished(metrics), states=self.record.states[:1])
         self.save()
         self._remove_unnamed_states()
@@ -163,15 +163,16 @@ class RunFolder:
 
 @contextmanager
 def open_run(root: Path, *, resume: bool) -> Iterator[RunFolder]:
-    """Lock a run folder, make it if needed, read its ``run.json`` if there is one, and clear what a crash left.
+    """Lock a run folder, create it if needed, read its ``run.json`` if there is one, and delete a crash's leftovers.
 
     Args:
-        root: The folder.
-        resume: Take up an existing run; without it an existing one is an error.
+        root: Path of the folder.
+        resume: Continue an existing run; without it an existing run is an error.
 
     Raises:
-        UsageError: The folder holds a run, or anything else, and ``resume`` is not set.
-        StorageError: It cannot be written, or another process trains into it.
+        UsageError: The folder is not empty and ``resume`` is not set.
+        ResumeError: ``resume`` is set and the folder has no valid ``run.json``.
+        StorageError: The folder cannot be written, or another process uses it.
     """
     existing = root.is_dir() and not all(_is_scaffolding(path) for path in root.iterdir())
     if existing and not resume:
@@ -199,12 +200,12 @@ def open_run(root: Path, *, resume: bool) -> Iterator[RunFolder]:
             yield RunFolder(root, _read_record(root / RUN_FILE))
         finally:
             if made and all(_is_scaffolding(path) for path in root.iterdir()):
-                # Refused before there was a run, by the dataset's faults for instance: nothing is left behind.
+                # The run was refused before it began, for example because of the dataset: leave nothing behind.
                 shutil.rmtree(root)
 
 
 def _is_scaffolding(path: Path) -> bool:
-    """Tell whether a file is one that a process leaves behind that is killed before there is a run."""
+    """Tell whether a file is a leftover of a process that was killed before its run began."""
     return path.name in (_LOCK, _PROBE) or path.match(_TEMPORARY)
 
 
@@ -222,7 +223,7 @@ def _read_record(path: Path) -> RunRecord:
 
 @contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Keep a second trainer out. The system drops the lock when its owner dies, so that no stale one is possible."""
+    """Lock out a second trainer. The system releases the lock when its owner dies, so that it is never stale."""
     with path.open("a+") as file:
         if os.name == "posix":
             import fcntl

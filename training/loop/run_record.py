@@ -1,4 +1,4 @@
-"""The content of ``run.json`` as frozen objects; ``run_folder`` reads and writes them."""
+"""Content of ``run.json`` as frozen objects; ``run_folder`` reads and writes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Status = Literal["running", "finished"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestEntry:
-    """A ``best.keras``: the epoch it was validated after, its SHA-256, and its mean IoU on the validation split."""
+    """Entry of a ``best.keras``: epoch after which it was validated, SHA-256, and mean IoU on the validation split."""
 
     epoch: int
     sha256: str
@@ -39,14 +39,14 @@ class BestEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochSums:
-    """Sums over the steps of an epoch that is not finished, so that a resumed epoch has a whole record.
+    """Sums over the finished steps of an unfinished epoch, so that a resumed epoch has a complete record.
 
     Attributes:
-        loss: Of the losses.
-        accuracy: Of the pixel accuracies.
-        step_s: Time in steps.
-        wait_s: Time that steps waited for their batches.
-        seconds: Time of all.
+        loss: Sum of the losses.
+        accuracy: Sum of the pixel accuracies.
+        step_s: Seconds in steps.
+        wait_s: Seconds of waiting for batches.
+        seconds: Seconds of steps and waiting.
     """
 
     loss: float = 0.0
@@ -68,15 +68,15 @@ class EpochSums:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateEntry:
-    """A state to go on from.
+    """Entry of a training state to resume from.
 
     Attributes:
-        file: Name in the run folder.
-        sha256: Of the file.
-        epoch: Epochs finished.
-        step: Steps done of the epoch after those.
-        elapsed_s: Time of the run so far.
-        sums: Over those steps.
+        file: Name of the file in the run folder.
+        sha256: SHA-256 of the file.
+        epoch: Number of finished epochs.
+        step: Number of finished steps of the unfinished epoch.
+        elapsed_s: Seconds of the run so far.
+        sums: Sums over the finished steps of the unfinished epoch.
     """
 
     file: str
@@ -108,7 +108,7 @@ class StateEntry:
         return entry
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the entry as a JSON object, the sums beside the rest."""
+        """Return the entry as a flat JSON object, the sums included."""
         row = asdict(self)
         sums = row.pop("sums")
         return {**row, **sums}
@@ -116,13 +116,13 @@ class StateEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataRecord:
-    """The dataset of a run.
+    """Dataset of a run.
 
     Attributes:
-        root: Its folder, absolute.
-        fingerprint: SHA-256 over its files, see ``DatasetReport``.
-        mask_encoding: How its masks are stored.
-        labels: What their values mean.
+        root: Absolute path of the dataset folder.
+        fingerprint: SHA-256 over the files, see ``DatasetReport``.
+        mask_encoding: Encoding of the masks.
+        labels: Label key: the class of each stored mask value.
         splits: Image and mask of each pair by split, relative to the folder.
     """
 
@@ -162,11 +162,11 @@ class RunSetup:
     """Configuration, data and versions of a run.
 
     Attributes:
-        config: The ``TrainConfig`` as a JSON object, perhaps one of an earlier version with other settings.
-        contract: What goes into the model and comes out of it.
-        data: The dataset.
-        versions: Of the packages that decide the result, and of Python.
-        seed: The random seed.
+        config: ``TrainConfig`` as a JSON object; that of an earlier version may have other keys.
+        contract: Input and classes of the model.
+        data: Dataset of the run.
+        versions: Versions of Python and of the packages that affect the result, by name.
+        seed: Random seed.
     """
 
     config: Mapping[str, Any]
@@ -178,17 +178,17 @@ class RunSetup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """The content of ``run.json``.
+    """Content of ``run.json``.
 
     Attributes:
         history: One record per finished epoch.
         best: Entries of ``best.keras``: the newest, and the one that it replaces.
-        states: Entries of the states to go on from, newest first.
-        elapsed_s: Time of the run so far, over all processes.
-        status: None before the run has begun.
-        setup: None before the run has begun.
-        parameters: Parameters of the model that ships.
-        metrics: Of the best model on the validation split, once the run has finished.
+        states: Entries of the training states, newest first.
+        elapsed_s: Seconds of the run so far, over all processes.
+        status: Status of the run; None before it has begun.
+        setup: Configuration, data and versions of the run; None before it has begun.
+        parameters: Number of parameters of the saved model; None before it is built.
+        metrics: Metrics of the best model on the validation split; None before the run has finished.
     """
 
     history: tuple[EpochRecord, ...] = ()
@@ -201,15 +201,15 @@ class RunRecord:
     metrics: Mapping[str, Any] | None = None
 
     def afresh(self) -> RunRecord:
-        """Return the record of the same run without anything that was trained."""
+        """Return the record without all that training has added."""
         return replace(self, history=(), best=(), states=(), elapsed_s=0.0)
 
     def finished(self, metrics: Mapping[str, Any]) -> RunRecord:
-        """Return the record of the run when it is finished."""
+        """Return the record with the status "finished" and the metrics of the best model."""
         return replace(self, status="finished", metrics=dict(metrics))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the record as a JSON object; what is not known yet is left out."""
+        """Return the record as a JSON object, without the values that are not known yet."""
         value: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
             "history": [epoch.to_dict() for epoch in self.history],
@@ -236,11 +236,11 @@ class RunRecord:
         """Read the record from a JSON object.
 
         Args:
-            value: The object.
-            where: The file it came from, for messages.
+            value: Parsed JSON value.
+            where: File of the record, for messages.
 
         Raises:
-            ResumeError: The version is not ours, or a key is missing, unknown or of the wrong type.
+            ResumeError: The format version is another, or a key is missing, unknown or of the wrong type.
         """
         version = value.get("format_version") if isinstance(value, dict) else None
         if not isinstance(value, dict) or version != FORMAT_VERSION:

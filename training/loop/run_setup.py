@@ -19,7 +19,7 @@ _PACKAGES = ("edge-unet", "keras", "tensorflow", "numpy", "opencv-python")
 
 
 def contract_for(config: TrainConfig, report: DatasetReport, name: str) -> Contract:
-    """Return the contract of the model that is trained: its input, its classes."""
+    """Return the contract of the model: its input and its classes."""
     return Contract(
         name=name,
         height_px=config.height_px,
@@ -35,10 +35,10 @@ def setup_of(config: TrainConfig, report: DatasetReport, dataset: Dataset, contr
     """Return the configuration, data and versions of a run.
 
     Args:
-        config: What to train.
+        config: Configuration of the run.
         report: The checked dataset.
-        dataset: The same with the validation split that is used.
-        contract: What goes in and out.
+        dataset: The dataset with its validation split.
+        contract: Input and classes of the model.
     """
     return RunSetup(
         config=config.to_dict(),
@@ -65,14 +65,14 @@ def begin(run: RunFolder, config: TrainConfig, setup: RunSetup, *, force: bool, 
     """Write a run's setup into its folder, after comparing it with the setup that is recorded there.
 
     Args:
-        run: New, or with an earlier part of the run.
-        config: What to train.
-        setup: What the run is made of now.
-        force: Go on although something has changed.
-        note: Called with a line for each change that is let pass.
+        run: Open run folder, new or with an earlier part of the run.
+        config: Configuration of the run.
+        setup: Setup of the run in this process.
+        force: Continue even if the setup has changed.
+        note: Called with one line per change that is accepted.
 
     Raises:
-        ResumeError: Something has changed that may not.
+        ResumeError: A setting, the data or Keras has changed, and ``force`` is not set.
     """
     if run.record.setup is not None:
         differences = _differences(run.record.setup, config, setup)

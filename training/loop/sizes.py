@@ -1,6 +1,6 @@
-"""Choose input and batch size from the data and the memory, with reasons, where the user has not.
+"""Choose the input size and batch size that the user has not set, from the data and the free memory, with reasons.
 
-The idea is nnU-Net's: what can be read off the data is a rule, not a setting.
+The idea is nnU-Net's: a value that follows from the data is a rule and not a setting.
 
 Reference: Isensee et al.: nnU-Net, Nature Methods 2021. https://arxiv.org/abs/1904.08128
 """
@@ -25,29 +25,29 @@ if TYPE_CHECKING:
     import keras
 
 MIN_STEPS = 10
-"""Steps per epoch below which the batch is made smaller: a small dataset needs them more than smooth gradients."""
+"""Steps per epoch below which the batch is made smaller: a small dataset needs steps more than smooth gradients."""
 MIN_BATCH = 4
-"""Smaller ones make the statistics of batch normalisation noisy; taken only where the memory leaves no choice."""
+"""Smallest batch that is chosen if the memory allows, because batch normalisation is noisy with smaller ones."""
 MEMORY_SHARE = 0.8
-"""Largest share of the available memory that training may be expected to take."""
+"""Largest share of the available memory that a training step is estimated to take."""
 BACKWARD_FACTOR = 1.5
-"""Memory per picture in a training step over that of all layers' outputs: 0.95 to 1.3 were measured."""
+"""Memory per picture in a training step relative to that of all layers' outputs; 0.95 to 1.3 were measured."""
 FIXED_BYTES = 500 * 10**6
-"""What TensorFlow takes before the first picture."""
+"""Bytes that TensorFlow takes before the first picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeFacts:
-    """What the sizes are chosen from.
+    """Facts from which the sizes are chosen.
 
     Attributes:
         image_sizes: (height, width) in pixels of each training image.
-        stride: Height and width of the input must be multiples of it.
-        pixels: Height × width of the preset's input: what the network has been made for.
+        stride: Number of pixels that must divide height and width of the input.
+        pixels: Height × width of the preset's input, for which the network is designed.
         batch_size: The preset's batch size.
-        output_bytes_per_pixel: Of the network, see ``output_bytes_per_pixel``.
+        output_bytes_per_pixel: Bytes of all layers' outputs per input pixel, see the function of that name.
         parameters: Parameters of the network.
-        memory_bytes: Free memory of the device that trains.
+        memory_bytes: Free memory of the training device in bytes.
     """
 
     image_sizes: Sequence[tuple[int, int]]
@@ -64,10 +64,10 @@ class TrainingSizes:
     """Input and batch size to train with.
 
     Attributes:
-        height_px: Input height.
-        width_px: Input width.
+        height_px: Input height in pixels.
+        width_px: Input width in pixels.
         batch_size: Images per step.
-        reasons: Why, one line for each that was chosen.
+        reasons: Reasons, one line per size that was chosen.
     """
 
     height_px: int
@@ -82,12 +82,12 @@ def with_sizes(
     """Return a configuration whose open settings (``from_data``) are chosen, and the reasons in lines to print.
 
     Args:
-        config: What to train.
+        config: Configuration of the run.
         report: The checked dataset.
-        before: What an earlier part of the run was made of: what is free today must not change its sizes.
+        before: Setup of an earlier part of the run; its sizes are kept, whatever memory is free now.
 
     Raises:
-        UsageError: Not even one picture of the input size fits into the memory, or not the batch that the user wants.
+        UsageError: The memory is too small for one picture of the input size, or for the batch that the user wants.
     """
     open_settings, preset = config.from_data, PRESETS[config.preset]
     input_size = None if "input_size" in open_settings else (config.height_px, config.width_px)
@@ -130,12 +130,12 @@ def choose_sizes(
     """Choose input size and batch size.
 
     Args:
-        facts: What is known of the data, the network and the memory.
-        input_size: (height, width) if the user has chosen it.
-        batch_size: If the user has chosen it.
+        facts: Facts about the data, the network and the memory.
+        input_size: (height, width) in pixels if the user has chosen it.
+        batch_size: Batch size if the user has chosen it.
 
     Raises:
-        UsageError: Not even one picture of the input size fits into the memory, or not the batch that the user wants.
+        UsageError: The memory is too small for one picture of the input size, or for the batch that the user wants.
     """
     lines = []
     if input_size is None:
@@ -154,22 +154,22 @@ def choose_sizes(
         batch_size, reason = _batch_size(facts, room)
         steps = math.ceil(len(facts.image_sizes) / batch_size)
         lines.append(
-            f"batch size {batch_size}: {reason}; {steps} steps an epoch, about "
+            f"batch size {batch_size}: {reason}; {steps} steps per epoch, about "
             f"{(fixed + batch_size * each) / 1e9:.1f} of {facts.memory_bytes / 1e9:.1f} GB of memory"
         )
     return TrainingSizes(height_px=height_px, width_px=width_px, batch_size=batch_size, reasons=tuple(lines))
 
 
 def output_bytes_per_pixel(model: keras.Model) -> float:
-    """Return the bytes of all layers' float32 outputs for one picture, over the pixels of its input.
+    """Return the bytes of all layers' float32 outputs per pixel of the input.
 
-    For a network of convolutions it hardly depends on the size that the model was built for.
+    For a convolutional network this hardly depends on the size for which the model was built.
     """
     return 4 * _output_values(model) / math.prod(model.input_shape[1:3])
 
 
 def _output_values(model: keras.Model) -> int:
-    """Return how many values the layers of a model, and of the models in it, give for one picture."""
+    """Return the number of values that all layers of a model, nested ones included, output for one picture."""
     return sum(
         _output_values(layer) if hasattr(layer, "layers") else math.prod(layer.output.shape[1:])
         for layer in model.layers
@@ -177,7 +177,7 @@ def _output_values(model: keras.Model) -> int:
 
 
 def _input_size(facts: SizeFacts) -> tuple[tuple[int, int], str]:
-    """Return the multiples of the stride nearest to the preset's pixels in the shape of the median image."""
+    """Return the multiples of the stride nearest to the preset's pixels in the median image's shape, and the reason."""
     height, width = (float(side) for side in np.median(np.array(facts.image_sizes), axis=0))
     scale = math.sqrt(facts.pixels / (height * width))
     heights, widths = (_multiples(min(side * scale, side), side, facts.stride) for side in (height, width))
@@ -197,7 +197,7 @@ def _input_size(facts: SizeFacts) -> tuple[tuple[int, int], str]:
 
 
 def _multiples(wanted: float, most: float, stride: int) -> list[int]:
-    """Return the multiples of the stride below and above a side, none above the image's own unless it is the first."""
+    """Return the multiples of the stride below and above a side; only the smallest one may exceed the image's side."""
     below = max(1, math.floor(wanted / stride)) * stride
     return [below, below + stride] if below + stride <= most else [below]
 
@@ -213,9 +213,9 @@ def _batch_size(facts: SizeFacts, room: int) -> tuple[int, str]:
 
 
 def _step_bytes(facts: SizeFacts, height_px: int, width_px: int) -> tuple[float, float]:
-    """Return the estimated bytes of a training step: those that any batch takes, and those of each picture.
+    """Return the estimated bytes of a training step: a fixed part, and a part per picture.
 
-    Each parameter is there four times: itself, its gradient and the optimizer's two moments.
+    Each parameter is stored four times: its value, its gradient and the optimizer's two moments.
     """
     fixed = FIXED_BYTES + 4 * 4 * facts.parameters
     return fixed, BACKWARD_FACTOR * facts.output_bytes_per_pixel * height_px * width_px

@@ -1,4 +1,4 @@
-"""A network in training: its weights, its optimizer, and the running average of the weights, which is what ships."""
+"""State of training: the network, its optimizer, and the moving average of its weights, which is saved as the model."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class StepResult:
 
 
 class TrainState:
-    """Train a network one step at a time, on one device or on several.
+    """Network, optimizer and averaged weights, trained step by step on one or several devices.
 
-    Under a strategy of several devices each takes its share of the batch; gradients are added up by the optimizer.
+    With several devices each takes its share of the batch, and the optimizer adds up the gradients.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class TrainState:
         """Prepare to train.
 
         Args:
-            model: Pixels to probabilities, with a layer named ``logits``; built under the strategy.
-            optimizer: Built under the strategy.
+            model: Model from pixels to probabilities with a layer named ``logits``; built under the strategy.
+            optimizer: Optimizer that was built under the strategy.
             loss: Function of labels and logits.
-            average_over: Steps that the average of the weights looks back on; 0 for no average.
-            strategy: The devices; ``tf.distribute.get_strategy()`` for one.
+            average_over: Time constant of the moving average of the weights, in steps; 0 for no average.
+            strategy: Strategy for the devices; ``tf.distribute.get_strategy()`` for one device.
         """
         self.model = model
         self.optimizer = optimizer
@@ -71,10 +71,10 @@ class TrainState:
         Args:
             images: (N, H, W, C) uint8; N is a multiple of the number of devices.
             masks: (N, H, W) uint8 class ids or ``IGNORE``.
-            learning_rate: For this step.
+            learning_rate: Learning rate of this step.
         """
         self.optimizer.learning_rate.assign(learning_rate)
-        # A young average would be mostly the random weights of the start.
+        # A long average would consist mostly of the random initial weights at first.
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
         loss, right = self._distributed_step(self._spread(images), self._spread(masks), tf.constant(decay, tf.float32))
         self._steps += 1
@@ -82,7 +82,7 @@ class TrainState:
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Give the network the average of its weights for a while."""
+        """Replace the network's weights by their average within the ``with`` block."""
         if not self._averages:
             yield
             return
@@ -94,16 +94,16 @@ class TrainState:
             self._assign(self.model.weights, own)
 
     def unfit_weight(self) -> str | None:
-        """Name a weight that is not finite, if there is one."""
+        """Return the path of a weight that is not finite, or None."""
         return next((w.path for w in self.model.weights if not np.isfinite(w.numpy()).all()), None)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """Return everything that ``restore`` needs to go on as if nothing had happened."""
+        """Return all arrays that ``restore`` needs to continue training exactly."""
         arrays = {name: np.asarray(variable.numpy()) for name, variable in self._variables().items()}
         return {**arrays, "steps": np.asarray(self._steps)}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Take what ``arrays`` returned; the network and the optimizer must be the same."""
+        """Restore the arrays that ``arrays`` returned; the network and the optimizer must be the same."""
         for name, variable in self._variables().items():
             variable.assign(arrays[name])
         self._steps = int(arrays["steps"])
@@ -131,7 +131,7 @@ class TrainState:
         return loss, accuracy(labels, logits)
 
     def _spread(self, batch: NDArray[np.uint8]) -> Any:
-        """Hand each device its share of a batch."""
+        """Split a batch over the devices."""
         replicas = self._strategy.num_replicas_in_sync
         if replicas == 1:
             return tf.constant(batch)

@@ -33,22 +33,22 @@ from training.monitor.tensorboard import TensorBoardLog
 from training.network.deploy import copy_weights
 
 SAVE_EVERY_S = 300.0
-"""Time between saves within a long epoch: the most work that an accident can cost."""
+"""Seconds between saves within a long epoch: the most work that a crash can cost."""
 PICTURES = 4
-"""Validation images that TensorBoard shows."""
+"""Number of validation images that TensorBoard shows."""
 RESERVED = 0.02
 """Share of the time limit that is kept for measuring the best model and writing the report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watch:
-    """Observers of a run, and its means to end.
+    """Display, log, stop condition and start time of a run.
 
     Attributes:
-        progress: Where to show what happens.
-        log: Told of each epoch.
-        should_stop: Asked after each step.
-        start_s: ``time.monotonic()`` when the run began: reading the images counts towards its time.
+        progress: Display of the progress.
+        log: TensorBoard log of the epochs.
+        should_stop: Called after each step; True stops training.
+        start_s: ``time.monotonic()`` before the images were read: reading counts towards the time limit.
     """
 
     progress: Progress
@@ -58,7 +58,7 @@ class Watch:
 
 
 class Trainer:
-    """One training run; ``run`` is the loop."""
+    """Training loop of a run; ``run`` trains to the end."""
 
     def __init__(
         self,
@@ -70,16 +70,16 @@ class Trainer:
         run: RunFolder,
         watch: Watch,
     ) -> None:
-        """Prepare to train, or to go on.
+        """Prepare to train, or to resume.
 
         Args:
-            config: What to train.
-            state: The network, new; a state in the run folder is loaded into it.
-            shipped: The same network as it is saved, see ``deployable``.
-            batches: Of the training split.
-            validation: The validation split at the model's size.
+            config: Configuration of the run.
+            state: Initial training state; a saved state in the run folder is loaded into it.
+            shipped: Network to save, see ``deployable``; it receives the trained weights.
+            batches: Batches of the training split.
+            validation: Validation split at the model's size.
             run: The open run folder.
-            watch: Observers of the run, and its means to end.
+            watch: Display, log, stop condition and start time of the run.
         """
         self._config = config
         self._state = state
@@ -102,13 +102,13 @@ class Trainer:
         """Train until the epochs, the time or the patience is used up.
 
         Raises:
-            DivergedError: The loss or a weight is not finite; what was saved before is untouched.
-            TrainingStopped: ``should_stop`` said so.
-            StorageError: A file cannot be written; what was saved before is untouched.
-            UsageError: A step takes more memory than there is; what was saved before is untouched.
+            DivergedError: The loss or a weight is not finite; earlier checkpoints are untouched.
+            TrainingStopped: ``should_stop`` returned True; the state is saved.
+            StorageError: A file cannot be written; earlier checkpoints are untouched.
+            UsageError: A step takes more memory than there is; earlier checkpoints are untouched.
         """
         if self._history and self._run.best_on_disk() is None:
-            # The best is lost, or a crash came before it was written: the newest is the best that there is.
+            # best.keras is lost, or a crash came before it was written: save the newest weights instead.
             with self._state.averaged():
                 copy_weights(self._state.model, self._shipped)
             self._write_best(self._history[-1])
@@ -204,7 +204,7 @@ class Trainer:
     def _validate(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Return the confusion matrix of the validation split and the class ids found, (N, H, W) uint8.
 
-        It is the network that would be saved that is validated: in float32, with the average of the weights.
+        The validated network is the one that is saved: in float32, with the averaged weights.
         """
         images, masks = self._validation.images, self._validation.masks
         copy_weights(self._state.model, self._shipped)
@@ -279,7 +279,7 @@ class Trainer:
             ) from cause
 
     def _share(self, step: int) -> float:
-        """Return the share of the run that is done, 0–1, by steps or by time, whichever is further."""
+        """Return the finished share of the run, 0–1, by steps or by time, whichever is larger."""
         by_steps = step / (self._config.epochs * self._batches.steps) if self._config.epochs else 0.0
         return min(1.0, max(by_steps, self._elapsed_s() / self._limit_s()))
 
@@ -295,7 +295,7 @@ class Trainer:
 
 
 def archive_of(model: keras.Model, folder: Path) -> bytes:
-    """Return the bytes of a model's ``.keras`` archive, which Keras can only write to a path; ``folder`` is for that."""
+    """Return the bytes of a model's ``.keras`` archive; ``folder`` holds the temporary file that Keras must write."""
     temporary = temporary_name(folder / "checkpoint.keras")
     try:
         with translated("write", temporary):

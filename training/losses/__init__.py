@@ -1,5 +1,5 @@
-"""Losses: sums of cross-entropies and region losses, on logits.
+"""Losses: sums of cross-entropies and region losses on logits.
 
-Reading order: ``spec`` (what may be asked for, without TensorFlow), ``weights`` (of the classes), ``pixels`` (what the terms share), ``terms`` (the
-formulas), ``make`` (the function that the trainer calls).
+Reading order: ``spec`` (parsing a loss's text, without TensorFlow), ``weights`` (class weights), ``pixels`` (the
+softmax that all terms share), ``terms`` (the formulas), ``make`` (the function that the trainer calls).
 """

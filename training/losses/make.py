@@ -17,29 +17,30 @@ from training.losses.spec import parse_loss
 from training.losses.terms import TERMS, LossOptions
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
-"""(labels, logits) to a scalar: (N, H, W) int32 class ids or ``IGNORE``, and (N, H, W, L) logits, L = 1 if binary."""
+"""Function of (N, H, W) int32 class ids or ``IGNORE`` and (N, H, W, L) logits, L = 1 if binary; returns a scalar."""
 
 
 def make_loss(
     spec: str, *, classes: int, class_weights: NDArray[np.float32] | None = None, label_smoothing: float = 0.0
 ) -> Loss:
-    """Build a loss from its text.
+    """Build a loss function from its text.
 
-    It may be called inside another ``tf.function``, in any float precision of the logits (it computes in float32). It is
-    compiled by XLA, once for each shape of the batch.
+    The function may be called inside another ``tf.function`` and with logits of any float precision; it computes in
+    float32. XLA compiles it once per batch shape.
 
     Args:
-        spec: As in ``parse_loss``: ``cross_entropy+0.5*dice``.
-        classes: C, 2 for a binary model.
-        class_weights: (C,) above 0, for cross_entropy, boundary and focal; None: all classes count alike. The region
-            losses dice, tversky and lovasz count classes alike in any case.
-        label_smoothing: 0 to below 1, for cross_entropy and boundary.
+        spec: Text of the loss, see ``parse_loss``: ``cross_entropy+0.5*dice``.
+        classes: C, the number of classes, 2 for a binary model.
+        class_weights: (C,) above 0, used by cross_entropy, boundary and focal; None weighs all classes equally. The
+            region losses dice, tversky and lovasz always weigh classes equally.
+        label_smoothing: Share of each label that is spread over all classes, 0 to below 1; used by cross_entropy and
+            boundary.
 
     Returns:
-        A function of (labels, logits) to a float32 scalar, 0 for a batch in which nothing counts.
+        A function of (labels, logits) that returns a float32 scalar, 0 for a batch whose pixels are all ignored.
 
     Raises:
-        UsageError: ``spec`` is no sum of losses, or weights or smoothing are out of range.
+        UsageError: ``spec`` is not a sum of losses, or weights or smoothing are out of range.
 
     Example:
         >>> import numpy as np
@@ -73,11 +74,11 @@ def make_loss(
 
 
 def accuracy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Return the pixel accuracy over the counted pixels, a float32 scalar, 0 if none counts.
+    """Return the pixel accuracy over the pixels that are not ignored, a float32 scalar; 0 if all are ignored.
 
     Args:
         labels: (N, H, W) int32 class ids or ``IGNORE``.
-        logits: (N, H, W, L) of any float type; L = 1: class 1 above a logit of 0.
+        logits: (N, H, W, L) of any float type; with L = 1 a logit above 0 is class 1.
     """
     return _compiled_accuracy()(labels, logits)
 

@@ -1,9 +1,9 @@
-"""One softmax for all terms of a loss, with gradients in closed form.
+"""Compute one softmax for all terms of a loss, with gradients in closed form.
 
-Losses take most of their time in passes over (pixels, classes) values, and TensorFlow's own gradients make many of them
-(a gather's is a scatter). What the terms need of a pixel is little: the log-probability of its true class, and its part
-in sums over the batch. Each is a function here whose gradient by the logits is one product with the probabilities; XLA
-makes one pass of them, however many terms there are.
+A loss spends most of its time in passes over (pixels, classes) values, and TensorFlow's own gradients need many of
+them: the gradient of a gather is a scatter. The terms need little of a pixel: the log-probability of its true class,
+and its share of sums over the batch. Each of these is a function here whose gradient with respect to the logits is one
+product with the probabilities. XLA fuses them into one pass, however many terms the loss has.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from edge_runtime.dataset.label_key import IGNORE
 
 
 class Pixels:
-    """Labels and predicted probabilities of a batch, one row a pixel: P = N·H·W.
+    """Labels and predicted probabilities of a batch, one row per pixel: P = N·H·W.
 
-    A binary model's logit z counts as the two logits 0 and z, whose softmax is 1 - sigmoid(z) and sigmoid(z).
+    The logit z of a binary model is treated as the two logits 0 and z, whose softmax is 1 - sigmoid(z) and sigmoid(z).
 
     Attributes:
-        labels: (N, H, W) int32 class ids, ``IGNORE`` where nothing counts.
-        classes: C, at least 2.
-        first_region: The first class that region losses look at: 1 for a binary model, whose background is no object.
+        labels: (N, H, W) int32 class ids, ``IGNORE`` for ignored pixels.
+        classes: C, the number of classes, at least 2.
+        first_region: First class of the region losses: 1 for a binary model, which leaves out the background, else 0.
         true: (P,) int32 class ids, 0 in place of ``IGNORE``.
         counted: (P,) float32, 1 where a pixel counts, 0 where it is ignored.
     """
@@ -48,14 +48,14 @@ class Pixels:
         self._probabilities = exponentials / total[:, None]
 
     def is_class(self) -> tf.Tensor:
-        """Return (P, C) bool, where a pixel is of the class; ignored pixels are of class 0.
+        """Return (P, C) bool, True for the true class of a pixel; ignored pixels have class 0.
 
-        Cheap to make anew where it is needed, and large to keep between the forward and the backward pass.
+        It is computed at each use, because keeping it between forward and backward pass takes much memory.
         """
         return self.true[:, None] == tf.range(self.classes)
 
     def truth(self) -> tf.Tensor:
-        """Return (C,) float32, the counted pixels of each class."""
+        """Return (C,) float32, the number of counted pixels per class."""
         return tf.math.unsorted_segment_sum(self.counted, self.true, self.classes)
 
     def log_true(self) -> tf.Tensor:
@@ -94,7 +94,7 @@ class Pixels:
         return self._with_gradient(self._probabilities, gradient)
 
     def _with_gradient(self, value: tf.Tensor, gradient: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-        """Return ``value`` as a function of the logits whose gradient, times that of the loss, is ``gradient``."""
+        """Return ``value`` with its gradient by the logits: ``gradient`` of the upstream gradient."""
 
         def function(_: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
             return tf.identity(value), gradient

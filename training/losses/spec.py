@@ -14,11 +14,11 @@ LOSS_NAMES = ("boundary", "cross_entropy", "dice", "focal", "lovasz", "tversky")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossTerm:
-    """One term of a sum.
+    """Term of a sum of losses.
 
     Attributes:
-        factor: Above 0.
-        name: One of ``LOSS_NAMES``.
+        factor: Weight of the term, above 0.
+        name: Name of the term, one of ``LOSS_NAMES``.
     """
 
     factor: float
@@ -29,13 +29,13 @@ def parse_loss(spec: str) -> tuple[LossTerm, ...]:
     """Parse a sum of losses, such as ``cross_entropy+0.5*lovasz``.
 
     Args:
-        spec: Names of ``LOSS_NAMES``, joined by ``+``, each with ``FACTOR*`` before it or not; spaces do not matter.
+        spec: Names from ``LOSS_NAMES`` joined by ``+``, each optionally preceded by ``FACTOR*``; spaces are ignored.
 
     Returns:
-        The terms in the order they stand.
+        The terms in the order of the text.
 
     Raises:
-        UsageError: An unknown loss, or a factor that is no number above 0.
+        UsageError: A loss is unknown, or a factor is not a number above 0.
     """
     return tuple(_term(part.strip(), spec) for part in spec.split("+"))
 

@@ -1,4 +1,4 @@
-"""The losses, each a formula over the pixels of a batch; ignored pixels count in none, and nothing counted costs 0."""
+"""Terms of a loss, each a formula over the pixels of a batch that are not ignored; 0 if all pixels are ignored."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from edge_runtime.dataset.label_key import IGNORE
 from training.losses.pixels import Pixels
 
 FALSE_POSITIVES, FALSE_NEGATIVES = 0.3, 0.7
-"""Tversky's alpha and beta: a missed pixel costs more than an invented one, as Salehi et al. found best."""
+"""Tversky's alpha and beta, the best values of Salehi et al.: a false negative costs more than a false positive."""
 BORDER_PX = 2
 """Width of the band on either side of a class border, in pixels."""
 BORDER_FACTOR = 5.0
-"""Weight of a pixel of the band."""
+"""Weight of a pixel in the band; all others weigh 1."""
 LOVASZ_BINS = 1024
-"""Steps of the pixels' errors, 0–1; the value is off by at most one step."""
+"""Number of bins for the pixels' errors, 0–1; the loss is off by at most the width of a bin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,8 +25,9 @@ class LossOptions:
     """Options of the cross-entropies and the focal loss.
 
     Attributes:
-        class_weights: (C,) float32, or None: all count alike.
-        label_smoothing: Share of a pixel's label that is spread over all classes, 0 to below 1; the focal loss has none.
+        class_weights: (C,) float32, or None for equal weights.
+        label_smoothing: Share of a pixel's label that is spread over all classes, 0 to below 1; the focal loss ignores
+            it.
     """
 
     class_weights: tf.Tensor | None
@@ -37,9 +38,9 @@ Term = Callable[[Pixels, LossOptions], tf.Tensor]
 
 
 def cross_entropy_loss(pixels: Pixels, options: LossOptions) -> tf.Tensor:
-    """Mean over the counted pixels of -log p(true class), each weighed by its class.
+    """Return the mean of -log p(true class) over the counted pixels, weighted by class.
 
-    Σ [(1 - ε) w(y) (-log p(y)) + ε/C Σ_c w(c) (-log p(c))] / Σ w(y), as PyTorch's: only ratios of weights matter.
+    Σ [(1 - ε) w(y) (-log p(y)) + ε/C Σ_c w(c) (-log p(c))] / Σ w(y), as in PyTorch: only ratios of weights matter.
 
     Reference:
         Label smoothing ε: Szegedy et al., CVPR 2016. https://arxiv.org/abs/1512.00567
@@ -48,9 +49,9 @@ def cross_entropy_loss(pixels: Pixels, options: LossOptions) -> tf.Tensor:
 
 
 def boundary_loss(pixels: Pixels, options: LossOptions) -> tf.Tensor:
-    """Cross-entropy in which a pixel near a class border counts ``BORDER_FACTOR`` times.
+    """Return the cross-entropy in which a pixel near a class border weighs ``BORDER_FACTOR``.
 
-    A morphological gradient of the labels stands in for the paper's distances, so that no second input is needed.
+    A morphological gradient of the labels replaces the paper's distance map, so that no second input is needed.
 
     Reference:
         Ronneberger, Fischer, Brox: U-Net, MICCAI 2015, equation 2. https://arxiv.org/abs/1505.04597
@@ -60,9 +61,9 @@ def boundary_loss(pixels: Pixels, options: LossOptions) -> tf.Tensor:
 
 
 def focal_loss(pixels: Pixels, options: LossOptions) -> tf.Tensor:
-    """Cross-entropy that looks away from easy pixels: the mean of -(1 - p)² log p, p of the true class, γ = 2.
+    """Return a cross-entropy with less weight on easy pixels: mean of -(1 - p)² log p, p of the true class, γ = 2.
 
-    Class weights take the place of the paper's α.
+    Class weights replace the paper's α.
 
     Reference:
         Lin et al.: Focal Loss for Dense Object Detection, ICCV 2017. https://arxiv.org/abs/1708.02002
@@ -74,10 +75,10 @@ def focal_loss(pixels: Pixels, options: LossOptions) -> tf.Tensor:
 
 
 def dice_loss(pixels: Pixels, _: LossOptions) -> tf.Tensor:
-    """One minus the soft Dice of each class that occurs in the batch, their mean: (2 Σ p·t + 1) / (Σ p + Σ t + 1).
+    """Return 1 - soft Dice, mean over the classes in the batch; Dice is (2 Σ p·t + 1) / (Σ p + Σ t + 1).
 
-    The sums run over the whole batch: an image without a class would otherwise be punished for any trace of it. A
-    binary model's class is its foreground alone.
+    The sums run over the whole batch, because sums per image would punish any trace of a class that an image lacks. The
+    only class of a binary model is its foreground.
 
     Reference:
         Milletari, Navab, Ahmadi: V-Net, 3DV 2016. https://arxiv.org/abs/1606.04797
@@ -88,7 +89,7 @@ def dice_loss(pixels: Pixels, _: LossOptions) -> tf.Tensor:
 
 
 def tversky_loss(pixels: Pixels, _: LossOptions) -> tf.Tensor:
-    """Dice with a price each for false positives and negatives: 1 - (TP + 1) / (TP + 0.3 FP + 0.7 FN + 1), all soft.
+    """Return the soft 1 - (TP + 1) / (TP + 0.3 FP + 0.7 FN + 1): Dice with weights for false positives and negatives.
 
     Reference:
         Salehi, Erdogmus, Gholipour: Tversky loss function, MLMI 2017. https://arxiv.org/abs/1706.05721
@@ -100,11 +101,11 @@ def tversky_loss(pixels: Pixels, _: LossOptions) -> tf.Tensor:
 
 
 def lovasz_loss(pixels: Pixels, _: LossOptions) -> tf.Tensor:
-    """Lovász-Softmax: the convex extension of 1 - IoU, over the batch, mean of the classes that occur in it.
+    """Return the Lovász-Softmax loss: the convex extension of 1 - IoU over the batch, mean over the classes in it.
 
-    The paper sorts the pixels of each class by their error e = |t - p|; here they are counted in ``LOVASZ_BINS`` steps
-    of it, and the sum is exact but for the order within a step. On a CPU that is twice or three times the time of
-    cross-entropy plus Dice, where TensorFlow's sorting alone takes thirty times.
+    The paper sorts the pixels of each class by their error e = |t - p|. Here they are counted in ``LOVASZ_BINS`` bins
+    of the error, and the sum is exact except for the order within a bin. On a CPU this takes two to three times as long
+    as cross-entropy plus Dice; TensorFlow's sort alone would take thirty times as long.
 
     Reference:
         Berman, Rannen Triki, Blaschko: The Lovász-Softmax loss, CVPR 2018. https://arxiv.org/abs/1705.08790
@@ -112,7 +113,7 @@ def lovasz_loss(pixels: Pixels, _: LossOptions) -> tf.Tensor:
     is_class, found = pixels.is_class(), pixels.probabilities()
     errors = tf.stop_gradient(tf.where(is_class, 1 - found, found))
     bins = tf.clip_by_value(tf.cast(errors * LOVASZ_BINS, tf.int32), 0, LOVASZ_BINS - 1)
-    # A row of the histogram: class, then background or foreground of it, then the step.
+    # Order of the histogram's rows: class, then background or foreground of the class, then bin.
     rows = (tf.range(pixels.classes) * 2 + tf.cast(is_class, tf.int32)) * LOVASZ_BINS + bins
     counted = tf.broadcast_to(pixels.counted[:, None], tf.shape(rows))
     size = pixels.classes * 2 * LOVASZ_BINS
@@ -120,7 +121,7 @@ def lovasz_loss(pixels: Pixels, _: LossOptions) -> tf.Tensor:
     counts = tf.reshape(histogram, (pixels.classes, 2, LOVASZ_BINS))
     prices = _jaccard_prices(counts) * _class_shares(pixels.truth(), pixels)[:, None, None]
     price = tf.gather(tf.reshape(prices, (-1,)), rows) * counted
-    # Σ price · error, where the error is p, or 1 - p in the class: linear in p, with prices that p does not change.
+    # Σ price · error, with error 1 - p inside the class and p outside: linear in p, because prices are constants.
     return tf.reduce_sum(tf.where(is_class, -price, price) * found) + tf.reduce_sum(prices[:, 1] * counts[:, 1])
 
 
@@ -135,7 +136,7 @@ TERMS: dict[str, Term] = {
 
 
 def near_border(labels: tf.Tensor) -> tf.Tensor:
-    """Return (N, H, W) float32, 1 where another class lies within ``BORDER_PX`` rows and columns; ignored is no class."""
+    """Return (N, H, W) float32, 1 within ``BORDER_PX`` rows and columns of another class, ``IGNORE`` not included."""
     ids = tf.cast(labels, tf.float32)[..., None]
     ignored = ids == IGNORE
     size = 2 * BORDER_PX + 1
@@ -155,7 +156,7 @@ def _cross_entropy(pixels: Pixels, options: LossOptions, pixel_weight: tf.Tensor
 
 
 def _true_weight(pixels: Pixels, options: LossOptions) -> tf.Tensor:
-    """Return the weight of each pixel's true class, (P,) or a 1 for all."""
+    """Return the weight of each pixel's true class, (P,), or the scalar 1 without class weights."""
     return tf.constant(1.0) if options.class_weights is None else tf.gather(options.class_weights, pixels.true)
 
 
@@ -165,22 +166,22 @@ def _hits(pixels: Pixels) -> tf.Tensor:
 
 
 def _class_shares(truth: tf.Tensor, pixels: Pixels) -> tf.Tensor:
-    """Return (C,), the share of each class in a mean over those that occur: 0, or 1 over their number."""
+    """Return (C,) weights for the mean over the classes that occur: 1 / their number, 0 for the other classes."""
     present = tf.cast((truth > 0) & (tf.range(pixels.classes) >= pixels.first_region), tf.float32)
     return tf.math.divide_no_nan(present, tf.reduce_sum(present))
 
 
 def _jaccard_prices(counts: tf.Tensor) -> tf.Tensor:
-    """Return what one more wrong pixel of each step adds to 1 - IoU, (C, 2, bins), from counts of the same shape.
+    """Return the increase of 1 - IoU per wrong pixel of each bin, (C, 2, bins), from counts of the same shape.
 
-    With F foreground and B background pixels at least as wrong, of G in the foreground, 1 - IoU is (F + B) / (G + B).
-    A step's foreground taken before its background, and after: the mean of both, so that neither is favoured. Either
-    way the prices of a step add up to the exact difference.
+    With F foreground and B background pixels that are at least as wrong, and G foreground pixels in all, 1 - IoU is
+    (F + B) / (G + B). A price is the mean of two orders within its bin, foreground first and background first. In
+    either order the prices of a bin add up to the exact difference.
     """
     through = tf.cumsum(counts, axis=2, reverse=True)
     before = through - counts
     foreground = tf.reduce_sum(counts[:, 1:], 2)
-    # An absent class and no wrong pixel: 0 / 0, which no pixel pays.
+    # Avoids 0 / 0 for an absent class without wrong pixels, where no pixel has the price.
     union_before = tf.maximum(foreground + before[:, 0], 1.0)
     union_through = tf.maximum(foreground + through[:, 0], 1.0)
     hits = foreground - (before[:, 1] + through[:, 1]) / 2

@@ -1,4 +1,4 @@
-"""Class weights for a loss, from the pixels of each class."""
+"""Compute class weights for a loss from the pixels of each class."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from numpy.typing import NDArray
 
 
 def class_weights_of(pixels: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Weigh classes by how rare they are: w = 1 / √ln(1.02 + share of the pixels), then scaled to a mean of 1.
+    """Return higher weights for rarer classes: w = 1 / √ln(1.02 + share of the pixels), scaled to a mean of 1.
 
-    The square roots of ENet's weights. With the whole ones a class may weigh 36 times another and is then found with much
-    of its surroundings; with their roots it is at most √(ln 2.02 / ln 1.02) = 6 times, and all classes together come out
-    better, see the decisions.
+    They are the square roots of ENet's weights. With ENet's own, a class may weigh 36 times another and is then found
+    together with much of its surroundings. With the roots the factor is at most √(ln 2.02 / ln 1.02) = 6, and the mean
+    IoU is better: see docs/decisions.md.
 
     Args:
-        pixels: (C,) int64, counted training pixels of each class.
+        pixels: (C,) int64, training pixels of each class that are not ignored.
 
     Returns:
         (C,) float32, mean 1 over the classes that occur; 1 for a class that does not occur.

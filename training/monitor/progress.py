@@ -1,4 +1,4 @@
-"""The interface between training and its display; ``progress_bar`` is one."""
+"""Interface between training and its display; ``progress_bar`` implements it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from training.monitor.records import EpochRecord
 
 
 class Progress(Protocol):
-    """A display of training progress: ``ProgressBar`` draws one, ``Silent`` shows nothing.
+    """Display of training progress: ``ProgressBar`` draws one, ``Silent`` shows nothing.
 
     Example:
         >>> from training import Progress, Silent
@@ -18,30 +18,30 @@ class Progress(Protocol):
     """
 
     def advance(self, what: str, done: int, total: int) -> None:
-        """Note work beside the steps ("reading train images"); an ``OnProgress``, called from any thread."""
+        """Show other work than steps ("reading train images"); an ``OnProgress``, called from any thread."""
 
     def step(self, epoch: int, share: float, loss: float, images: int) -> None:
-        """Note a step.
+        """Show a finished training step.
 
         Args:
-            epoch: The running epoch, from 1.
-            share: Share of the whole run that is done, 0–1.
+            epoch: Number of the running epoch, from 1.
+            share: Finished share of the whole run, 0–1.
             loss: Mean loss of the epoch so far.
-            images: Images of this step.
+            images: Number of images in this step.
         """
 
     def epoch(self, record: EpochRecord, *, best: bool) -> None:
-        """Note the end of an epoch, and whether it is the best so far."""
+        """Show a finished epoch, and whether it is the best so far."""
 
     def resume(self, history: Sequence[EpochRecord]) -> None:
-        """Note the epochs that an earlier process finished."""
+        """Take the epochs that an earlier process finished."""
 
     def note(self, text: str) -> None:
         """Show a line of text."""
 
 
 class Silent:
-    """Show nothing: the default wherever a ``Progress`` is taken, and a base for one that shows only some of it.
+    """Display that shows nothing: the default of every ``Progress`` argument, and a base for displays of a part.
 
     Example:
         >>> from training import Silent, check_dataset

@@ -1,4 +1,4 @@
-"""Show how far training is: a bar with the time left, and one line per epoch."""
+"""Show the progress of training: a bar with the time left, and one line per epoch."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from rich.text import Text
 from training.monitor.records import EpochRecord
 
 QUIET_S = 60.0
-"""Without a terminal, a line is written after so long a silence, so that a log tells work from a hang."""
+"""Seconds of silence after which a line is written if there is no terminal, so that a log tells work from a hang."""
 
 
 class ProgressBar:
-    """A bar over the whole run on stderr, with what happens below it; without a terminal one line per epoch.
+    """Progress bar of a run on stderr with a status line below it; without a terminal, one line per epoch.
 
-    Where the terminal is narrow the least important parts are left out, and nothing is broken into two lines.
+    On a narrow terminal the least important parts of a line are left out, so that no line is wrapped.
     """
 
     def __init__(
         self, epochs: int | None, *, console: Console | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Prepare for a run.
+        """Prepare the bar of a run.
 
         Args:
-            epochs: At most so many, or None for as many as fit into the time.
-            console: Where to write; stderr by default.
-            clock: Seconds from any start.
+            epochs: Maximum number of epochs; None if only the time is limited.
+            console: Console to write to; stderr by default.
+            clock: Function that returns seconds since any start.
         """
         self._console = console or Console(stderr=True, highlight=False, soft_wrap=True)
         self._clock = clock
@@ -43,7 +43,7 @@ class ProgressBar:
         self._last: EpochRecord | None = None
         self._best: EpochRecord | None = None
         self._now: list[str] = []
-        self._beside: tuple[str, int, int] | None = None  # work beside the steps, which hides their line
+        self._beside: tuple[str, int, int] | None = None  # other work than steps, shown in place of their line
         self._lock = threading.Lock()
         self._written_s = clock()
         self._bar = _TwoLines(self._console, self._status)
@@ -59,7 +59,7 @@ class ProgressBar:
         self._bar.stop()
 
     def advance(self, what: str, done: int, total: int) -> None:
-        """Show work beside the steps ("reading train images 3/8") below the bar until it is done; an ``OnProgress``."""
+        """Show other work than steps ("reading train images 3/8") below the bar until it is done; an ``OnProgress``."""
         with self._lock:
             before = self._beside
             if before is not None and before[0] == what:
@@ -70,7 +70,7 @@ class ProgressBar:
         self._write_if_silent(_part(what, done, total))
 
     def step(self, epoch: int, share: float, loss: float, images: int) -> None:
-        """Move the bar; the time left is what the rest takes at the pace since the start of this process."""
+        """Move the bar; the time left assumes the mean pace since this process started."""
         now = self._clock()
         self._first = self._first or (now, share)
         done = share - self._first[1]
@@ -97,7 +97,7 @@ class ProgressBar:
         self.note(_fitting(parts, self._width()))
 
     def resume(self, history: Sequence[EpochRecord]) -> None:
-        """Know the last and the best of the epochs that an earlier process finished."""
+        """Take the last and the best of the epochs that an earlier process finished."""
         self._last = history[-1] if history else None
         self._best = max(history, key=lambda record: record.val_mean_iou, default=None)
 
@@ -118,7 +118,7 @@ class ProgressBar:
         return f"val mean IoU {self._last.val_mean_iou:.4f} ({best})"
 
     def _speed(self, epoch: int, now: float, images: int) -> str:
-        """Return the pace of the epoch's steps since the first that this process saw of it."""
+        """Return the images per second of the epoch since its first step in this process."""
         if self._epoch_start is None or self._epoch_start[0] != epoch:
             self._epoch_start, self._epoch_images = (epoch, now), 0
             return ""
@@ -136,12 +136,12 @@ class ProgressBar:
             self.note(line)
 
     def _width(self) -> int:
-        """Return the columns that a line may take; a file takes any."""
+        """Return the maximum number of columns of a line; a file has practically no limit."""
         return self._console.width if self._console.is_terminal else 1000
 
 
 class _TwoLines(RichProgress):
-    """A bar, and a line of text below it."""
+    """Progress bar with a line of text below it."""
 
     def __init__(self, console: Console, status: Callable[[], str]) -> None:
         self._status = status
@@ -168,7 +168,7 @@ def _part(what: str, done: int, total: int) -> str:
 
 
 def _fitting(parts: list[str], width: int) -> str:
-    """Join the parts that fit on a line of so many columns, from the first on; the first stands in any case."""
+    """Join as many parts, from the first on, as fit into ``width`` columns; the first is always kept."""
     text = parts[0] if parts else ""
     for part in parts[1:]:
         if len(text) + 2 + len(part) > width:

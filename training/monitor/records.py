@@ -1,4 +1,4 @@
-"""The record of an epoch, and the history as CSV."""
+"""Record of an epoch, and the history as CSV."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpochRecord:
-    """One epoch: a row of the history in ``run.json`` and, without the IoU per class, a row of ``history.csv``.
+    """Record of an epoch: a row of the history in ``run.json`` and, without the IoU per class, of ``history.csv``.
 
     ``seconds`` minus steps, waiting and validation is the time of checkpoints, logs and pictures.
 
     Attributes:
-        epoch: From 1.
+        epoch: Number of the epoch, from 1.
         loss: Mean training loss.
-        accuracy: Pixel accuracy on the training split, 0–1, with augmented images and weights that still change.
-        val_mean_iou: On the validation split, at the model's size, from one confusion matrix, 0–1.
+        accuracy: Pixel accuracy on the training split, 0–1, of augmented images while the weights change.
+        val_mean_iou: Mean IoU on the validation split at the model's size, from one confusion matrix, 0–1.
         val_pixel_accuracy: Pixel accuracy from the same matrix, 0–1.
-        learning_rate: At the end of the epoch.
-        seconds: Time of the epoch with its validation.
-        step_s: Time in training steps, without the wait for their batches.
-        wait_s: Time that steps waited for their batches.
-        validate_s: Time of the validation.
+        learning_rate: Learning rate at the end of the epoch.
+        seconds: Seconds of the epoch, validation included.
+        step_s: Seconds in training steps, without waiting for batches.
+        wait_s: Seconds of waiting for batches.
+        validate_s: Seconds of the validation.
         images_per_s: Training images per second of steps and waiting.
-        val_class_iou: IoU of each class on the validation split, None where it does not occur; empty if not measured.
+        val_class_iou: IoU of each class on the validation split, None for absent classes; empty if not measured.
 
     Example:
         >>> from training import EpochRecord

@@ -1,4 +1,4 @@
-"""Validation images to judge by eye: the picture, its truth, what the model says, and where that is wrong."""
+"""Validation images to judge by eye: the picture, its true mask, the prediction and the wrong pixels."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from edge_runtime.model.contract import ClassInfo
 from edge_runtime.segment.preprocess import resize_mask
 
 ReadTruth = Callable[[Pair], NDArray[np.uint8]]
-"""A pair to its (H, W) uint8 class ids, or ``IGNORE``."""
+"""Function that reads the mask of a pair as (H, W) uint8 class ids, or ``IGNORE``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One image with its truth and a prediction, all of one size.
+    """Image with its true mask and a prediction, all of one size.
 
     Attributes:
         name: Stem of the file.
@@ -38,11 +38,11 @@ class Sample:
     prediction: NDArray[np.uint8]
 
     def painted_truth(self, classes: tuple[ClassInfo, ...]) -> NDArray[np.uint8]:
-        """Return the image with its true classes over it; what counts nowhere is dark."""
+        """Return the image with its true classes drawn over it; ignored pixels are dark."""
         return overlay_of_mask(self.image_bgr, self.truth, classes)
 
     def painted_prediction(self, classes: tuple[ClassInfo, ...]) -> NDArray[np.uint8]:
-        """Return the image with the predicted classes over it."""
+        """Return the image with the predicted classes drawn over it."""
         return overlay_of_mask(self.image_bgr, self.prediction, classes)
 
     def errors(self) -> NDArray[np.uint8]:
@@ -56,10 +56,10 @@ def read_samples(
     """Read pairs one by one and segment them at their own size.
 
     Args:
-        pairs: What to read.
-        read_truth: See ``ReadTruth``.
-        segment: (H, W, 3) uint8 BGR to (H, W) uint8 class ids.
-        longest_px: The longer side that a sample is scaled down to afterwards; None leaves it as it is.
+        pairs: Pairs to read.
+        read_truth: Function that reads the mask of a pair.
+        segment: Function of (H, W, 3) uint8 BGR that returns (H, W) uint8 class ids.
+        longest_px: Maximum of a sample's longer side in pixels; larger samples are scaled down. None keeps their size.
 
     Raises:
         InputError: A file cannot be read.

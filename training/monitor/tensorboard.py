@@ -1,4 +1,4 @@
-"""The run for TensorBoard: curves after every epoch, and now and then what the model makes of a few images."""
+"""Log a run for TensorBoard: curves after every epoch, and now and then predictions for a few images."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from training.monitor.records import EpochRecord
 from training.monitor.samples import Sample
 
 PICTURES_EVERY = 5
-"""Epochs between pictures, at least: they take a hundred times the space of the curves."""
+"""Minimum number of epochs between pictures, because they take a hundred times the space of the curves."""
 
 
 class TensorBoardLog:
-    """Event files in a folder, for ``tensorboard --logdir``; a resumed run adds a file to those that are there."""
+    """Writer of event files for ``tensorboard --logdir``; a resumed run adds a file to its folder."""
 
     def __init__(self, folder: Path, classes: Sequence[ClassInfo], *, pictures_every: int = PICTURES_EVERY) -> None:
         """Open a new event file.
 
         Args:
-            folder: Is made when missing.
-            classes: In order of their ids, for names and colours.
-            pictures_every: Epochs between pictures, at least.
+            folder: Folder for the event files, created if missing.
+            classes: Classes in order of their ids, for names and colours.
+            pictures_every: Minimum number of epochs between pictures.
 
         Raises:
-            StorageError: It cannot be written.
+            StorageError: The file cannot be written.
         """
         self._folder = folder
         self._classes = tuple(classes)
@@ -52,12 +52,12 @@ class TensorBoardLog:
             self._writer.close()
 
     def epoch(self, record: EpochRecord, *, best: bool, pictures: Callable[[], Iterable[Sample]]) -> None:
-        """Write the curves of an epoch, and pictures if it is the best so far and the last ones are some epochs old.
+        """Write the curves of an epoch, and pictures if it is the best so far and the last pictures are old enough.
 
         Args:
-            record: Of the epoch; its number is the step.
-            best: Whether its model is the best so far.
-            pictures: Called if pictures are due: the same few validation images every time.
+            record: Record of the epoch; its number is the step of TensorBoard.
+            best: Whether the epoch's model is the best so far.
+            pictures: Function that returns the same few validation images every time; called if pictures are due.
 
         Raises:
             StorageError: The file cannot be written.
@@ -71,7 +71,7 @@ class TensorBoardLog:
                     tf.summary.image(f"validation/{sample.name}", self._side_by_side(sample)[np.newaxis])
 
     def _scalars(self, record: EpochRecord) -> Iterator[tuple[str, float]]:
-        """Yield name and value; TensorBoard makes a group of what stands before the slash."""
+        """Yield name and value of each curve; TensorBoard groups them by the part before the slash."""
         yield "training/loss", record.loss
         yield "training/accuracy", record.accuracy
         yield "training/learning_rate", record.learning_rate

@@ -1,8 +1,8 @@
 """Networks: a frozen shape that needs no Keras, and the layers that are built from it.
 
-Reading order: ``shape`` (what every shape can do), one file per architecture, and what those are built with: ``blocks``,
-``encoders`` (backbones of ``keras.applications``), ``deploy`` (from the trained network to the saved one), ``frame`` (input
-and output).
+Reading order: ``shape`` (the protocol of a shape), one file per architecture, and the parts that networks are built
+from: ``blocks``, ``encoders`` (backbones of ``keras.applications``), ``deploy`` (conversion of the trained network to
+the saved one), ``frame`` (input and output layers).
 """
 
 from __future__ import annotations
@@ -11,4 +11,4 @@ from training.network.shape import Shape
 from training.network.unet import UNetShape
 
 ARCHITECTURES: dict[str, type[Shape]] = {"unet": UNetShape}
-"""Every kind of network by name; each has at least one preset."""
+"""Shape class of each architecture by name; each has at least one preset."""

@@ -14,11 +14,11 @@ MOMENTUM = 0.97
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Style:
-    """Style of the blocks of one network.
+    """Settings that all blocks of a network share.
 
     Attributes:
         batch_norm: Batch normalisation after each convolution, which then has no bias.
-        folded: Re-parameterised blocks are the one convolution that they come to, as they are saved.
+        folded: Build each re-parameterised block as the single convolution that it is folded to when saved.
     """
 
     batch_norm: bool
@@ -26,13 +26,13 @@ class Style:
 
 
 BlockFunction = Callable[[keras.KerasTensor, int, str, Style], keras.KerasTensor]
-"""``block(x, width, name, style)``: a map to one of a given width, of the same size."""
+"""``block(x, width, name, style)``: feature map (N, H, W, C) to (N, H, W, width)."""
 
 
 def convolution(
     x: keras.KerasTensor, width: int, name: str, style: Style, *, size: int = 3, strides: int = 1, relu: bool = True
 ) -> keras.KerasTensor:
-    """Convolution, batch normalisation if wanted, ReLU if wanted."""
+    """Apply a convolution, then batch normalisation if the style has it, then ReLU if ``relu`` is set."""
     layer = layers.Conv2D(
         width,
         size,
@@ -46,12 +46,12 @@ def convolution(
 
 
 def plain(x: keras.KerasTensor, width: int, name: str, style: Style) -> keras.KerasTensor:
-    """3×3 convolution."""
+    """Apply a 3×3 convolution with normalisation and ReLU."""
     return convolution(x, width, name, style)
 
 
 def reparameterised(x: keras.KerasTensor, width: int, name: str, style: Style) -> keras.KerasTensor:
-    """3×3 convolution that is trained as a sum of 3×3, 1×1 and identity, each with its own normalisation.
+    """Apply a 3×3 convolution that is trained as the sum of a 3×3, a 1×1 and an identity branch, each normalised.
 
     Reference: Ding et al.: RepVGG, CVPR 2021. https://arxiv.org/abs/2101.03697
     """
@@ -68,26 +68,26 @@ BLOCKS: dict[str, BlockFunction] = {"plain": plain, "reparameterised": reparamet
 
 
 def context(x: keras.KerasTensor, style: Style) -> keras.KerasTensor:
-    """Add to every pixel what a 1×1 convolution makes of the mean over the map.
+    """Add global context: a 1×1 convolution of the feature map's mean, added to every pixel.
 
     Reference: Liu, Rabinovich, Berg: ParseNet, 2015. https://arxiv.org/abs/1506.04579
     """
     mean = layers.GlobalAveragePooling2D(keepdims=True, name="context_mean")(x)
-    # Without batch normalisation: over a handful of means its statistics would be noise.
+    # No batch normalisation here: its statistics over one mean per image would be noise.
     unnormalised = Style(batch_norm=False, folded=style.folded)
     return layers.Add(name="context_add")([x, convolution(mean, x.shape[-1], "context", unnormalised, size=1)])
 
 
 def pixel_logits(x: keras.KerasTensor, logit_channels: int, stride: int) -> keras.KerasTensor:
-    """Return the logits at the size of the image, in float32 whatever the policy: a sub-pixel head.
+    """Return the logits at image size by a sub-pixel head, in float32 whatever the dtype policy.
 
     Args:
-        x: The last map, (N, H / stride, W / stride, C).
-        logit_channels: L.
-        stride: 1, 2 or 4; above 1 each position of the map gives the logits of all the pixels that it stands for.
+        x: (N, H / stride, W / stride, C), the decoder's output.
+        logit_channels: L, the number of logits per pixel.
+        stride: 1, 2 or 4; each position of ``x`` gives the logits of stride × stride pixels.
 
     Returns:
-        (N, H, W, L), the output of the layer ``logits``.
+        (N, H, W, L) float32, the output of the layer ``logits``.
 
     Reference:
         Shi et al.: Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel Convolutional Neural
@@ -98,7 +98,7 @@ def pixel_logits(x: keras.KerasTensor, logit_channels: int, stride: int) -> kera
     _, rows, columns, _ = x.shape
     name = "half_logits" if stride == 2 else "quarter_logits"
     x = layers.Conv2D(stride * stride * logit_channels, 1, name=name, dtype="float32")(x)
-    # A position's channels are its pixels, row by row; what lies side by side in a row stays so in memory.
+    # The channels of a position are its pixels, row by row; neighbours in a row of pixels stay neighbours in memory.
     x = layers.Reshape((rows, columns, stride, stride * logit_channels), name="pixels", dtype="float32")(x)
     x = layers.Permute((1, 3, 2, 4), name="pixel_rows", dtype="float32")(x)
     return layers.Reshape((rows * stride, columns * stride, logit_channels), name="logits", dtype="float32")(x)
@@ -110,7 +110,7 @@ def normalisation(name: str) -> layers.BatchNormalization:
 
 
 def normalised(x: keras.KerasTensor, name: str, style: Style, *, relu: bool = True) -> keras.KerasTensor:
-    """Batch normalisation if the style wants it, ReLU if wanted."""
+    """Apply batch normalisation if the style has it, then ReLU if ``relu`` is set."""
     if style.batch_norm:
         x = normalisation(f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x) if relu else x

@@ -15,15 +15,15 @@ from training.network.shape import Shape
 
 Array = NDArray[np.float32]
 SCALE = "scale"
-"""Name of the layer that brings pixels to 0–1."""
+"""Name of the layer that scales pixels from 0–255 to 0–1."""
 
 
 @keras.saving.register_keras_serializable(package="edge_unet")
 class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
-    """Batch normalisation over (N, H, W, C) by one operator in training, where Keras' takes five.
+    """Batch normalisation over (N, H, W, C) that trains with one fused operator, where Keras' layer takes five.
 
-    A fifth of a training step on a CPU. The same weights, and the same results but for the moving variance, which the
-    operator gives with Bessel's correction.
+    It saves a fifth of a training step on a CPU. Weights and results are those of Keras' layer, except that the moving
+    variance has Bessel's correction.
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -49,11 +49,11 @@ class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
 
 
 def deployable(trained: keras.Model, shape: Shape) -> keras.Model:
-    """Return the network that is saved: stock Keras layers in float32, with the weights that were trained.
+    """Return the network that is saved: stock Keras layers in float32, with the trained weights.
 
     Args:
-        trained: What ``shape`` built with ``for_training=True``; it is left as it is.
-        shape: The shape it was built from.
+        trained: Network that ``shape`` built with ``for_training=True``; it is not changed.
+        shape: Shape of the network.
     """
     _, height_px, width_px, channels = trained.input_shape
     plain = shape.build(
@@ -64,11 +64,11 @@ def deployable(trained: keras.Model, shape: Shape) -> keras.Model:
 
 
 def for_speed(model: keras.Model) -> keras.Model:
-    """Return a model with the same layers and new weights, and batch normalisation by one operator."""
+    """Return a copy of a model with new weights, whose batch normalisation is one fused operator."""
 
     def clone(layer: keras.Layer) -> keras.Layer:
         if type(layer) is layers.BatchNormalization:
-            # An encoder comes with a slower momentum, for many more steps than most trainings have.
+            # keras.applications uses a slower momentum, for many more steps than most trainings have.
             return FusedBatchNormalization.from_config({**layer.get_config(), "momentum": MOMENTUM})
         return layer.__class__.from_config(layer.get_config())
 
@@ -76,7 +76,7 @@ def for_speed(model: keras.Model) -> keras.Model:
 
 
 def for_deployment(model: keras.Model) -> keras.Model:
-    """Return a model of stock Keras layers with new weights, in float32, without the layers that only training needs."""
+    """Return a copy of a model with new weights, in float32, without the layers that only training needs."""
 
     def clone(layer: keras.Layer) -> keras.Layer:
         if not isinstance(layer, keras.Layer):
@@ -90,10 +90,10 @@ def for_deployment(model: keras.Model) -> keras.Model:
 
 
 def _call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
-    """Call a layer of the new model, with the preprocessing of an encoder left out and arithmetic done by a layer.
+    """Call a layer of the copy; leave out the encoder's preprocessing, and replace bare arithmetic by layers.
 
-    An encoder's first convolution does its preprocessing, see ``load_encoder``. What has no layer, MobileNetV3's ``x + 3``
-    and ``x / 6``, could not be saved without naming functions inside of Keras.
+    The preprocessing is folded into the encoder's first convolution, see ``load_encoder``. Arithmetic without a layer,
+    such as MobileNetV3's ``x + 3`` and ``x / 6``, would be saved under the names of Keras-internal functions.
     """
     if isinstance(layer, layers.Normalization) or (isinstance(layer, layers.Rescaling) and layer.name != SCALE):
         return args[0]
@@ -106,9 +106,9 @@ def _call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
 
 
 def copy_weights(trained: keras.Model, plain: keras.Model) -> None:
-    """Give a model built for deployment the weights of one built for training from the same shape.
+    """Copy the weights of a training network to the deployment network of the same shape.
 
-    A layer takes the weights of the layer of its name, a folded convolution the sum of its branches.
+    Layers are matched by name; a folded convolution receives the sum of its branches.
     """
     sources = {layer.name: layer for layer in trained.layers}
     for layer in plain.layers:
@@ -136,7 +136,7 @@ def _folded(name: str, sources: dict[str, keras.Layer]) -> list[Array]:
 
 
 def _normalised(kernel: NDArray[Any], norm: layers.BatchNormalization) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return kernel and bias of a convolution without bias and the normalisation behind it, in double precision."""
+    """Fold the normalisation after a convolution without bias into kernel and bias, in double precision."""
     gamma, beta, mean, variance = (np.float64(weight) for weight in norm.get_weights())
     scale = gamma / np.sqrt(variance + norm.epsilon)
     return kernel.astype(np.float64) * scale, beta - mean * scale

@@ -25,16 +25,17 @@ _HALF = (0.5, 0.5, 0.5)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoder:
-    """A network of ``keras.applications`` as an encoder.
+    """Backbone of ``keras.applications`` that is used as encoder.
 
     Attributes:
-        build: Its function in ``keras.applications``.
-        options: More keyword arguments of that function.
-        maps: The layers whose maps are taken, at each of ``ENCODER_STRIDES``: the narrow ends of its blocks.
-        first: Its first convolution.
-        first_norm: The batch normalisation after its first convolution.
-        mean: Mean per colour that it expects to be subtracted from pixels in 0–1.
-        deviation: Deviation per colour that it then expects them to be divided by.
+        build: Function of ``keras.applications`` that builds the backbone.
+        options: Further keyword arguments of that function.
+        maps: Names of the layers whose output is used, one per stride of ``ENCODER_STRIDES``: the ends of blocks, where
+            there are the fewest channels.
+        first: Name of the first convolution.
+        first_norm: Name of the batch normalisation after the first convolution.
+        mean: Mean per colour channel that the backbone expects to be subtracted from pixels in 0–1.
+        deviation: Standard deviation per colour channel by which it expects the difference to be divided.
     """
 
     build: Callable[..., keras.Model]
@@ -102,12 +103,12 @@ ENCODERS: dict[EncoderName, Encoder] = {
 
 
 def encoder_maps(x: keras.KerasTensor, name: EncoderName, *, first_stride: int, count: int) -> list[keras.KerasTensor]:
-    """Return maps of an encoder, each half as large as the one before.
+    """Return the feature maps of an encoder, each half as large as the one before.
 
     Args:
         x: Pixels in 0–1, (N, H, W, C). The rest of the preprocessing that the encoder expects is folded into its first
             convolution by ``load_encoder``.
-        name: Which encoder.
+        name: Name of the backbone.
         first_stride: Stride of the first map, one of ``ENCODER_STRIDES``.
         count: Number of maps.
     """
@@ -121,13 +122,13 @@ def load_encoder(model: keras.Model, name: EncoderName, weights: EncoderWeights)
     """Load pre-trained weights into the encoder of a network.
 
     Args:
-        model: Built with this encoder.
-        name: Which encoder.
-        weights: "imagenet" downloads them with Keras the first time. A file holds those of ``keras.applications`` without
-            top, ``.weights.h5`` or ``.h5``.
+        model: Network that was built with this encoder.
+        name: Name of the backbone.
+        weights: "imagenet", which Keras downloads the first time, or the path of a ``.weights.h5`` or ``.h5`` file of
+            the ``keras.applications`` model without top.
 
     Raises:
-        UsageError: They cannot be loaded, or are of another network.
+        UsageError: The weights cannot be loaded, or belong to another network.
     """
     encoder = ENCODERS[name]
     sources = {layer.name: layer.get_weights() for layer in _loaded(encoder, weights).layers if layer.weights}
@@ -139,7 +140,7 @@ def load_encoder(model: keras.Model, name: EncoderName, weights: EncoderWeights)
 
 
 def _loaded(encoder: Encoder, weights: EncoderWeights) -> keras.Model:
-    """Return the whole network with its weights, at the size that ImageNet's are for; they fit any."""
+    """Return the backbone with its weights, built at ImageNet's size; its weights fit any size."""
     from_file = isinstance(weights, Path)
     where = f"--encoder-weights {printable(weights) if from_file else weights}"
     if isinstance(weights, Path) and not weights.is_file():
@@ -162,10 +163,12 @@ def _loaded(encoder: Encoder, weights: EncoderWeights) -> keras.Model:
 def _for_pixels(
     first: list[Array], norm: list[Array], encoder: Encoder, channels: int
 ) -> tuple[list[Array], list[Array]]:
-    """Return the weights of the first convolution and its normalisation for pixels in 0–1 as they are.
+    """Fold the backbone's preprocessing of pixels in 0–1 into the weights of its first convolution and normalisation.
 
-    ``conv(k, (x - m) / d) = conv(k / d, x) - sum(k · m / d)``, which the moving mean takes up. At the border it is another:
-    there we pad with black, where the network was trained on padding of the mean color. A grey image is three equal colors.
+    ``conv(k, (x - m) / d) = conv(k / d, x) - sum(k · m / d)``, and the moving mean takes the constant. Only the border
+    differs: it is padded with black here, and was padded with the mean colour when the backbone was trained. A grey
+        image
+    counts as three equal channels.
     """
     kernel = first[0] / np.array(encoder.deviation)[:, np.newaxis]
     offset = np.einsum("hwio,i->o", kernel, np.array(encoder.mean))

@@ -1,4 +1,4 @@
-"""The layers that every network begins and ends with: pixels in, probabilities out."""
+"""Input and output layers of every network: pixels in, probabilities out."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from training.network.deploy import SCALE, for_deployment, for_speed
 
 
 def scaled_pixels(height_px: int, width_px: int, channels: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-    """Begin a network.
+    """Return the layers that a network begins with.
 
     Returns:
-        Its input ``image``, (N, height_px, width_px, channels) float32 in 0–255, and the same in 0–1.
+        The input ``image``, (N, height_px, width_px, channels) float32 in 0–255, and the pixels scaled to 0–1.
     """
     image = keras.Input((height_px, width_px, channels), name="image")
     # Scaling alone, no offset: only a factor can be folded exactly into a convolution that pads with zeros.
@@ -22,19 +22,19 @@ def scaled_pixels(height_px: int, width_px: int, channels: int) -> tuple[keras.K
 def finished_network(
     name: str, image: keras.KerasTensor, logits: keras.KerasTensor, *, for_training: bool, borrowed: bool = False
 ) -> keras.Model:
-    """Finish a network.
+    """Add the output activation and return the model.
 
     Args:
-        name: Of the model.
-        image: Its input, from ``scaled_pixels``.
-        logits: The output of its layer ``logits``, (N, H, W, L) float32; L is 1 for a binary model.
-        for_training: Make batch normalisation fast, and keep Keras' present dtype policy.
-        borrowed: Some layers are of ``keras.applications``, with preprocessing or dropout that is not deployed.
+        name: Name of the model.
+        image: Input layer from ``scaled_pixels``.
+        logits: Output of the layer ``logits``, (N, H, W, L) float32; L is 1 for a binary model.
+        for_training: Use fused batch normalisation and keep Keras' current dtype policy.
+        borrowed: Some layers come from ``keras.applications``, with preprocessing or dropout that is not deployed.
     """
     activation = "sigmoid" if logits.shape[-1] == 1 else "softmax"
     x = layers.Activation(activation, name="probabilities", dtype="float32")(logits)
     model = keras.Model(image, x, name=name)
     if for_training:
         return for_speed(model)
-    # Else all of its layers are ours, and in float32 already.
+    # All other networks consist of stock layers in float32 already.
     return for_deployment(model) if borrowed or model.dtype_policy.name != "float32" else model

@@ -1,8 +1,8 @@
-"""The protocol of a network's shape; needs no Keras.
+"""Protocol of a network's shape; needs no Keras.
 
-A network is one file here with a frozen dataclass that fits ``Shape``, one row of ``ARCHITECTURES`` and one preset of
-``training.config``. Presets hold shapes and the command line holds presets, so that the file imports Keras inside of
-``build`` and not before.
+An architecture is one file in this folder with a frozen dataclass that implements ``Shape``, one row of
+``ARCHITECTURES`` and one preset in ``training.config``. The file imports Keras only inside ``build``, because the
+command line loads every preset.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 EncoderName = Literal["mobilenetv2", "mobilenetv3small", "mobilenetv3large", "efficientnetb0"]
 ENCODER_STRIDES = (2, 4, 8, 16, 32)
-"""Strides at which an encoder of ``keras.applications`` gives its maps."""
+"""Strides of the feature maps that a ``keras.applications`` encoder gives."""
 
 
 class Shape(Protocol):
-    """The shape of a network: everything that decides its layers but the size and channels of input and output.
+    """Shape of a network: everything that determines its layers except the size and channels of input and output.
 
     A shape is a frozen dataclass: equal shapes build equal networks.
 
@@ -35,7 +35,7 @@ class Shape(Protocol):
 
     @property
     def stride(self) -> int:
-        """Height and width of the input must be multiples of it."""
+        """Number of pixels that must divide the input's height and width."""
 
     def build(
         self, *, height_px: int, width_px: int, channels: int, logit_channels: int, for_training: bool = False
@@ -47,25 +47,26 @@ class Shape(Protocol):
             width_px: Input width, a multiple of ``stride``.
             channels: 1 for grey, 3 for RGB.
             logit_channels: 1 for a binary model (sigmoid), else the number of classes (softmax).
-            for_training: Build the network that is trained: with layers and branches that only training needs, in Keras'
-                present dtype policy. ``training.network.deploy.deployable`` turns it into what is built otherwise: stock
-                Keras layers in float32.
+            for_training: Build the network to train: with the layers and branches that only training needs, in Keras'
+                current dtype policy. ``training.network.deploy.deployable`` converts it to the network that is built
+                otherwise: stock Keras layers in float32.
 
         Returns:
             A model from ``image``, (N, height_px, width_px, channels) float32 in 0–255, to probabilities,
-            (N, height_px, width_px, logit_channels) float32. The layer ``logits`` has them before the sigmoid or softmax.
+            (N, height_px, width_px, logit_channels) float32. The layer ``logits`` gives the logits before the
+            activation.
         """
 
 
 @runtime_checkable
 class TakesEncoder(Shape, Protocol):
-    """A shape whose encoder can be replaced by a backbone of ``keras.applications``."""
+    """Shape whose encoder can be replaced by a backbone of ``keras.applications``."""
 
     def with_encoder(self, name: EncoderName) -> Shape:
         """Return the same shape with another encoder.
 
         Raises:
-            UsageError: The backbone has no maps at the strides that the shape needs.
+            UsageError: The backbone has no feature maps at the strides that the shape needs.
         """
 
 
@@ -74,11 +75,11 @@ def with_encoder(shape: Shape, name: EncoderName, owner: str) -> Shape:
 
     Args:
         shape: Any shape.
-        name: Which backbone.
-        owner: Whose shape it is, for the message: "preset 'edge'".
+        name: Name of the backbone.
+        owner: Owner of the shape, for the message: "preset 'edge'".
 
     Raises:
-        UsageError: The shape takes no other encoder, or not this one.
+        UsageError: The encoder of the shape cannot be replaced, or not by this backbone.
     """
     if not isinstance(shape, TakesEncoder):
         raise UsageError(

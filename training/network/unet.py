@@ -18,21 +18,22 @@ BlockName = Literal["plain", "reparameterised"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UNetShape:
-    """The shape of a U-Net.
+    """Shape of a U-Net.
 
     Attributes:
         widths: Filters per level, from the first to the bottleneck; each level but the last is followed by a 2×2 max
             pooling in the encoder and preceded by a 2× upsampling in the decoder.
         batch_norm: Batch normalisation after each convolution, which then has no bias.
-        stem_stride: 2 puts a strided convolution before the first level, 4 puts two, and a sub-pixel head restores the
-            resolution: a quarter, or a sixteenth, of the work, at a small cost in fine borders.
-        slim_decoder: A 1×1 convolution halves the channels before each upsampling, and one block follows the skip
-            connection instead of ``convolutions``: the decoder is most of a U-Net's work.
-        block: What a level is made of, see ``training.network.blocks``.
+        stem_stride: Stride before the first level: 2 adds one strided convolution, 4 adds two, and a sub-pixel head
+            restores the resolution. This takes a quarter or a sixteenth of the arithmetic, at a small cost in fine
+            borders.
+        slim_decoder: Reduce the channels by a 1×1 convolution before each upsampling, and use one block per level of
+            the decoder instead of ``convolutions``. The decoder is most of a U-Net's arithmetic.
+        block: Kind of block in each level, see ``training.network.blocks``.
         convolutions: Blocks per level of the encoder.
-        context: Add to the bottleneck what a 1×1 convolution makes of the mean over the whole image.
-        encoder: Use a ``keras.applications`` backbone as encoder: ``widths`` then only gives the number of levels and
-            the widths of the decoder.
+        context: Add global context to the bottleneck: a 1×1 convolution of its mean over the image.
+        encoder: Name of a ``keras.applications`` backbone to use as encoder; ``widths`` then gives only the number of
+            levels and the decoder's widths.
 
     Example:
         >>> from training import UNetShape
@@ -57,7 +58,7 @@ class UNetShape:
     encoder: EncoderName | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no network can be built from."""
+        """Refuse values from which no network can be built."""
         levels = len(self.widths)
         for wrong, problem, remedy in (
             (not levels or min(self.widths) < 1, f"widths {self.widths}", "give one positive number for each level"),
@@ -113,7 +114,7 @@ class UNetShape:
 
 
 def _encoder(x: keras.KerasTensor, shape: UNetShape, style: Style) -> list[keras.KerasTensor]:
-    """Return the maps of all levels, the bottleneck's last."""
+    """Return the feature maps of all levels, the bottleneck's last."""
     from keras import layers
 
     from training.network.blocks import convolution
@@ -134,7 +135,7 @@ def _encoder(x: keras.KerasTensor, shape: UNetShape, style: Style) -> list[keras
 
 
 def _decoder(x: keras.KerasTensor, skips: list[keras.KerasTensor], shape: UNetShape, style: Style) -> keras.KerasTensor:
-    """Return the map of the first level."""
+    """Return the decoder's feature map at the first level."""
     from keras import layers
 
     from training.network.blocks import convolution
