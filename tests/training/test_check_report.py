@@ -225,7 +225,7 @@ class TestText:
         lines = render(report).splitlines()
         assert lines[0].endswith("data: 31 pairs (train 30, val 1), masks: index")
         assert lines[1] == "images: JPEG 25, PNG 6; 32x32"
-        assert lines[2] == "passed over: 2 hidden or other files"
+        assert lines[2] == "ignored: 2 files that are hidden or not images"
         assert lines[3].split() == ["id", "class", "images", "train", "val"]
         red = lines[5].split()
         shares = [report.split_pixels()[s][1] / report.split_pixels()[s].sum() for s in ("train", "val")]

@@ -1,1 +1,1 @@
-"""The dataset: reading it, checking it, splitting it, and drawing the built-in one."""
+"""Read, check and split a dataset, and generate the synthetic one."""

@@ -1,4 +1,4 @@
-"""The colours of well-known datasets, so that masks in them need no ``dataset.yaml``."""
+"""Class colours of well-known datasets, so that their colour masks need no ``dataset.yaml``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from edge_runtime.dataset.mask_files import RGB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColorTable:
-    """Classes of a data set by colour.
+    """Class colours of a dataset.
 
     Attributes:
-        name: Of the dataset.
-        classes: Name and RGB colour, in order of the usual ids.
-        ignored: RGB colours that count nowhere.
+        name: Name of the dataset.
+        classes: Name and RGB colour of each class, in order of the usual ids.
+        ignored: RGB colours of ignored pixels.
     """
 
     name: str
@@ -156,14 +156,14 @@ CAMVID_32 = ColorTable(
 """Reference: Brostow, Fauqueur, Cipolla: Semantic object classes in video, 2009, http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/."""
 
 TABLES = (CAMVID_11, CITYSCAPES, VOC, CAMVID_32)
-"""From the fewest classes to the most."""
+"""All tables, from the fewest classes to the most."""
 
 MIN_SHARE = 0.5
-"""Of a table's classes that must occur: tools give the first colours of VOC's palette to anybody's classes."""
+"""Smallest share of a table's classes that must occur, because tools use VOC's first colours for any classes."""
 
 
 def recognise(colors: set[RGB]) -> ColorTable | None:
-    """Return the smallest table that has all these colours and most of whose classes occur; None if there is none."""
+    """Return the smallest table that has all these colours and ``MIN_SHARE`` of whose classes occur, or None."""
     for table in TABLES:
         of_classes = {color for _, color in table.classes}
         if colors <= of_classes | set(table.ignored) and len(colors & of_classes) >= MIN_SHARE * len(of_classes):

@@ -29,13 +29,13 @@ class DatasetInfo:
     """Classes and mask encoding of a dataset, stated in ``dataset.yaml`` or inferred.
 
     Attributes:
-        classes: In order of their ids.
-        ignore_id: The stored mask value that counts nowhere.
-        encoding: How masks are stored, or "auto" to find out.
-        colors_known: The colours of the classes are those of colour-coded masks, not made up for drawing.
-        ignore_colors: RGB colours of colour-coded masks that count nowhere.
-        ids: (stored value, class id or ``IGNORE``), where masks do not hold class ids themselves.
-        groups: Regular expression whose one group is what images of one sequence have in common in their names.
+        classes: Classes in order of their ids.
+        ignore_id: Stored mask value of ignored pixels.
+        encoding: Encoding of the masks, or "auto" to detect it.
+        colors_known: Whether the class colours are those of colour-coded masks; otherwise they are for drawing only.
+        ignore_colors: RGB colours of ignored pixels in colour-coded masks.
+        ids: (stored value, class id or ``IGNORE``) of each mask value, if masks do not store class ids.
+        groups: Regular expression on file names whose one group is the name of an image's sequence.
     """
 
     classes: tuple[ClassInfo, ...]
@@ -47,7 +47,7 @@ class DatasetInfo:
     groups: str | None = None
 
     def key(self, encoding: MaskEncoding, *, lossy: bool = False) -> LabelKey:
-        """Return what stored values mean, once it is known how the masks are stored; ``lossy`` reads JPEG masks too."""
+        """Return the label key for masks of an encoding; ``lossy`` accepts JPEG masks, too."""
         return LabelKey.of(
             encoding,
             self.classes,
@@ -60,7 +60,7 @@ class DatasetInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """The pairs of a dataset by split, and what the pairing found wrong."""
+    """Pairs of a dataset by split, and the problems of pairing images and masks."""
 
     root: Path
     splits: dict[Split, tuple[Pair, ...]]
@@ -80,7 +80,7 @@ def read_info(root: Path) -> DatasetInfo | None:
     """Read ``dataset.yaml``; return None if the dataset has none.
 
     Raises:
-        DataError: It is not valid, has an unknown key or a value of the wrong kind.
+        DataError: The file is not valid YAML, or has an unknown key or a value of the wrong kind.
     """
     path = root / CONFIG
     if not path.is_file():
@@ -106,7 +106,7 @@ def find_dataset(root: Path) -> Dataset:
     """Find the pairs of every split; a dataset without split folders is all ``train``.
 
     Raises:
-        InputError: The layout is not that of a dataset.
+        InputError: The folder does not have the layout of a dataset.
     """
     folders = split_folders(root) or {"train": root}
     found = {split: find_pairs(folder) for split, folder in folders.items()}
@@ -123,7 +123,7 @@ def read_class_ids(pair: Pair, key: LabelKey) -> NDArray[np.uint8]:
 
 
 def make_classes(names: Sequence[str], colors: Sequence[Sequence[int]] | None = None) -> tuple[ClassInfo, ...]:
-    """Return classes with the given RGB colours, or well-separated ones."""
+    """Return classes with the given RGB colours, or with well-separated ones."""
     chosen = colors or [default_color(i) for i in range(len(names))]
     return tuple(
         ClassInfo(id=i, name=name, color=(int(c[0]), int(c[1]), int(c[2])))
@@ -132,7 +132,7 @@ def make_classes(names: Sequence[str], colors: Sequence[Sequence[int]] | None = 
 
 
 def default_color(class_id: int) -> tuple[int, int, int]:
-    """Return an RGB colour for a class: black for 0, then bright hues a golden angle apart, so that neighbours differ."""
+    """Return an RGB colour for a class: black for 0, else a bright hue that differs from that of its neighbours."""
     if class_id == 0:
         return 0, 0, 0
     value = (1.0, 0.8, 0.6)[class_id // 5 % 3]
@@ -181,7 +181,7 @@ def _are_colors(value: object) -> bool:
 
 
 def _ids(value: object, names: list[str], where: str) -> tuple[tuple[int, int], ...] | None:
-    """Read ``ids``: the class name of each stored value, or null where it counts nowhere."""
+    """Read ``ids``: the class name of each stored value, or null for ignored values."""
     if value is None:
         return None
     if not isinstance(value, dict) or not all(type(stored) is int and 0 <= stored < 1 << 16 for stored in value):

@@ -1,4 +1,4 @@
-"""Infer from a dataset's masks how they are stored and, without a ``dataset.yaml``, its classes."""
+"""Infer the encoding of a dataset's masks and, without a ``dataset.yaml``, its classes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from training.data.dataset import DatasetInfo, default_color, make_classes
 from training.errors import DataError
 
 RARE = 1e-3
-"""Colours with less of the pixels than this may be blends of others at their borders."""
+"""Share of the pixels below which a colour may be a blend of others at a border."""
 
 
 def resolve_labels(
     stated: DatasetInfo | None, masks: Sequence[MaskContents], *, lossy: bool = False
 ) -> tuple[DatasetInfo, LabelKey]:
-    """Return the classes of a dataset and what the stored values of its masks mean.
+    """Return the classes of a dataset and the label key of its masks.
 
     Args:
-        stated: What ``dataset.yaml`` says, None if there is none.
-        masks: What occurs in each mask that can be read.
-        lossy: Read JPEG masks too.
+        stated: Content of ``dataset.yaml``; None without the file.
+        masks: Contents of each mask that can be read.
+        lossy: Accept JPEG masks.
 
     Raises:
-        DataError: Masks are colour-coded and nobody says what the colours mean, or they are no colours of classes.
+        DataError: Masks are colour-coded and the class of each colour is unknown, or the colours cannot be classes.
     """
     info = stated or infer_info(masks)
     if info.encoding != "auto":
@@ -46,10 +46,10 @@ def resolve_labels(
 
 
 def infer_info(masks: Sequence[MaskContents]) -> DatasetInfo:
-    """Make up classes for a dataset without ``dataset.yaml`` from what occurs in its masks.
+    """Infer the classes of a dataset without ``dataset.yaml`` from the values in its masks.
 
     Raises:
-        DataError: The masks' colours cannot be those of classes.
+        DataError: The masks' colours cannot be classes.
     """
     most = detect_encoding(masks, 0)
     if most == "color":
@@ -68,11 +68,11 @@ def infer_info(masks: Sequence[MaskContents]) -> DatasetInfo:
 
 
 def _info_of_ids(values: set[int], palette: Mapping[int, RGB]) -> DatasetInfo:
-    """Make up classes from the ids in masks, and from the colours that they have in a palette."""
+    """Infer classes from the ids in masks, and from their colours in a palette."""
     ids = values - {255}
     highest = max(ids, default=0)
     if len(ids) <= highest / 2 and not ids <= palette.keys():
-        # So many gaps are no ids. Count up to the first gap; the check then names the other values and what they may be.
+        # Values with many gaps are not class ids. Count up to the first gap; the check then reports the other values.
         highest = next(i for i in range(1, 256) if i not in ids) - 1
     highest = min(max(highest, 1), MAX_CLASSES - 1)
     ignore_id = 255 if 255 in values else None
@@ -87,7 +87,7 @@ def _info_of_ids(values: set[int], palette: Mapping[int, RGB]) -> DatasetInfo:
 
 
 def _info_of_colors(pixels: Counter[int]) -> DatasetInfo:
-    """Make up classes from the colours in masks: those of a well-known dataset, or one a colour, the most pixels first."""
+    """Infer classes from the colours in masks: those of a well-known dataset, or one per colour, most pixels first."""
     table = recognise({unpack_color(color) for color in pixels})
     if table is not None:
         return DatasetInfo(classes=_classes_of(table), colors_known=True, ignore_colors=table.ignored)

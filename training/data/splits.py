@@ -1,4 +1,4 @@
-"""Hold out validation images: by seed and fraction or by group, and never parts of one sequence on both sides."""
+"""Hold out validation images, by seed and fraction or by group; a group is never on both sides."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from training.errors import DataError
 
 GROUPS_FILE = "groups.csv"
 ATTEMPTS = 10
-"""Orders of the groups that are tried for one that has every class on both sides."""
+"""Number of random orders of the groups that are tried to get every class on both sides."""
 FRAMES = r"^(.+)[_. -][A-Za-z]*\d+$"
-"""Names of the frames of several videos: what comes before the last separator and number is the video."""
+"""Pattern of frame names of several videos; the part before the last separator and number is the video."""
 Groups = Mapping[Pair, str]
-"""The sequence, part or patient that each pair is of."""
+"""Group of each pair: the sequence, object or patient that it shows."""
 
 
 def find_groups(dataset: Dataset, pattern: str | None = None) -> dict[Pair, str] | None:
@@ -31,10 +31,10 @@ def find_groups(dataset: Dataset, pattern: str | None = None) -> dict[Pair, str]
 
     Args:
         dataset: The pairs.
-        pattern: Regular expression with one group in brackets, which is searched for in the stems. It goes before the file.
+        pattern: Regular expression with one group in brackets, searched for in the stems; used instead of the file.
 
     Raises:
-        DataError: The pattern or the file is wrong, or does not say of which group a pair is.
+        DataError: The pattern or the file is wrong, or gives no group for a pair.
     """
     path = dataset.root / GROUPS_FILE
     if pattern is not None:
@@ -63,19 +63,19 @@ def hold_out_by_seed(
 ) -> Dataset:
     """Return the dataset with a ``val`` split that is held out of ``train`` by seed.
 
-    Groups stay whole, the number of images is as near to the fraction as they allow, and each class that two groups have
-    is on both sides where there is room. The same names, seed and fraction give the same split on every machine,
-    whatever the order of the files.
+    Groups stay whole, and the number of images is as near to the fraction as they allow. Each class that two groups
+    have is on both sides if possible. The same names, seed and fraction give the same split on every machine, for any
+    order of the files.
 
     Args:
         dataset: The pairs.
         fraction: Share of the images of ``train`` to hold out, 0–1.
-        seed: Which of the many possible splits.
-        groups: The group of each pair; without it, each is one by itself.
-        classes_in: The class ids that each pair has.
+        seed: Random seed of the split.
+        groups: Group of each pair; None makes each pair a group of its own.
+        classes_in: Class ids in each pair.
 
     Raises:
-        DataError: Too few images for both, or all of one group.
+        DataError: There are too few images for two splits, or all are in one group.
     """
     train = dataset.splits.get("train", ())
     if len(train) < 2:
@@ -95,10 +95,10 @@ def hold_out_by_seed(
 
 
 def hold_out_groups(dataset: Dataset, names: Sequence[str], groups: Groups) -> Dataset:
-    """Return the dataset with some groups of ``train`` as its ``val`` split; one that it had is left aside.
+    """Return the dataset with some groups of ``train`` as its ``val`` split; an existing ``val`` is not used.
 
     Raises:
-        DataError: There is no such group in ``train``, or nothing would be left to train on.
+        DataError: A group is not in ``train``, or nothing would be left to train on.
     """
     name_of = {pair: groups[pair] for pair in dataset.splits.get("train", ())}
     known = sorted(set(name_of.values()))
@@ -113,7 +113,7 @@ def hold_out_groups(dataset: Dataset, names: Sequence[str], groups: Groups) -> D
 
 
 def leaking_groups(dataset: Dataset, groups: Groups) -> dict[str, tuple[Split, ...]]:
-    """Return the groups that are in more than one split, with these: metrics on them would flatter."""
+    """Return the groups that are in more than one split, with their splits; metrics on them are too good."""
     places: dict[str, set[Split]] = defaultdict(set)
     for split, pairs in dataset.splits.items():
         for pair in pairs:
@@ -123,9 +123,10 @@ def leaking_groups(dataset: Dataset, groups: Groups) -> dict[str, tuple[Split, .
 
 
 def suggest_groups(stems: Sequence[str]) -> str | None:
-    """Return a pattern for ``find_groups`` if names look like the frames of several videos; None if they do not.
+    """Return a pattern for ``find_groups`` if names look like frames of several videos, else None.
 
-    Frames have the video's name and a number of a fixed width that mostly goes on by one step or two, as in ``0001TP_006690.png``.
+    A frame's name is the video's name and a number of fixed width, as in ``0001TP_006690.png``; most numbers differ
+    from the one before by one or two fixed steps.
     """
     numbers: dict[str, list[str]] = defaultdict(list)
     for stem in stems:
@@ -140,7 +141,7 @@ def suggest_groups(stems: Sequence[str]) -> str | None:
 
 
 def _are_frames(numbers: list[str]) -> bool:
-    """Tell whether numbers have one width, of several places, and mostly differ by one step or two."""
+    """Tell whether numbers have one width, of three digits or more, and mostly differ by one or two fixed steps."""
     ordered = sorted({int(n) for n in numbers})
     if len({len(n) for n in numbers}) != 1 or len(numbers[0]) < 3 or len(ordered) < 3:
         return False
@@ -162,7 +163,7 @@ def _by_pattern(pairs: Sequence[Pair], pattern: str) -> dict[Pair, str]:
 
 
 def _by_file(dataset: Dataset, path: Path) -> dict[Pair, str]:
-    """Read ``groups.csv``: a row a file, by its path in the dataset, its name or its stem."""
+    """Read ``groups.csv``: one row per file, named by its path in the dataset, its file name or its stem."""
     where = printable(path)
     try:
         rows = list(csv.reader(read_bytes(path, DataError).decode("utf-8-sig").splitlines()))
@@ -202,20 +203,20 @@ def _held_out(dataset: Dataset, names: set[str], name_of: Groups) -> Dataset:
 
 
 def _choose(sizes: Mapping[str, int], classes: Mapping[str, set[int]], target: int, seed: int) -> set[str]:
-    """Choose the groups to hold out: of several good fills, the one with the most classes on both sides, then the nearest."""
+    """Choose the groups to hold out: first by classes on both sides, then by distance to the target."""
     holders: dict[int, set[str]] = defaultdict(set)
     for name in sizes:
         for class_id in classes[name]:
             holders[class_id].add(name)
 
     def faults(val: set[str]) -> tuple[int, int]:
-        # What only one group has is to be learnt rather than measured.
+        # A class that only one group has belongs in train: learning it matters more than measuring it.
         missing = sum(not names - val or (len(names) > 1 and not names & val) for names in holders.values())
         return missing, abs(sum(sizes[name] for name in val) - target)
 
     best: set[str] = set()
     for attempt in range(ATTEMPTS):
-        # Hashes order names alike on every machine and for every order of the files.
+        # Hashes give the same order of names on every machine and for any order of the files.
         order = sorted(sizes, key=lambda name: _digest(f"{seed}\0{attempt}\0{name}"))
         if attempt < ATTEMPTS - 1:
             val = _nearest_sum(order, sizes, target, least=1, most=sum(sizes.values()) - 1)
@@ -230,7 +231,7 @@ def _choose(sizes: Mapping[str, int], classes: Mapping[str, set[int]], target: i
 def _class_by_class(
     order: list[str], sizes: Mapping[str, int], holders: Mapping[int, set[str]], target: int
 ) -> set[str]:
-    """Choose a group for each class on both sides, the rarest classes first, then those that fill up best."""
+    """Choose a group on both sides for each class, the rarest classes first, then fill up to the target."""
     val: set[str] = set()
     train: set[str] = set()
     for _, names in sorted(holders.items(), key=lambda item: (len(item[1]), item[0])):
@@ -253,7 +254,7 @@ def _digest(text: str) -> bytes:
 def _nearest_sum(names: list[str], sizes: Mapping[str, int], target: int, *, least: int, most: int) -> set[str]:
     """Choose groups whose sizes add up as near to ``target`` as possible, within limits.
 
-    Bit s of an integer tells that the groups so far can add up to s; walking back finds which ones did.
+    Bit s of an integer tells whether some of the groups so far add up to s; walking back finds those groups.
     """
     reachable = [1]
     for name in names:

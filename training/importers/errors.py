@@ -1,9 +1,9 @@
-"""What can go wrong in an import, under training's tree (the number is the exit code).
+"""Exceptions of an import, as a branch of training's tree; the number is the exit code.
 
 InputError                          3
 └── DataError                       3   a folder that cannot be imported
-    └── ImportProblemsError         3   the same, with everything that is wrong in it
-UsageError                          2   the folder to write is there already
+    └── ImportProblemsError         3   the same, with a list of every problem
+UsageError                          2   the folder to write is not empty
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class ImportProblemsError(DataError):
     """A dataset cannot be imported as it is; nothing was written.
 
     Attributes:
-        problems: All of them, one line each. The message is the first and the number of the others.
+        problems: All problems, one line each. The message is the first problem and the number of the others.
 
     Example:
         >>> from training import ImportProblemsError

@@ -1,4 +1,4 @@
-"""Files that annotations name, found inside one folder and nowhere else; split names; new names."""
+"""Find the files that annotations name, inside one folder only; recognise split names and choose new file names."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _MAX_STEM_BYTES = 200  # file systems allow 255 with the suffix
 
 
 def split_of(name: str) -> Split | None:
-    """Return the split that a file or folder name says, as "train" of ``instances_train2017`` or of ``Train``."""
+    """Return the split that a file or folder name contains: "train" for ``instances_train2017`` and for ``Train``."""
     words = re.findall("[a-z]+", name.lower())
     return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), None)
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Yield the files below a folder in order, through links but never in circles, without hidden ones."""
+    """Yield the files below a folder in order, hidden ones left out; links are followed, but no folder twice."""
     seen = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         stat = os.stat(folder)  # noqa: PTH116 - walk gives text
@@ -44,13 +44,13 @@ def walk(root: Path) -> Iterator[Path]:
 
 
 class FileFinder:
-    """Finds the files that annotations name.
+    """Finder of the files that annotations name.
 
-    Annotations come from other machines: paths are absolute, have backslashes, another case or another Unicode form.
-    What is found lies inside the root as far as names go; links in the user's own folders are followed.
+    Annotations come from other machines: their paths may be absolute, have backslashes, another case or another Unicode
+    form. A path must not lead out of the root; links in the user's own folders are followed.
 
     Args:
-        root: Nothing outside is looked at.
+        root: Folder outside of which nothing is read.
     """
 
     def __init__(self, root: Path) -> None:
@@ -58,15 +58,15 @@ class FileFinder:
         self._folders: dict[Path, dict[str, Path | None]] = {}
 
     def find(self, name: str, folders: Sequence[Path], where: str) -> Path | None:
-        """Return the file of this name relative to one of the folders, or else with its last part directly in one.
+        """Return the file at this path relative to one of the folders, or else of this file name directly in one.
 
         Args:
-            name: As an annotation has it.
-            folders: Where it may be, the likeliest first.
+            name: Path or file name in the annotation.
+            folders: Folders to search, the likeliest first.
             where: The annotation, for messages.
 
         Raises:
-            DataError: The name leads out of the root.
+            DataError: The path leads out of the root.
         """
         parts = name_parts(name)
         if not parts or "\0" in name:
@@ -102,26 +102,26 @@ class FileFinder:
 
 
 def unlisted_images(root: Path, listed: Collection[Path | bytes]) -> int:
-    """Count the image files below a folder that are not among those found."""
+    """Count the image files below a folder that are not among the listed ones."""
     return sum(path.suffix.lower() in IMAGE_SUFFIXES and _absolute(path) not in listed for path in walk(root))
 
 
 def name_parts(name: str) -> list[str]:
-    """Return the parts of a path of any system."""
+    """Return the parts of a path of any operating system."""
     parts = re.sub("^[A-Za-z]:", "", name).replace("\\", "/").split("/")
     return [part for part in parts if part not in ("", ".")]
 
 
 def is_absolute(name: str) -> bool:
-    """Tell whether a path of any system starts at a root or a drive."""
+    """Tell whether a path of any operating system starts at a root or a drive."""
     return bool(re.match(r"[A-Za-z]:|[/\\]", name))
 
 
 def new_stems(items: Sequence[Item]) -> list[str]:
-    """Return a stem for each item, none twice in the whole dataset, in any case or Unicode form.
+    """Return one stem per item, unique in the whole dataset in any case or Unicode form.
 
-    It is the image's own name; where two share that, the folders are put before it; where that is not enough, a number
-    behind it.
+    It is the image's own stem. If several images share it, their folders are put before it; if that is not unique, a
+    number is put after it.
     """
     plain = [_safe_stem(name_parts(item.name)[-1:]) for item in items]
     shared = Counter(_folded(stem) for stem in plain)
@@ -140,7 +140,7 @@ def new_stems(items: Sequence[Item]) -> list[str]:
 
 
 def _safe_stem(parts: Sequence[str]) -> str:
-    """Join parts to a file name without its suffix that every system accepts and that is not hidden."""
+    """Join parts to a stem that every operating system accepts and that is not hidden."""
     stem = _UNSAFE.sub("_", "_".join(parts).rpartition(".")[0] or "_".join(parts)).strip(" .") or "image"
     data = os.fsencode(stem)
     return stem if len(data) <= _MAX_STEM_BYTES else data[-_MAX_STEM_BYTES:].decode(errors="ignore").lstrip(" .")
@@ -151,7 +151,7 @@ def _absolute(path: Path) -> Path:
 
 
 def _listing(folder: Path) -> dict[str, Path | None]:
-    """Return the files of a folder by name and by folded name; None under a folded name that two have."""
+    """Return the files of a folder by name and by folded name; None for a folded name that two files share."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if not entry.name.startswith("."))

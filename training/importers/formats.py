@@ -1,4 +1,4 @@
-"""The formats that can be imported: their names, and what their folders look like. Loads nothing but this text."""
+"""Formats that can be imported: titles, folder layouts and rules, as text only."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportFormat:
-    """One format, as the command line explains it.
+    """Format as the command line explains it.
 
     Attributes:
-        module: Name of the module of this package that reads it.
-        title: A few words for the list of formats.
-        layout: What SRC looks like, line by line.
-        rules: What becomes of what, where there was a choice.
+        module: Name of the module in this folder that reads the format.
+        title: Title in the list of formats.
+        layout: Layout of SRC, line by line.
+        rules: Rules of the conversion.
     """
 
     module: str
@@ -32,20 +32,20 @@ train/_annotations.coco.json          beside its images, as Roboflow exports (va
 anything.json                         beside images/
 """,
         rules="""\
-Class 0 is the background; categories become 1, 2 … in the order of their ids, gaps closed.
-Where objects overlap, the smaller is on top. A crowd (iscrowd) counts nowhere, except under an object.
+Class 0 is the background; categories become 1, 2 … in the order of their ids, without gaps.
+Where objects overlap, the smaller is on top. The pixels of a crowd (iscrowd) are ignored, except under an object.
 An image without annotations is all background; an image that the JSON does not list is left out.
 """,
     ),
     "labelme": ImportFormat(
         module="labelme",
-        title="LabelMe: one JSON an image",
+        title="LabelMe: one JSON file per image",
         layout="""\
 a.json  beside a.jpg, or with the image inside (imageData); folders train/, val/, test/ become splits
-labels.txt (optional)  one class a line, in the order of their ids
+labels.txt (optional)  one class per line, in the order of their ids
 """,
         rules="""\
-Class 0 is the background (_background_); without labels.txt the others are sorted by name. __ignore__ counts nowhere.
+Class 0 is the background (_background_); without labels.txt the others are sorted by name. __ignore__ is ignored.
 Polygons, rectangles, circles and masks are filled, lines are 10 pixels wide as in LabelMe's own export, points are
 left out. Where shapes overlap, the later one is on top. An image without a JSON is left out.
 """,
@@ -54,14 +54,14 @@ left out. Where shapes overlap, the later one is on top. An image without a JSON
         module="voc",
         title="PASCAL VOC, and CVAT's 'Segmentation mask 1.1'",
         layout="""\
-VOCdevkit/VOC2012/ or what is in it:
+VOCdevkit/VOC2012/ or its content:
   JPEGImages/a.jpg  SegmentationClass/a.png
   ImageSets/Segmentation/train.txt, val.txt, trainval.txt, test.txt, default.txt (optional)
   labelmap.txt or class_names.txt (optional)  classes other than the 20 of VOC
 """,
         rules="""\
-With labelmap.txt masks are read by colour, else by palette index or grey level. 255 and the colour 224,224,192 count
-nowhere. An image without a mask is left out.
+With labelmap.txt masks are read by colour, else by palette index or grey level. 255 and the colour 224,224,192 are
+ignored. An image without a mask is left out.
 """,
     ),
     "cvat": ImportFormat(
@@ -83,7 +83,7 @@ CVAT's own masks. Subsets Train, Validation and Test become splits. An image wit
 images/Abyssinian_1.jpg  annotations/trimaps/Abyssinian_1.png  annotations/trainval.txt, test.txt
 """,
         rules="""\
-Two classes, background and pet; the border of the trimap (3) counts nowhere. trainval.txt becomes train.
+Two classes, background and pet; the border of the trimap (3) is ignored. trainval.txt becomes train.
 """,
     ),
     "camvid": ImportFormat(
@@ -95,8 +95,8 @@ train/ train_labels/ val/ val_labels/ test/ test_labels/      colour masks *_L.p
 701_StillsRaw_full/ or images/, LabeledApproved_full/ or labels/   colour masks *_L.png (the original)
 """,
         rules="""\
-The 11 usual classes; the original's 32 are merged into them, and void counts nowhere. groups.csv names the video of
-each frame. The original has no split: one is made by group.
+The 11 usual classes; the original's 32 are merged into them, and void is ignored. groups.csv names the video of each
+frame. The original has no splits: `edge-unet train` then holds out whole videos for validation.
 """,
     ),
     "cityscapes": ImportFormat(
@@ -107,7 +107,7 @@ leftImg8bit/train/CITY/CITY_000000_000019_leftImg8bit.png
 gtFine/train/CITY/CITY_000000_000019_gtFine_labelIds.png  (or _labelTrainIds.png)
 """,
         rules="""\
-The 19 classes of the benchmark, all else counts nowhere; test, whose annotations are withheld, is left out.
+The 19 classes of the benchmark; all others are ignored. test is left out, because its annotations are not public.
 groups.csv names the city and sequence of each frame.
 """,
     ),

@@ -1,4 +1,4 @@
-"""LabelMe: one JSON an image, with polygons and other shapes.
+"""Import LabelMe: one JSON file per image, with polygons and other shapes.
 
 Reference: https://github.com/wkentaro/labelme (labelme/label_file.py, labelme/utils/shape.py)
 """
@@ -29,7 +29,7 @@ from training.importers.plan import Item, Labels, Plan, Size, counted, label_cla
 from training.importers.shapes import Region, box, ellipse, polygon, strip
 
 LINE_WIDTH_PX = 10
-"""As in LabelMe's own export."""
+"""Width of a drawn line in pixels, as in LabelMe's own export."""
 _IGNORED = "__ignore__"
 _DRAWN = ("polygon", "rectangle", "circle", "line", "linestrip", "mask")
 _CORNERS = {"polygon": 3, "rectangle": 2, "circle": 2, "line": 2, "linestrip": 2, "mask": 2}
@@ -39,7 +39,7 @@ def plan(src: Path) -> Plan:
     """Read the JSON files below a folder.
 
     Raises:
-        DataError: There are none of LabelMe's, or labels.txt is wrong.
+        DataError: There is no LabelMe file, or labels.txt is wrong.
     """
     problems: list[str] = []
     left_out: list[str] = []
@@ -87,7 +87,7 @@ def plan(src: Path) -> Plan:
 
 
 def _labels(src: Path, files: dict[Path, dict[str, Any]]) -> Labels:
-    """Number the labels of labels.txt, or all there are by name."""
+    """Number the labels of labels.txt, or else all labels sorted by name."""
     if (src / "labels.txt").is_file():
         names = documents.read_lines(src / "labels.txt")
         where = printable(src / "labels.txt")
@@ -101,7 +101,7 @@ def _labels(src: Path, files: dict[Path, dict[str, Any]]) -> Labels:
 
 
 def _splits(src: Path, files: dict[Path, dict[str, Any]]) -> dict[Path, Split | None]:
-    """Return the splits by top folder, if all of those are named after splits."""
+    """Return the split of each file by its top folder; None for all, unless each top folder names a split."""
     splits = {path: split_of(path.relative_to(src).parts[0]) if path.parent != src else None for path in files}
     return splits if all(splits.values()) else dict.fromkeys(files)
 
@@ -166,7 +166,7 @@ def _region(shape: dict[str, Any], size: Size, where: str) -> Region | None:
 
 
 def _crop(crop: NDArray[np.uint8], top: int, left: int, size: Size) -> Region | None:
-    """Return a mask picture's pixels that are not 0, put at (top, left) and cut off at the edges of the image."""
+    """Return the non-zero pixels of a mask picture, placed at (top, left) and cropped to the image."""
     inside = (crop if crop.ndim == 2 else crop[..., :3].max(axis=2)) > 0
     inside = inside[max(0, -top) : max(0, size[0] - top), max(0, -left) : max(0, size[1] - left)]
     return Region(top=max(0, top), left=max(0, left), inside=inside) if inside.size else None

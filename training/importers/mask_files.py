@@ -1,4 +1,4 @@
-"""Mask files of other datasets to class ids: by value or by colour."""
+"""Convert mask files of other datasets to class ids, by value or by colour."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from training.errors import DataError
 from training.importers.plan import Color, Draw
 
 _MAX_UNKNOWN_SHARE = 0.01
-"""Of a colour mask. The original CamVid has stray pixels of no class; a wrong colour table is all strays."""
+"""Largest share of unknown colours in a mask. The original CamVid has a few; a wrong colour table makes it large."""
 
 
 def draw_by_value(path: Path, ids: Mapping[int, int]) -> Draw:
-    """Return what reads a mask file when its image's turn comes; see ``ids_of_values``."""
+    """Return a function that reads a mask file when its image is written; see ``ids_of_values``."""
     return lambda _size: ids_of_values(path, ids)
 
 
 def draw_by_color(path: Path, ids: Mapping[Color, int]) -> Draw:
-    """Return what reads a mask file when its image's turn comes; see ``ids_of_colors``."""
+    """Return a function that reads a mask file when its image is written; see ``ids_of_colors``."""
     return lambda _size: ids_of_colors(path, ids)
 
 
@@ -33,14 +33,14 @@ def ids_of_values(path: Path, ids: Mapping[int, int]) -> NDArray[np.uint8]:
     """Read a mask of palette indices or grey levels.
 
     Args:
-        path: The file.
+        path: Path of the mask.
         ids: Class id, or 255, by stored value.
 
     Returns:
-        (H, W) uint8.
+        (H, W) uint8 class ids, or 255.
 
     Raises:
-        InputError: It cannot be read, or has another value.
+        InputError: The file cannot be read, or has an unknown value.
     """
     values = decode_mask(read_bytes(path, DataError), printable(path)).values
     if values.dtype != np.uint8:
@@ -58,17 +58,17 @@ def ids_of_values(path: Path, ids: Mapping[int, int]) -> NDArray[np.uint8]:
 
 
 def ids_of_colors(path: Path, ids: Mapping[Color, int]) -> NDArray[np.uint8]:
-    """Read a mask of colours; a few pixels of no class count nowhere.
+    """Read a colour mask; a few pixels of unknown colours are ignored.
 
     Args:
-        path: The file.
+        path: Path of the mask.
         ids: Class id, or 255, by RGB.
 
     Returns:
-        (H, W) uint8.
+        (H, W) uint8 class ids, or 255.
 
     Raises:
-        InputError: It cannot be read, is a JPEG, or more than one pixel in a hundred has a colour of no class.
+        InputError: The file cannot be read, is a JPEG, or more than 1 % of its pixels have an unknown colour.
     """
     data, where = read_bytes(path, DataError), printable(path)
     if data.startswith(b"\xff\xd8"):
@@ -88,7 +88,7 @@ def ids_of_colors(path: Path, ids: Mapping[Color, int]) -> NDArray[np.uint8]:
 
 
 def _ranges(ids: Mapping[int, int]) -> str:
-    """Return "0 to 20, 255" for the values there are."""
+    """Return the values as ranges: "0 to 20, 255"."""
     values = np.array(sorted(ids))
     groups = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
     return ", ".join(f"{group[0]} to {group[-1]}" if len(group) > 1 else f"{group[0]}" for group in groups)

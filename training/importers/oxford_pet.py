@@ -1,4 +1,4 @@
-"""Oxford-IIIT Pet: photos of cats and dogs with trimaps.
+"""Import Oxford-IIIT Pet: photos of cats and dogs with trimaps.
 
 Reference: https://www.robots.ox.ac.uk/~vgg/data/pets/ (annotations/README: 1 pet, 2 background, 3 border)
 """
@@ -25,7 +25,7 @@ def plan(src: Path) -> Plan:
     """Find the photos and trimaps of an Oxford-IIIT Pet folder.
 
     Raises:
-        DataError: It is none.
+        DataError: The folder is not Oxford-IIIT Pet.
     """
     root = next((path for path in (src, src / "oxford-iiit-pet") if (path / "annotations" / "trimaps").is_dir()), None)
     if root is None:

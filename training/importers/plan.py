@@ -1,4 +1,4 @@
-"""What an importer found: classes, and images each with a way to its mask."""
+"""Plan of an import: classes, and images with functions that draw their masks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Color: TypeAlias = tuple[int, int, int]
 Size: TypeAlias = tuple[int, int]
 """Height and width in pixels."""
 Draw: TypeAlias = Callable[[Size], NDArray[np.uint8]]
-"""Returns a mask, (H, W) uint8 class ids or 255, for an image of this size; raises InputError with the annotation's name."""
+"""Function that draws the mask of an image of this size, (H, W) uint8 class ids or 255; raises InputError."""
 BACKGROUND = "background"
 _BACKGROUND_NAMES = (BACKGROUND, "_background_")
 
@@ -30,11 +30,11 @@ class Item:
     """One image to import.
 
     Attributes:
-        name: Its path in the source, of which the new name is made.
-        image: The image file, or its bytes where an annotation holds them.
-        draw: Returns its mask.
-        split: The folder it belongs to, None in a dataset without splits.
-        size: The size that the annotation is for, None where it does not say.
+        name: Path in the source, from which the new file name is made.
+        image: Path of the image file, or its bytes if an annotation holds them.
+        draw: Function that draws the mask.
+        split: Split of the image; None in a dataset without splits.
+        size: Size for which the annotation was made; None if it does not say.
         group: Video, sequence or place; images of one group belong in one split.
     """
 
@@ -48,14 +48,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A dataset in another format, read but for its pixels.
+    """Dataset of another format, read except for its pixels.
 
     Attributes:
-        classes: In order of their ids.
-        items: The images.
-        problems: What is wrong, one line each; any of them and nothing is imported.
+        classes: Classes in order of their ids.
+        items: Images to import.
+        problems: Problems, one line each; nothing is imported if there are any.
         left_out: Images and annotations that are not imported, one line each.
-        notes: What else a person should know, one line each.
+        notes: Remarks for the user, one line each.
     """
 
     classes: tuple[ClassInfo, ...]
@@ -67,14 +67,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportSummary:
-    """What an import wrote.
+    """Summary of an import.
 
     Attributes:
-        root: The new dataset.
-        classes: In order of their ids. The ignored id is always 255.
+        root: Folder of the new dataset.
+        classes: Classes in order of their ids. The ignored id is always 255.
         images: Number of images by split, under "all" in a dataset without splits.
         left_out: Images and annotations that were not imported, one line each.
-        notes: What else a person should know, one line each.
+        notes: Remarks for the user, one line each.
     """
 
     root: Path
@@ -86,22 +86,22 @@ class ImportSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Labels:
-    """Classes, and the ids that a source's names for them stand for."""
+    """Classes, and the class id of each name in the source."""
 
     classes: tuple[ClassInfo, ...]
     ids: dict[str, int] = field(default_factory=dict)
 
 
 def label_classes(names: Iterable[str], colors: Mapping[str, Color] | None = None, *, where: str) -> Labels:
-    """Number names from 1 in their order; one that means the background, or else a new class of that name, is 0.
+    """Number names from 1 in their order; class 0 is the background, named in the source or added.
 
     Args:
-        names: Of the source; repeated ones count once.
-        colors: RGB by name, where the source has them.
-        where: The file that has the names, for messages.
+        names: Class names in the source; repeated names count once.
+        colors: RGB by name, if the source has colours.
+        where: File with the names, for messages.
 
     Raises:
-        DataError: No class but the background, too many, or one without a name.
+        DataError: There is no class besides the background, there are too many, or one has no name.
     """
     ids: dict[str, int] = {}
     ordered = [BACKGROUND]
@@ -132,5 +132,5 @@ def named_classes(names: Sequence[str], colors: Sequence[Color]) -> tuple[ClassI
 
 
 def counted(counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Return "3 points: they have no area" for {"points: they have no area": 3}, and so on."""
+    """Return a line per count above 0: "3 points: they have no area" for {"points: they have no area": 3}."""
     return tuple(f"{count} {what}" for what, count in counts.items() if count)

@@ -1,8 +1,8 @@
-"""Polygons, ellipses and run lengths to pixels.
+"""Convert polygons, ellipses and run lengths to pixels.
 
-Coordinates are those of all these tools: (0, 0) is the corner of the first pixel, its centre is (0.5, 0.5). A pixel
-belongs to a shape when its centre does, so that shapes neither grow nor shrink and neighbours share no pixel; OpenCV's
-``fillPoly`` would add half a pixel all around.
+Coordinates are those of all annotation tools: (0, 0) is the corner of the first pixel, its centre is (0.5, 0.5). A
+pixel belongs to a shape if its centre is inside, so that shapes neither grow nor shrink and neighbours share no pixel.
+OpenCV's ``fillPoly`` would add half a pixel all around.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from training.errors import DataError
 from training.importers.plan import Size
 
 _MAX_DIGITS = 7
-"""Of a compressed run length, 5 bits each: enough for every picture that can be read."""
+"""Maximum number of digits of a compressed run length, 5 bits each: enough for every readable picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:
-    """Pixels of a shape, cropped to those of the picture.
+    """Pixels of a shape, cropped to the picture.
 
     Attributes:
         top: First row.
         left: First column.
-        inside: (h, w) bool.
+        inside: (h, w) bool, True inside the shape.
     """
 
     top: int
@@ -43,24 +43,24 @@ class Region:
         return int(np.count_nonzero(self.inside))
 
     def paint(self, mask: NDArray[np.uint8], class_id: int) -> None:
-        """Give the region's pixels of an (H, W) uint8 mask this class."""
+        """Set the region's pixels of an (H, W) uint8 mask to a class id."""
         height, width = self.inside.shape
         mask[self.top : self.top + height, self.left : self.left + width][self.inside] = class_id
 
 
 def polygon(points: NDArray[np.float64], size: Size) -> Region:
-    """Return the pixels whose centres lie inside a polygon; where it crosses itself, inside is what is odd.
+    """Return the pixels whose centres are inside a polygon, by the even-odd rule where it crosses itself.
 
     Args:
-        points: (N, 2) finite x and y of the corners; the last joins the first.
-        size: (height, width) of the picture, which may cut it off.
+        points: (N, 2) finite x and y of the corners; the last one joins the first.
+        size: (height, width) of the picture, to which the polygon is cropped.
     """
     height, width = size
     ends = np.stack([points, np.roll(points, -1, axis=0)])
-    # From the upper end down, so that two polygons that share an edge round alike.
+    # Edges run from the upper end down, so that two polygons with a common edge round it alike.
     ends = np.where(ends[:1, :, 1:] <= ends[1:, :, 1:], ends, ends[::-1])
     (x, y), (next_x, next_y) = ends[0].T, ends[1].T
-    # Each edge crosses the rows whose centres lie between its ends; every crossing flips what is right of it.
+    # Each edge crosses the rows whose centres lie between its ends; every crossing flips the pixels to its right.
     first = np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64)
     count = np.clip(np.ceil(next_y - 0.5), 0, height).astype(np.int64) - first
     if not count.any():
@@ -76,7 +76,7 @@ def polygon(points: NDArray[np.float64], size: Size) -> Region:
 
 
 def box(left: float, top: float, right: float, bottom: float, size: Size, *, degrees: float = 0) -> Region:
-    """Return the pixels of a box, turned clockwise about its centre."""
+    """Return the pixels of a box that is rotated clockwise about its centre."""
     corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)
     centre = corners.mean(axis=0)
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -85,7 +85,7 @@ def box(left: float, top: float, right: float, bottom: float, size: Size, *, deg
 
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float, size: Size, *, degrees: float = 0) -> Region:
-    """Return the pixels of an ellipse about (x, y), turned clockwise."""
+    """Return the pixels of an ellipse with centre (x, y) that is rotated clockwise."""
     reach = max(abs(radius_x), abs(radius_y))
     top, bottom = (int(np.clip(edge, 0, size[0])) for edge in (math.floor(y - reach), math.ceil(y + reach)))
     left, right = (int(np.clip(edge, 0, size[1])) for edge in (math.floor(x - reach), math.ceil(x + reach)))
@@ -100,7 +100,7 @@ def ellipse(x: float, y: float, radius_x: float, radius_y: float, size: Size, *,
 
 
 def strip(points: NDArray[np.float64], width_px: int, size: Size) -> Region:
-    """Return the pixels of a line through points, so many pixels wide."""
+    """Return the pixels of a line through points that is ``width_px`` wide."""
     limit = 4 * max(size)  # OpenCV's fixed-point coordinates overflow far outside
     corners = np.clip(np.floor(points), -limit, limit).astype(np.int32)
     canvas = np.zeros(size, np.uint8)
@@ -111,16 +111,16 @@ def strip(points: NDArray[np.float64], width_px: int, size: Size) -> Region:
 def runs(
     counts: Sequence[Any] | NDArray[np.int64], size: Size, order: Literal["C", "F"], where: str
 ) -> NDArray[np.bool_]:
-    """Return the (height, width) mask of run lengths, which begin with a run of pixels outside.
+    """Return the (height, width) mask of run lengths, whose first run is outside the shape.
 
     Args:
-        counts: Lengths in pixels.
-        size: (height, width).
+        counts: Run lengths in pixels.
+        size: (height, width) of the mask.
         order: "F" runs down the columns (COCO), "C" along the rows (CVAT).
         where: The annotation, for messages.
 
     Raises:
-        DataError: Not whole numbers, negative, or not as many pixels as the mask has.
+        DataError: The lengths are not whole numbers, are negative, or do not add up to the pixels of the mask.
     """
     try:
         lengths = np.asarray(counts, np.float64)
@@ -144,11 +144,12 @@ def runs(
 def coco_counts(text: str, where: str) -> NDArray[np.int64]:
     """Decode COCO's compressed run lengths.
 
-    Six bits a character from "0" on: five of a number, the lowest first, and one that says that more follow. The highest
-    bit of the last is the sign. From the fourth number on, what is stored is the difference to the one before last.
+    A character holds six bits, counted from "0": five bits of a number, the lowest first, and one bit that says whether
+    more follow. The highest bit of a number is its sign. From the fourth number on, the difference to the number two
+    places before is stored.
 
     Raises:
-        DataError: Other characters, or an end in the middle of a number.
+        DataError: The text has other characters, or ends in the middle of a number.
 
     Reference: rleFrString in https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c
     """

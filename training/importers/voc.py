@@ -1,4 +1,4 @@
-"""PASCAL VOC segmentation: palette masks, and those that CVAT and LabelMe write in its layout.
+"""Import PASCAL VOC segmentation: its palette masks, and masks that CVAT and LabelMe write in its layout.
 
 Reference: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/ (classes, colours, 255 for the border);
 https://docs.cvat.ai/docs/dataset_management/formats/format-smask/ (labelmap.txt)
@@ -31,7 +31,7 @@ def plan(src: Path) -> Plan:
     """Find the images and masks of a VOC folder.
 
     Raises:
-        DataError: It is none, or its list of labels is wrong.
+        DataError: The folder is not VOC, or its list of labels is wrong.
     """
     root = _root(src)
     masks, finder = (
@@ -58,7 +58,7 @@ def plan(src: Path) -> Plan:
 
 
 def _root(src: Path) -> Path:
-    """Return the folder that holds SegmentationClass: the given one, or the only one up to two levels below."""
+    """Return the folder that holds SegmentationClass: the given folder, or the only one up to two levels below."""
     for pattern in ("", "*/", "*/*/"):
         found = sorted({path.parent for path in src.glob(f"{pattern}SegmentationClass*") if path.is_dir()})
         if len(found) > 1:
@@ -75,7 +75,7 @@ def _root(src: Path) -> Path:
 
 
 def _reader(root: Path) -> tuple[Labels, Callable[[Path], Draw]]:
-    """Return the classes, and what makes a mask file theirs."""
+    """Return the classes, and the function that reads a mask file into their ids."""
     if (path := root / "labelmap.txt").is_file():
         colors = _labelmap(path)
         labels = label_classes(colors, colors, where=printable(path))
@@ -104,7 +104,7 @@ def _labelmap(path: Path) -> dict[str, Color]:
 
 
 def _stems(root: Path, masks: Path) -> list[tuple[Split | None, str]]:
-    """Return splits and stems by the lists of ImageSets/Segmentation; all masks where there are none."""
+    """Return splits and stems from the lists in ImageSets/Segmentation; all masks if there are no lists."""
     lists = root / "ImageSets" / "Segmentation"
     found: list[tuple[Split | None, str]] = []
     for split in SPLITS:

@@ -1,8 +1,8 @@
-"""Write a dataset from a plan: images copied byte for byte, masks drawn, all of it or nothing.
+"""Write a dataset from a plan: copy images byte for byte and draw masks, completely or not at all.
 
-Images are copied as they are and our decoder turns them by their EXIF orientation, so a mask has to be as the image
-looks. Most tools show the turned image and annotate that; some annotate the stored one. Sizes tell the two apart where
-a quarter turn is involved. Where they cannot, the image as it looks is meant, because that is what a person saw.
+The decoder rotates an image by its EXIF orientation, so that its mask must fit the rotated image. Most tools show and
+annotate the rotated image; some annotate the stored pixels. For a quarter turn the sizes tell which one was annotated.
+Otherwise the rotated image is assumed, because that is what a person saw.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "BMP": ".bmp", "WebP": ".webp", "TIF
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """What became of one image; ``file`` is its name in the new dataset, None if it is not there."""
+    """Result of importing one image; ``file`` is its name in the new dataset, None if it was not written."""
 
     file: str | None = None
     problem: str | None = None
@@ -45,17 +45,17 @@ class _Outcome:
 
 
 def write_plan(plan: Plan, src: Path, dst: Path, on_progress: OnProgress) -> ImportSummary:
-    """Write a dataset.
+    """Write a dataset from a plan.
 
     Args:
-        plan: What to write.
-        src: Where it comes from, for messages.
-        dst: The folder to write, absent or empty.
-        on_progress: Called with "importing" and the number of images done and their total.
+        plan: Classes and images to write.
+        src: Folder of the source, for messages.
+        dst: Folder to write, new or empty.
+        on_progress: Called with "importing" and the number of images done and in all.
 
     Raises:
-        ImportProblemsError: Something is wrong with the plan, an image or a mask; nothing is written.
-        DataError: There is nothing to write.
+        ImportProblemsError: The plan, an image or a mask has a problem; nothing is written.
+        DataError: There is no image to write.
         UsageError: ``dst`` is not empty.
         StorageError: ``dst`` cannot be written.
     """
@@ -72,7 +72,7 @@ def write_plan(plan: Plan, src: Path, dst: Path, on_progress: OnProgress) -> Imp
             raise DataError(f"{printable(src)} — every mask is all ignored — expected pixels of a class")
         _write_groups(folder, [(file, item.group) for item, file in written if item.group is not None])
         write_bytes(folder / CONFIG, _config(plan))
-        require_free(dst)  # again: an empty folder is replaced, and must not have been filled meanwhile
+        require_free(dst)  # again: an empty folder is replaced, but not if it was filled in the meantime
     images: dict[str, int] = {}
     for item, _ in written:
         images[item.split or "all"] = images.get(item.split or "all", 0) + 1
@@ -91,10 +91,10 @@ def write_plan(plan: Plan, src: Path, dst: Path, on_progress: OnProgress) -> Imp
 
 
 def require_free(dst: Path) -> None:
-    """Refuse a folder that holds something, or a file.
+    """Refuse an output folder that is not empty or is a file.
 
     Raises:
-        UsageError: It does.
+        UsageError: It is not empty or is a file.
     """
     with translated("read", dst):
         if dst.exists() and not dst.is_dir():
@@ -124,9 +124,9 @@ def _write_images(plan: Plan, folder: Path, on_progress: OnProgress) -> list[_Ou
 
 
 def _write_item(item: Item, stem: str, folder: Path, failed: Event) -> _Outcome:
-    """Write an image and its mask; what is wrong with them comes back as text, so that all is found in one pass.
+    """Write an image and its mask; a problem is returned as text, so that one pass finds all problems.
 
-    Once something has ``failed``, nothing will be published: the rest is looked at, and not written.
+    Once ``failed`` is set, nothing will be published: the remaining images are checked but not written.
     """
     try:
         where = item.name if isinstance(item.image, bytes) else printable(item.image)
@@ -173,7 +173,7 @@ def _write_groups(folder: Path, groups: list[tuple[str, str]]) -> None:
 
 
 def _config(plan: Plan) -> bytes:
-    """Return the dataset.yaml. Names may be anything, so that a YAML writer quotes them."""
+    """Return the content of dataset.yaml, written by a YAML library because class names may need quotes."""
     import yaml
 
     value = {

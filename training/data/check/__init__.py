@@ -1,4 +1,4 @@
-"""The dataset linter: every problem in one pass, before TensorFlow is loaded."""
+"""Check a dataset: find every problem in one pass, before TensorFlow is loaded."""
 
 from __future__ import annotations
 

@@ -13,15 +13,15 @@ from edge_runtime.storage import printable
 from training.data.check.files import problem
 
 RARE = 200
-"""A class is called rare where the largest has so many times its pixels."""
+"""A class is rare if the largest class has more than this many times its pixels."""
 
 
 def background_only(counts: Mapping[Pair, NDArray[np.int64]], name: str) -> list[Problem]:
-    """Warn, once, of masks that show class 0 alone: right for an empty scene, and how a forgotten mask looks.
+    """Warn once about masks that show class 0 alone: right for an empty scene, wrong if the mask was forgotten.
 
     Args:
         counts: (classes,) pixels of each class in each mask.
-        name: Of class 0.
+        name: Name of class 0.
     """
     empty = [pair for pair, pixels in counts.items() if pixels[0] and not pixels[1:].any()]
     if not empty:
@@ -34,10 +34,10 @@ def background_only(counts: Mapping[Pair, NDArray[np.int64]], name: str) -> list
 
 
 def absent_classes(classes: tuple[ClassInfo, ...], pixels: Mapping[Split, NDArray[np.int64]]) -> list[Problem]:
-    """Warn of classes that a split has no pixel of: nothing can be learnt or measured about them there.
+    """Warn about classes without a pixel in a split, where they can be neither learnt nor measured.
 
     Args:
-        classes: In order of their ids.
+        classes: Classes in order of their ids.
         pixels: (classes,) pixels of each class, for the splits that have readable masks.
     """
     return [
@@ -55,7 +55,7 @@ def absent_classes(classes: tuple[ClassInfo, ...], pixels: Mapping[Split, NDArra
 
 
 def rare_classes(classes: tuple[ClassInfo, ...], pixels: NDArray[np.int64]) -> list[Problem]:
-    """Warn of classes that pixel accuracy would not miss."""
+    """Warn about classes that are so rare that pixel accuracy hardly depends on them."""
     largest = int(pixels.argmax())
     return [
         problem(

@@ -1,9 +1,9 @@
-"""Pictures that are copies of each other: found by a small descriptor, judged on a thumbnail, block by block.
+"""Find copies of pictures: candidates by a small descriptor, then a comparison of thumbnails block by block.
 
-A copy may have been encoded again, resized, made a little brighter or darker, mirrored or turned by quarter turns. Two
-frames of a video that differ by a passer-by are no copies, though nearly every pixel agrees; hence the judgement by the
-worst blocks of a thumbnail and not by the whole. Slow changes of light are taken out first, for vignetting and white
-paper make any two pictures of a series alike.
+A copy may have been encoded again, resized, made a little brighter or darker, mirrored or rotated by quarter turns. Two
+video frames that differ by a passer-by are not copies, although nearly every pixel agrees. Thumbnails are therefore
+compared by their worst blocks and not only as a whole. Slow changes of light are removed first, because vignetting and
+white paper make any two pictures of a series alike.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _BLOCK_PX = 8
 _DESCRIPTOR_PX = 16
 _NEIGHBOURS = 4
 _MAX_SCORES = 1 << 23
-"""Correlations held at a time: 32 MB."""
+"""Maximum number of correlations in memory at a time: 32 MB."""
 
 # Measured on CamVid, whole and worst blocks: frames 1/15 s apart have at most 0.99 and 0.85; copies as JPEG of quality 20,
 # halved, doubled, squeezed to 224x224, 15 % brighter or with noise of 10 grey levels have at least 0.98 and 0.92.
@@ -29,10 +29,10 @@ _ALIKE = 0.90
 _CERTAIN = 0.97
 _CERTAIN_BLOCKS = 0.90
 _TEXTURE = 2.0
-"""Grey levels (root mean square) below which a block shows nothing by which two pictures could be told apart."""
+"""Contrast of a block in grey levels (root mean square) below which it cannot tell two pictures apart."""
 _MIN_BLOCKS = 4
 _WHITE = 250
-"""Grey level above which a block may have lost what was in it."""
+"""Grey level above which a block may be overexposed."""
 
 _Pixel = TypeVar("_Pixel", np.uint8, np.float32)
 _TURNS = ("", "turned by 90°", "turned by 180°", "turned by 270°")
@@ -40,13 +40,13 @@ _TURNS = ("", "turned by 90°", "turned by 180°", "turned by 270°")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """Two pictures that are copies.
+    """Pair of pictures that are copies.
 
     Attributes:
-        query: Index of the one.
-        reference: Index of the other, which it was compared with.
-        change: "", "mirrored", "turned by 90°", "mirrored and turned by 90°", …
-        correlation: Of the two thumbnails without slow changes of light, 0–1.
+        query: Index of the picture among the queries.
+        reference: Index of the other picture among the references.
+        change: Change of the picture: "", "mirrored", "turned by 90°", "mirrored and turned by 90°", …
+        correlation: Correlation of the two thumbnails without slow changes of light, 0–1.
     """
 
     query: int
@@ -64,14 +64,14 @@ def thumbnail(image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def near_duplicates(
     queries: Sequence[NDArray[np.uint8]], references: Sequence[NDArray[np.uint8]] | None = None
 ) -> list[Match]:
-    """Find for each picture the one that it is most certainly a copy of.
+    """Find the most certain copy of each picture.
 
     Args:
         queries: (64, 64) uint8 thumbnails.
-        references: Thumbnails to compare with; None compares each query with those before it.
+        references: Thumbnails to compare with; None compares each query with the queries before it.
 
     Returns:
-        At most one match for each query, in their order.
+        At most one match per query, in their order.
     """
     others = queries if references is None else references
     if not queries or not others:
@@ -93,16 +93,16 @@ def near_duplicates(
 
 
 def turn(picture: NDArray[_Pixel], variant: int) -> NDArray[_Pixel]:
-    """Return one of the eight ways to turn and mirror a picture, (H, W) or (H, W, C); 0 leaves it as it is."""
+    """Return a picture, (H, W) or (H, W, C), in one of its eight orientations; variant 0 leaves it unchanged."""
     return np.rot90(picture[:, ::-1] if variant >= 4 else picture, variant % 4)
 
 
 def correlation(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
-    """Return the correlation of two thumbnails without slow changes of light, or 0 unless they are copies for certain.
+    """Return the correlation of two thumbnails without slow changes of light; 0 unless they are certainly copies.
 
-    Both the whole and the mean of the three worst blocks must agree. Blocks without texture tell nothing; where nearly
-    all are like that, nothing is certain. Blocks that run into white are passed over if there are enough others, for a
-    copy that was made brighter lost what was in them.
+    Both the whole and the mean of the three worst blocks must agree. Blocks without texture are left out; if too few
+    others remain, the result is 0. Overexposed blocks are left out if enough others remain, because a copy that was
+    made brighter has lost their content.
     """
     a, b = (_blocks(_texture(thumb)) for thumb in (one, other))
     energy_a, energy_b = (a**2).mean(axis=1), (b**2).mean(axis=1)
@@ -124,7 +124,7 @@ def _texture(thumb: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _descriptors(thumbs: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
-    """Return (N, 16, 16) float32 whose squares add up to 1, or all 0 for a blank picture: textures at 16x16."""
+    """Return the textures at 16x16, (N, 16, 16) float32, scaled to length 1, or all 0 for a blank picture."""
     side, step = _DESCRIPTOR_PX, THUMBNAIL_PX // _DESCRIPTOR_PX
     found = np.empty((len(thumbs), side, side), np.float32)
     for descriptor, thumb in zip(found, thumbs, strict=True):
@@ -137,13 +137,13 @@ def _descriptors(thumbs: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
 def _judge(
     query: int, thumb: NDArray[np.uint8], references: Sequence[NDArray[np.uint8]], scores: NDArray[np.float32]
 ) -> Match | None:
-    """Look closely at the few most similar references; ``scores`` is (8, references), for each way to turn the query."""
+    """Compare a query with its few most similar references; ``scores`` is (8, references), a row per orientation."""
     flat = scores.reshape(-1)
     if flat.max() < _ALIKE:
         return None
     closest = np.argpartition(flat, -min(_NEIGHBOURS, len(flat)))[-_NEIGHBOURS:]
     best: Match | None = None
-    for place in sorted(closest.tolist()):  # the unturned come first, and win where a picture is symmetrical
+    for place in sorted(closest.tolist()):  # unchanged orientations come first, and win if a picture is symmetrical
         variant, reference = divmod(place, scores.shape[1])
         found = correlation(turn(thumb, variant), references[reference]) if flat[place] >= _ALIKE else 0.0
         if found > (best.correlation + 1e-3 if best else 0.0):
@@ -158,6 +158,6 @@ def _change(variant: int) -> str:
 
 
 def _blocks(pixels: NDArray[_Pixel]) -> NDArray[_Pixel]:
-    """Return (64, 64): the pixels of each of 64 blocks of (64, 64) pixels."""
+    """Return (64, 64), the 64 pixels of each of the 64 blocks of a (64, 64) picture."""
     count = THUMBNAIL_PX // _BLOCK_PX
     return pixels.reshape(count, _BLOCK_PX, count, _BLOCK_PX).swapaxes(1, 2).reshape(count**2, -1)

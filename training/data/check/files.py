@@ -21,9 +21,9 @@ from training.data.check.duplicates import thumbnail
 from training.errors import DataError
 
 MIN_SIDE_PX = 16
-"""Smaller pictures hold nothing that a U-Net could find."""
+"""Smallest height and width of a picture in pixels; a U-Net finds nothing in smaller ones."""
 BLANK = 1.0
-"""Grey levels (standard deviation) below which a picture is one flat colour, a JPEG's noise included."""
+"""Standard deviation in grey levels below which a picture is one flat colour, JPEG noise included."""
 _SUFFIXES = {
     "PNG": (".png",),
     "JPEG": (".jpg", ".jpeg"),
@@ -39,13 +39,13 @@ class ImageFacts:
 
     Attributes:
         digest: SHA-256 of the file, None if it cannot be decoded.
-        form: Format and samples, for people: "JPEG", "grey PNG", …
-        shape: (height, width) as it is shown, None if it cannot be decoded.
-        stored_shape: The same before any EXIF rotation, None if the header does not say.
+        form: Format and channels as text: "JPEG", "grey PNG", …
+        shape: (height, width) after EXIF rotation, None if it cannot be decoded.
+        stored_shape: (height, width) before EXIF rotation, None if the header does not say.
         orientation: EXIF orientation, 1–8.
-        grey: It has one channel.
-        thumbnail: (64, 64) uint8, None if it cannot be decoded.
-        problems: What is wrong with the file.
+        grey: Whether the image is grey.
+        thumbnail: (64, 64) uint8 thumbnail, None if it cannot be decoded.
+        problems: Problems of the file.
     """
 
     digest: str | None = None
@@ -64,10 +64,10 @@ class MaskFacts:
 
     Attributes:
         digest: SHA-256 of the file, None if it cannot be decoded.
-        shape: (height, width) as stored, likewise.
+        shape: (height, width) as stored, None if it cannot be decoded.
         orientation: EXIF orientation, 1–8.
-        contents: Its values and their pixels, likewise.
-        problems: What is wrong with the file.
+        contents: Values of the mask and their pixels, None if it cannot be decoded.
+        problems: Problems of the file.
     """
 
     digest: str | None = None
@@ -78,7 +78,7 @@ class MaskFacts:
 
 
 def problem(severity: Literal["error", "warning"], code: str, file: Path | str, message: str) -> Problem:
-    """Return a problem; ``file`` is the one to be mended."""
+    """Return a problem; ``file`` is the file to correct."""
     return Problem(severity=severity, code=code, file=str(file), message=message)
 
 
@@ -110,7 +110,7 @@ def scan_image(path: Path) -> ImageFacts:
 
 
 def scan_mask(path: Path) -> MaskFacts:
-    """Read and decode a mask file; lossy ones too, for the check to judge."""
+    """Read and decode a mask file; lossy ones, too, because ``judge_labels`` reports them."""
     where = printable(path)
     try:
         data = read_bytes(path, DataError)
@@ -131,7 +131,7 @@ def scan_mask(path: Path) -> MaskFacts:
 
 
 def refusal(data: bytes, where: str, *, mask: bool = False) -> str:
-    """Return the code for a file that was refused: what is wrong with it, from its bytes."""
+    """Return the problem code of a refused file from its bytes."""
     if not data:
         return "empty_file"
     try:
@@ -152,7 +152,7 @@ def refusal(data: bytes, where: str, *, mask: bool = False) -> str:
 
 
 def size(shape: tuple[int, ...]) -> str:
-    """Return (height, width) as people write it: width x height."""
+    """Return (height, width) as the text WIDTHxHEIGHT."""
     return f"{shape[1]}x{shape[0]}"
 
 
@@ -167,7 +167,7 @@ def _form(header: ImageHeader) -> str:
 def _image_problems(
     path: Path, header: ImageHeader, image_bgr: NDArray[np.uint8], thumb: NDArray[np.uint8]
 ) -> list[Problem]:
-    """Judge an image that can be decoded."""
+    """Return the problems of an image that can be decoded."""
     where, shape = printable(path), image_bgr.shape[:2]
     found = _wrong_extension(path, header)
     if min(shape) < MIN_SIDE_PX:

@@ -1,4 +1,4 @@
-"""The result of a dataset check, as an object and as JSON."""
+"""Result of a dataset check, as an object and as JSON."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from training.errors import DataError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatasetReport:
-    """The result of a dataset check.
+    """Result of a dataset check.
 
     Attributes:
-        dataset: The pairs by split, without those that are left out.
-        info: Classes and what counts nowhere, from ``dataset.yaml`` or made up from the masks.
-        key: What stored mask values mean.
-        channels: 1 when every image is grey, else 3.
+        dataset: Pairs by split, without those that are left out.
+        info: Classes and ignored values, from ``dataset.yaml`` or inferred from the masks.
+        key: Label key: the class of each stored mask value.
+        channels: 1 if every image is grey, else 3.
         counts: (classes,) pixels of each class in each mask that can be used.
         shapes: (height, width) of each image that can be read.
         forms: Number of image files by format and samples.
-        groups: The sequence that each pair is of, if the dataset says so.
+        groups: Group of each pair; None if the dataset has no groups.
         fingerprint: SHA-256 over the names and contents of all files that are used.
-        ignored_files: Number of files beside images and masks that are neither, hidden ones included.
-        quarantined: Pairs that were left out for their problems.
-        problems: Errors first.
+        ignored_files: Number of files in the image and mask folders that are not images, or are hidden.
+        quarantined: Pairs that were left out because of their errors.
+        problems: Errors and warnings, errors first.
 
     Example:
         >>> from training import check_dataset
@@ -59,12 +59,12 @@ class DatasetReport:
 
     @property
     def ok(self) -> bool:
-        """No problem is an error."""
+        """Whether no problem is an error."""
         return not any(problem.severity == "error" for problem in self.problems)
 
     @property
     def encoding(self) -> MaskEncoding:
-        """How the masks are stored."""
+        """Encoding of the masks."""
         return self.key.encoding
 
     @property
@@ -74,7 +74,7 @@ class DatasetReport:
 
     @property
     def images_with(self) -> NDArray[np.int64]:
-        """(classes,) images that have the class."""
+        """(classes,) number of images that show each class."""
         return sum(((c > 0).astype(np.int64) for c in self.counts.values()), np.zeros(len(self.info.classes), np.int64))
 
     def classes_in(self, pair: Pair) -> tuple[int, ...]:
@@ -82,7 +82,7 @@ class DatasetReport:
         return tuple(np.flatnonzero(self.counts[pair]).tolist()) if pair in self.counts else ()
 
     def split_pixels(self) -> dict[Split, NDArray[np.int64]]:
-        """Return (classes,) pixels of each class by split, for those that have usable masks."""
+        """Return (classes,) pixels of each class by split, for the splits that have usable masks."""
         found = {s: [self.counts[p] for p in pairs if p in self.counts] for s, pairs in self.dataset.splits.items()}
         return {split: np.sum(counts, axis=0) for split, counts in found.items() if counts}
 
@@ -136,7 +136,7 @@ class DatasetReport:
         """Raise if there are errors.
 
         Raises:
-            DataError: Names the first and counts the rest.
+            DataError: There are errors; the message names the first one and counts the others.
         """
         errors = [p for p in self.problems if p.severity == "error"]
         if errors:

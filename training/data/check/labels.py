@@ -16,13 +16,13 @@ from training.data.check.files import problem
 from training.data.dataset import DatasetInfo
 
 _STRAY = 8
-"""More unknown values than this in one mask are no forgotten classes."""
+"""Number of unknown values in one mask above which they are not forgotten classes."""
 
 
 def judge_labels(
     pair: Pair, contents: MaskContents, key: LabelKey, *, allow_lossy: bool
 ) -> tuple[NDArray[np.int64] | None, list[Problem]]:
-    """Return (classes,) pixels of each class in a mask, None if it cannot be used, and what is wrong with it."""
+    """Return the (classes,) pixels of each class in a mask, None if it cannot be used, and its problems."""
     where = printable(pair.mask)
     if contents.lossy and not allow_lossy:
         message = f"{where} — a JPEG or lossy WebP mask: compression changes values at the borders — expected PNG — save masks as PNG"
@@ -44,7 +44,7 @@ def judge_labels(
 
 
 def refused_labels(contents: MaskContents, key: LabelKey) -> str:
-    """Return the code for a mask whose values do not fit the dataset's."""
+    """Return the problem code of a mask whose values do not fit the dataset's label key."""
     if not fits(contents.form, key.encoding):
         return "mixed_encoding"
     if contents.lossy:
@@ -60,7 +60,7 @@ def refused_labels(contents: MaskContents, key: LabelKey) -> str:
 
 
 def smeared_binary(masks: Mapping[Pair, MaskContents], info: DatasetInfo, key: LabelKey) -> list[Problem]:
-    """Find the masks with grey levels where most are black and white: those were compressed or resized, not drawn soft."""
+    """Warn about masks with grey levels if most are black and white: they were compressed or resized."""
     if key.encoding != "soft" or info.encoding == "soft":
         return []
     between = {

@@ -1,4 +1,4 @@
-"""Find files, copies of pictures and sequences that are in two splits, so that a metric would measure memory."""
+"""Find files, copies of pictures and sequences that are in two splits, where metrics would measure memorising."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Facts = Mapping[Pair, tuple[ImageFacts, MaskFacts]]
 
 
 def copies(dataset: Dataset, facts: Facts) -> list[Problem]:
-    """Find pictures that stand in the dataset more than once: an error across splits, a warning within one.
+    """Find pictures that occur more than once in the dataset: an error across splits, a warning within one split.
 
-    Where nothing is held out yet, any copy may fall on both sides.
+    In a dataset of one split all pictures are compared, because a later split may put copies on both sides.
     """
     split_of = {pair: split for split, pairs in dataset.splits.items() for pair in pairs}
     found, firsts = _same_files(dataset, facts, split_of)
@@ -36,11 +36,11 @@ def copies(dataset: Dataset, facts: Facts) -> list[Problem]:
 
 
 def sequences(dataset: Dataset, pattern: str | None) -> tuple[dict[Pair, str] | None, list[Problem]]:
-    """Return the groups of a dataset, if it has any, and warn of those that are in two splits.
+    """Return the groups of a dataset, if it has any, and warnings about groups that are in two splits.
 
     Args:
-        dataset: Its pairs by split.
-        pattern: Of ``groups`` in ``dataset.yaml``.
+        dataset: Pairs by split.
+        pattern: Pattern of ``groups`` in ``dataset.yaml``.
     """
     where = str(dataset.root)
     try:
@@ -63,7 +63,7 @@ def sequences(dataset: Dataset, pattern: str | None) -> tuple[dict[Pair, str] | 
 
 
 def _of_videos(dataset: Dataset, suggestion: str) -> list[Problem]:
-    """Warn where names look like frames of videos, and neighbours are, or would be, on both sides of a split."""
+    """Warn if names look like video frames, and neighbouring frames are, or would be, on both sides of a split."""
     if sum(bool(pairs) for pairs in dataset.splits.values()) > 1:
         leaking = leaking_groups(dataset, find_groups(dataset, suggestion) or {})
         if not leaking:
@@ -82,7 +82,7 @@ def _of_videos(dataset: Dataset, suggestion: str) -> list[Problem]:
 def _same_files(
     dataset: Dataset, facts: Facts, split_of: Mapping[Pair, Split]
 ) -> tuple[list[Problem], list[tuple[Pair, ImageFacts]]]:
-    """Find files of the same bytes; return also the first pair of each picture."""
+    """Return the problems of files with the same bytes, and the first pair of each picture."""
     places: dict[str, list[Pair]] = defaultdict(list)
     for pair in dataset.pairs():
         digest = facts[pair][0].digest
@@ -108,7 +108,7 @@ def _same_files(
 def _matches(
     firsts: list[tuple[Pair, ImageFacts]], split_of: Mapping[Pair, Split]
 ) -> Iterator[tuple[Pair, Pair, Match]]:
-    """Yield a pair, another one before it, and how their pictures match: across the splits, or within the only one."""
+    """Yield a pair, an earlier pair, and the match of their pictures: across splits, or within the only split."""
     by_split: dict[Split, list[tuple[Pair, ImageFacts]]] = defaultdict(list)
     for pair, image in firsts:
         by_split[split_of[pair]].append((pair, image))

@@ -39,18 +39,18 @@ def check_dataset(
     allow_lossy_mask: bool = False,
     skip_bad: bool = False,
 ) -> DatasetReport:
-    """Read every file of a dataset once and report everything that is wrong with it.
+    """Read every file of a dataset once and report every problem.
 
     Args:
-        root: The dataset's folder.
-        on_progress: Called with "checking" and the number of pairs that are done and of all.
-        allow_unpaired: Images without a mask and masks without an image are left out, with a warning.
-        allow_lossy_mask: JPEG masks are used, with a warning, where their values can still be told apart.
-        skip_bad: Pairs whose files are damaged or do not fit each other or the dataset are left out, with a warning.
+        root: Folder of the dataset.
+        on_progress: Called with "checking" and the number of pairs done and in all.
+        allow_unpaired: Leave out images without a mask and masks without an image, with a warning.
+        allow_lossy_mask: Accept JPEG masks, with a warning, if their values can be told apart.
+        skip_bad: Leave out pairs whose files are damaged or do not fit each other or the dataset, with a warning.
 
     Raises:
-        InputError: There is no dataset, its ``dataset.yaml`` is wrong, or nobody says what its masks' colours mean, so
-            that nothing else can be judged.
+        InputError: There is no dataset, its ``dataset.yaml`` is wrong, or the classes of its masks' colours are
+            unknown.
 
     Example:
         >>> from training import check_dataset
@@ -113,7 +113,7 @@ def _scan_pair(pair: Pair) -> tuple[ImageFacts, MaskFacts]:
 def _judge_pairs(
     facts: Facts, masks: Mapping[Pair, MaskContents], key: LabelKey, allow_lossy: bool
 ) -> tuple[dict[Pair, list[Problem]], dict[Pair, NDArray[np.int64]]]:
-    """Return what is wrong with each pair, and the pixels of each class in the masks that can be used."""
+    """Return the problems of each pair, and the pixels of each class in each usable mask."""
     problems: dict[Pair, list[Problem]] = {}
     counts: dict[Pair, NDArray[np.int64]] = {}
     for pair, (image, mask) in facts.items():
@@ -130,7 +130,7 @@ def _judge_pairs(
 
 
 def _misfits(pair: Pair, image: ImageFacts, mask: MaskFacts) -> list[Problem]:
-    """Compare the sizes of an image and its mask, and how they are turned."""
+    """Compare the size and the EXIF orientation of an image and its mask."""
     where = printable(pair.mask)
     if mask.orientation != 1:
         message = (
@@ -178,7 +178,7 @@ def _nothing_pairs(root: Path, dataset: Dataset) -> str:
 
 
 def _ignored_files(root: Path) -> int:
-    """Count what is neither an image nor a folder, and hidden files."""
+    """Count the files in image and mask folders that are not images, or are hidden."""
     count = 0
     for folder in (split_folders(root) or {"train": root}).values():
         for part in (folder / "images", folder / "masks"):

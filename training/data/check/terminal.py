@@ -13,11 +13,11 @@ from training.data.check.files import size
 from training.data.check.findings import DatasetReport, share
 
 SHOWN = 20
-"""Problems of a kind that are printed."""
+"""Maximum number of problems that are printed per kind."""
 
 
 def render(report: DatasetReport) -> str:
-    """Return a report for the terminal: what there is, the classes by split, and the problems by kind, errors first."""
+    """Return a report for the terminal: a summary, the classes by split, and the problems by kind, errors first."""
     errors = sum(problem.severity == "error" for problem in report.problems)
     return "\n".join(
         [
@@ -30,7 +30,7 @@ def render(report: DatasetReport) -> str:
 
 
 def warnings_in_short(report: DatasetReport) -> list[str]:
-    """Return a line for each kind of warning: the first of them, and how many more there are."""
+    """Return one line per kind of warning: the first warning and the number of the others."""
     lines = []
     for found in _by_kind(report):
         if found[0].severity == "warning":
@@ -41,7 +41,7 @@ def warnings_in_short(report: DatasetReport) -> list[str]:
 
 @contextmanager
 def progress_bar() -> Iterator[OnProgress]:
-    """Show a bar on stderr, where that is a terminal; yields ``on_progress`` for ``check_dataset``."""
+    """Show a progress bar on stderr if it is a terminal; yields ``on_progress`` for ``check_dataset``."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -64,9 +64,9 @@ def _summary(report: DatasetReport) -> list[str]:
     if report.groups is not None:
         lines.append(f"groups: {len(set(report.groups.values()))}")
     if report.ignored_files:
-        lines.append(f"passed over: {report.ignored_files} hidden or other files")
+        lines.append(f"ignored: {report.ignored_files} files that are hidden or not images")
     if report.quarantined:
-        lines.append(f"left out: {len(report.quarantined)} pairs")
+        lines.append(f"left out: {len(report.quarantined)} pairs with errors")
     return lines
 
 

@@ -2,8 +2,8 @@
 
 The pictures are shaded from height maps under one light per scene, in linear light at twice the final size, so that
 edges, highlights and shadows behave like those of a photograph. The mask is the majority class of each final pixel; a
-shadow belongs to whatever it falls on. Modules from paint to folder: texture, light, backgrounds, objects, scene,
-video, dataset.
+shadow has the class of the surface it falls on. Reading order: texture, light, backgrounds, objects, scene, video,
+dataset.
 """
 
 from training.data.synth.dataset import (

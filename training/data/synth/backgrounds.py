@@ -1,4 +1,4 @@
-"""Bench tops: wood, concrete, fabric and steel, with stains and crumbs."""
+"""Draw bench tops: wood, concrete, fabric and steel, with stains and crumbs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The dataset on disk: three splits of images and masks, a video, and the dataset.yaml."""
+"""Write the synthetic dataset: three splits of images and masks, a video, and the dataset.yaml."""
 
 from __future__ import annotations
 
@@ -89,9 +89,9 @@ def write_synthetic_dataset(
 
     Args:
         root: folder to fill; created when it does not exist.
-        seed: non-negative; picture i of split s is drawn from ``default_rng([seed, s, i])``.
+        seed: random seed, 0 or more; picture i of split s is drawn from ``default_rng([seed, s, i])``.
         size: number of pictures in each part.
-        on_progress: called with "drawing" and the number of stills and video frames drawn and to draw.
+        on_progress: called with "drawing" and the number of stills and video frames done and in all.
 
     Returns:
         The paths and counts written.
@@ -132,7 +132,7 @@ def write_synthetic_dataset(
 
 
 def _write_split(folder: Path, stream: list[int], images: int, done: Callable[[], None]) -> None:
-    """Write the image and mask pairs of one split; one in ``_EMPTY_EVERY`` is empty, first objects take turns."""
+    """Write the pairs of one split; one in ``_EMPTY_EVERY`` shows no object, and the first object's class rotates."""
     images_path, masks_path = folder / "images", folder / "masks"
     for path in (images_path, masks_path):
         with translated("create", path):

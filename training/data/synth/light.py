@@ -1,4 +1,4 @@
-"""The one lamp of a scene, and how a height map looks under it."""
+"""Draw the lamp of a scene, and shade height maps under it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from training.data.synth.texture import Floats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Light:
-    """One lamp: unit direction towards it (x right, y down, z to the camera), colour, ambient."""
+    """Lamp: unit direction towards it (x right, y down, z to the camera), colour, share of ambient light."""
 
     direction: tuple[float, float, float]
     color_bgr: Floats
@@ -34,7 +34,7 @@ def draw_light(rng: np.random.Generator) -> Light:
 
 
 def shade(height: Floats, albedo: Floats, metallic: float, light: Light) -> Floats:
-    """Light a height map: Lambert, Blinn-Phong, and a soft room mirrored in the metal."""
+    """Shade a height map: Lambert, Blinn-Phong, and a soft reflection of the room in metal."""
     slope_y, slope_x = (np.clip(s, -2, 2) for s in np.gradient(height))
     nz = 1 / np.sqrt(1 + slope_x**2 + slope_y**2)
     nx, ny = -slope_x * nz, -slope_y * nz

@@ -1,4 +1,4 @@
-"""The things on the bench: coins, leaves and bolts, each drawn anew in its own frame."""
+"""Draw the objects on the bench, coins, leaves and bolts, each at random in a frame of its own."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ CLASS_COLORS_RGB = ((0, 0, 0), (255, 176, 0), (0, 158, 115), (86, 120, 233))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sprite:
-    """One object in its own frame, square, centred, in supersampled pixels.
+    """Object in the centre of a square frame, in supersampled pixels.
 
     Attributes:
         class_id: index into ``CLASS_NAMES``.
         shape: (S, S, 2) coverage 0-1 and height above the bench in pixels.
         albedo_bgr: (S, S, 3) linear reflectance 0-1.
         metallic: 0 for a leaf, 1 for bare metal.
-        thickness_px: how far it stands off the bench, which sets the shadow's length.
+        thickness_px: height above the bench, which sets the length of the shadow.
     """
 
     class_id: int
@@ -38,7 +38,7 @@ def draw_sprite(rng: np.random.Generator, class_id: int, scale: float) -> Sprite
 
 
 def _local_grid(reach: float) -> tuple[Floats, Floats]:
-    """Coordinates (x, y) of a square sprite that holds a circle of that radius."""
+    """Return the coordinates (x, y) of a square frame around a circle of radius ``reach``."""
     half = int(np.ceil(reach)) + 2
     axis = np.arange(-half, half + 1, dtype=np.float32)
     return axis[None, :], axis[:, None]

@@ -1,4 +1,4 @@
-"""Light, bench and objects to a photograph and its mask."""
+"""Render light, bench and objects to a picture and its mask."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from training.data.synth.objects import CLASS_NAMES, Sprite, draw_sprite
 from training.data.synth.texture import Bytes, Floats, warp
 
 SUPERSAMPLE = 2
-"""Scenes are drawn so many times larger than the picture."""
+"""Factor by which scenes are drawn larger than the picture."""
 REFERENCE_HEIGHT_PX = 350
-"""Supersampled height at which objects have the size that their numbers say."""
+"""Height of a supersampled scene, in pixels, at which objects have their nominal size."""
 
 
 def render_scene(
@@ -113,7 +113,7 @@ def majority(labels: Bytes) -> Bytes:
 
 
 def draw_camera(rng: np.random.Generator, height: int, width: int) -> tuple[Floats, float, float]:
-    """Draw a camera: exposure over the final picture (H, W), blur sigma in pixels, and noise strength."""
+    """Draw a random camera: exposure over the final picture (H, W), blur sigma in pixels, and noise strength."""
     shape = (height // SUPERSAMPLE, width // SUPERSAMPLE)
     x = np.linspace(-1, 1, shape[1], dtype=np.float32)[None, :]
     y = np.linspace(-1, 1, shape[0], dtype=np.float32)[:, None]
@@ -126,7 +126,7 @@ def draw_camera(rng: np.random.Generator, height: int, width: int) -> tuple[Floa
 
 
 def expose(rng: np.random.Generator, canvas: Floats, camera: tuple[Floats, float, float]) -> Bytes:
-    """Take the photograph: shrink, expose, blur, add shot and read noise, encode as sRGB-like."""
+    """Simulate the camera: shrink, expose, blur, add shot and read noise, encode as sRGB-like."""
     exposure, blur_px, noise = camera
     size = (exposure.shape[1], exposure.shape[0])
     linear = cv2.resize(canvas, size, interpolation=cv2.INTER_AREA) * exposure[..., None]

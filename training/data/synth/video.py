@@ -1,4 +1,4 @@
-"""A video of objects that move over a bench, with a mask for each frame."""
+"""Draw a video of objects that move over a bench, with one mask per frame."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from training.data.synth.scene import REFERENCE_HEIGHT_PX, SUPERSAMPLE, Pose, co
 from training.errors import DataError
 
 VIDEO_HEIGHT_PX, VIDEO_WIDTH_PX, VIDEO_FPS = 240, 320, 25.0
-# The pip wheel has no H.264 encoder; VP8 is small, MPEG-4 Part 2 is the fallback. In Matroska and not in WebM, for which
-# OpenCV knows no tag of VP8: it would write the same file, and a line about that to stderr whatever the log level.
+# The pip wheel has no H.264 encoder; VP8 is small, MPEG-4 Part 2 is the fallback. VP8 goes into Matroska and not into
+# WebM, because OpenCV has no VP8 tag for WebM: it would write the same file, and a line to stderr at any log level.
 _CODECS = (("VP80", ".mkv"), ("mp4v", ".mp4"))
 _STREAM = 3
 
@@ -27,9 +27,9 @@ def write_video(folder: Path, masks_path: Path, seed: int, frame_count: int, don
     """Encode a moving scene and write its masks.
 
     Args:
-        folder: where the video goes.
-        masks_path: folder for one index mask per frame; made with its parents.
-        seed: non-negative.
+        folder: folder for the video.
+        masks_path: folder for one index mask per frame; created with its parents.
+        seed: random seed, 0 or more.
         frame_count: number of frames.
         done: called after each frame.
 
@@ -71,9 +71,9 @@ def write_video(folder: Path, masks_path: Path, seed: int, frame_count: int, don
 
 
 def _draw_actor(rng: np.random.Generator, class_id: int, height: int, width: int) -> tuple[Sprite, Pose, Pose]:
-    """An object and the two ends of its way; either end may lie beyond the border."""
+    """Draw an object and the two ends of its path; either end may lie outside the picture."""
     x, y = rng.uniform(-0.2, 1.2, 2) * width, rng.uniform(-0.1, 1.1, 2) * height
-    # Ways from one side to the other, in either direction, so that objects enter, meet and leave.
+    # Paths from one side to the other, in either direction, so that objects enter, meet and leave.
     x.sort()
     if rng.uniform() < 0.5:
         x = x[::-1]
