@@ -65,12 +65,14 @@ class TestConfusions:
 class TestLimit:
     def test_is_the_step_where_nothing_else_takes_time(self):
         assert limit([epoch(1, step_s=9.7, wait_s=0.1, validate_s=0.1)]).startswith(
-            "The step was the limit: 97\u00a0% of the time went into the network's own arithmetic and 1\u00a0% into waiting"
+            "The network's arithmetic limits the speed: training steps took 97\u00a0% of the time, and waiting for data 1\u00a0%."
         )
 
     def test_is_the_data_where_training_waits_for_it(self):
         text = limit([epoch(1, step_s=5.0, wait_s=4.0, validate_s=0.5)])
-        assert text.startswith("The data was the limit: for 40\u00a0% of the time")
+        assert text.startswith(
+            "Loading data limits the speed: training waited for its next batch 40\u00a0% of the time"
+        )
         assert "faster disk" in text
 
     def test_is_validation_where_that_takes_most(self):
@@ -92,14 +94,16 @@ class TestAdvice:
 
     def test_to_train_longer_while_mean_iou_rises(self):
         (text,) = self.about([epoch(i, val_mean_iou=0.5 + i / 100) for i in range(1, 11)])
-        assert text.startswith("Mean IoU was still rising at the end (+0.020 in the last 2 epochs): train longer, with")
+        assert text.startswith("Mean IoU was still rising at the end (+0.020 in the last 2 epochs). Train longer, for")
         assert "`--epochs 20`" in text
 
     def test_that_later_epochs_did_harm(self):
         history = [epoch(i, val_mean_iou=0.7 if i == 4 else 0.6, val_pixel_accuracy=0.9) for i in range(1, 11)]
         (text,) = self.about(history, augment=False)
-        assert text.startswith("Overfitting: mean IoU was best in epoch 4 and lost 0.100 by the end")
-        assert "`--augment` is off" in text
+        assert text.startswith(
+            "Overfitting: mean IoU was best in epoch 4, whose model is saved, and then fell by 0.100."
+        )
+        assert "Augmentation is off: turn it on with `--augment`." in text
 
     def test_that_training_images_are_known_by_heart(self):
         (text,) = self.about([epoch(i, accuracy=0.99, val_pixel_accuracy=0.8) for i in range(1, 11)])
@@ -109,7 +113,8 @@ class TestAdvice:
         assert "`--resume`" in self.about([epoch(1)], status="running")[0]
 
     def test_to_train_for_more_than_one_epoch(self):
-        assert self.about([epoch(1)]) == ["These are few epochs: train longer with `--epochs` or `--max-minutes`."]
+        (text,) = self.about([epoch(1)])
+        assert text == "The run has too few epochs to judge. Train longer, with larger `--epochs` or `--max-minutes`."
 
     @pytest.mark.parametrize(
         ("matrix", "shares", "start"),
@@ -135,7 +140,7 @@ class TestAdvice:
         ious = (0.9, None, 0.2, *[0.9] * 26, 0.5)
         (text,) = self.about([epoch(i) for i in range(1, 11)], replace(self.GOOD, image_ious=ious))
         assert text.startswith(
-            "Far below the other validation images, whose median is 0.90: 2.jpg (0.20) and 29.jpg (0.50)."
+            "Mean IoU far below that of the median validation image (0.90): 2.jpg (0.20) and 29.jpg (0.50)."
         )
 
 
@@ -228,7 +233,7 @@ class TestTables:
     def test_the_matrix_says_what_each_class_is_called(self):
         rows = matrix_rows(evaluation([[96, 4, 0], [300, 699, 1], [0, 0, 0]]), self.CLASSES)
         assert [[cell.text for cell in row.cells] for row in rows] == [["96", "4", ""], ["30", "70", "·"], []]
-        assert rows[0].cells[1].title == "4\u00a0% of road is called pole (4 of 100 pixels)"
+        assert rows[0].cells[1].title == "4\u00a0% of road is predicted as pole (4 of 100 pixels)"
         assert rows[0].cells[0].title == "96\u00a0% of road is found (96 of 100 pixels)"
         assert rows[0].cells[2].strength == 0
 
@@ -358,7 +363,7 @@ class TestPage:
         )
 
     def test_says_what_is_confused_and_what_to_do_next(self, page):
-        assert re.search(r"\d % of blue is called background", page.text)
+        assert re.search(r"\d % of blue is predicted as background", page.text)
         assert "Only 12 validation images" in page.text
         assert re.search(r"edge-unet export '\S+/my run' --out models/squares", page.text)
 
@@ -371,7 +376,7 @@ class TestPage:
 
     def test_tells_the_run_apart_from_others(self, page, report):
         for text in ("1,234,567 parameters", "edge-unet train data --out runs/squares", "keras 3.15.1", "train 3, val 12",
-                     "index, 9 counts nowhere", "640×480 (1,000) and 32×32 (14)", report.fingerprint, "max_minutes –"):  # fmt: skip
+                     "index, value 9 is ignored", "640×480 (1,000) and 32×32 (14)", report.fingerprint, "max_minutes –"):  # fmt: skip
             assert text in page.text
 
     @pytest.mark.parametrize(("pairs", "pictures"), [(1, 1), (2, 2), (3, 3), (5, 3), (7, 6)])
@@ -406,7 +411,7 @@ class TestPage:
             {"severity": "warning", "code": "x", "file": "a", "message": f"odd {i}"} for i in range(60)
         ]
         page = Page(render_report(facts(report, check=check), tmp_path))
-        assert "The check has 60 warnings" in page.text
+        assert "The dataset check found 60 warnings" in page.text
         assert "odd 49" in page.text and "odd 50" not in page.text and "and 10 more" in page.text
 
     def test_images_without_a_counted_pixel_are_not_ranked(self, report, tmp_path):

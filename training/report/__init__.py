@@ -1,6 +1,6 @@
-"""``report.html``: one self-contained page on a training run, which opens in any browser without a network.
+"""Write ``report.html``: one self-contained page about a training run, which any browser opens offline.
 
-``words`` holds its sentences, ``charts`` and ``tables`` what the templates beside them draw.
+``words`` holds its sentences, ``charts`` and ``tables`` hold the data that the templates draw.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from training.report.tables import class_rows, css, line_css, matrix_rows
 from training.report.words import advice, confusions, duration, limit, listed, percent, time_shares, with_code
 
 EACH = 3
-"""Images of the worst, of the middle and of the best that are shown."""
+"""Number of images shown of the worst, of the middle and of the best ones, each."""
 LONGEST_PX = 480
-"""Of a picture: it is shown about half as wide, and sharp on a fine screen too."""
+"""Longest side of a picture in pixels: about twice its size on the page, so that it is sharp on any screen."""
 LISTED_WARNINGS = 50
 _ACCENT, _SECOND, _THIRD, _QUIET = "var(--accent)", "var(--second)", "var(--third)", "var(--quiet)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportFacts:
-    """Everything the page shows.
+    """Facts that the page shows.
 
     Attributes:
-        record: The content of ``run.json``, of a run that has begun.
-        evaluation: Of the best checkpoint on the validation split.
-        pairs: The validation split, in the order of the evaluation.
-        read_truth: A pair to its (H, W) uint8 class ids, or ``IGNORE``.
-        segment: The best checkpoint: (H, W, 3) uint8 BGR to (H, W) uint8 class ids.
-        check: What the dataset check found, its ``to_dict()``.
-        sizes: How many images of the dataset have which (height, width) in pixels; empty if that is not known.
+        record: Content of ``run.json`` of a run that has begun.
+        evaluation: Metrics of the best model on the validation split.
+        pairs: Pairs of the validation split, in the order of the evaluation.
+        read_truth: Function that reads the mask of a pair as (H, W) uint8 class ids, or ``IGNORE``.
+        segment: Best model as a function of (H, W, 3) uint8 BGR that returns (H, W) uint8 class ids.
+        check: Report of the dataset check, from ``to_dict()``.
+        sizes: Number of images in the dataset per (height, width) in pixels; empty if it is not known.
         train_pixels: (C,) pixels of each class in the training split.
-        split_by: How the validation split came about, as a phrase: "the dataset's val folder", "held out by sequence".
-        command: What was typed to start the run.
-        cores: Processor cores that training could use.
+        split_by: Origin of the validation split, as a phrase: "the dataset's val folder", "held out by seed".
+        command: Command line that started the run.
+        cores: Number of processor cores that training could use.
     """
 
     record: RunRecord
@@ -76,7 +76,7 @@ class ReportFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampleRow:
-    """One validation image on the page: pictures as data URIs, each with a caption."""
+    """Validation image on the page: pictures as data URIs, each with a caption."""
 
     name: str
     score: str
@@ -85,18 +85,18 @@ class SampleRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Key:
-    """An entry of a chart's legend: a CSS colour and what it stands for."""
+    """Entry of a chart's legend: CSS colour and name."""
 
     color: str
     name: str
 
 
 def write_report(path: Path, facts: ReportFacts) -> None:
-    """Write the page, atomically.
+    """Write the page atomically.
 
     Args:
-        path: Of the HTML file.
-        facts: What it is made from.
+        path: Path of the HTML file.
+        facts: Facts that the page shows.
 
     Raises:
         InputError: A validation image cannot be read any more.
@@ -109,8 +109,8 @@ def render_report(facts: ReportFacts, run_folder: Path) -> str:
     """Return the page as HTML with all pictures inside.
 
     Args:
-        facts: What it is made from.
-        run_folder: What the next command is to be given.
+        facts: Facts that the page shows.
+        run_folder: Run folder, for the export command on the page.
 
     Raises:
         InputError: A validation image cannot be read any more.
@@ -175,7 +175,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _curves(history: Sequence[EpochRecord]) -> list[tuple[str, list[Key], LineChart]]:
-    """Return title, legend and chart of what was recorded after every epoch."""
+    """Return title, legend and chart of each quantity that is recorded per epoch."""
     best = max(history, key=lambda r: r.val_mean_iou).epoch
     mean_iou = Series(name="mean IoU", values=[r.val_mean_iou for r in history], color=_ACCENT)
     loss = Series(name="loss", values=[r.loss for r in history], color=_ACCENT)
@@ -194,7 +194,7 @@ def _curves(history: Sequence[EpochRecord]) -> list[tuple[str, list[Key], LineCh
 
 
 def _class_curves(history: Sequence[EpochRecord], classes: Sequence[ClassInfo]) -> LineChart | None:
-    """Return the IoU of every class over the epochs; None where it was not recorded."""
+    """Return the chart of the IoU of every class over the epochs; None if it was not recorded."""
     if not all(len(r.val_class_iou) == len(classes) for r in history):
         return None
     series = [Series(name=c.name, values=[r.val_class_iou[c.id] for r in history], color=line_css(c)) for c in classes]
@@ -223,13 +223,13 @@ def _sizes(sizes: Mapping[tuple[int, int], int]) -> str:
 
 
 def _ranked(evaluation: Evaluation) -> list[int]:
-    """Return the numbers of the images by their mean IoU, the worst first, without those in which nothing counts."""
+    """Return the indices of the images by mean IoU, worst first, without images whose pixels are all ignored."""
     scored = [(score, i) for i, score in enumerate(evaluation.image_ious) if score is not None]
     return [i for _, i in sorted(scored)]
 
 
 def _samples(facts: ReportFacts, classes: tuple[ClassInfo, ...]) -> list[tuple[str, list[SampleRow]]]:
-    """Return a few of the worst, the middle and the best validation images; of few images each but once."""
+    """Return a few of the worst, the middle and the best validation images, none of them twice."""
     ranked = _ranked(facts.evaluation)
     each = min(EACH, max(1, len(ranked) // 3))
     middle = (len(ranked) - each) // 2

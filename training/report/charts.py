@@ -1,4 +1,4 @@
-"""Geometry of the report's charts: numbers to SVG paths and ticks, which the template draws."""
+"""Compute the geometry of the report's charts: SVG paths, bars and ticks, which the template draws."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 48, 14, 12, 24
 HOVERED = 400
-"""Points of a chart, at most, that say their value under the mouse: each is an element of the page."""
+"""Maximum number of points with a tooltip in a chart, because each is an element of the page."""
 BARS = 60
-"""Bars of a chart, at most: more epochs are put together."""
+"""Maximum number of bars in a chart; more epochs are averaged in groups."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One line to draw: a value an epoch, None where there is none, and a CSS colour."""
+    """Line to draw: one value per epoch, None for a missing value, and a CSS colour."""
 
     name: str
     values: Sequence[float | None]
@@ -24,7 +24,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A place in a chart, in pixels, and what stands there."""
+    """Point of a chart, in pixels, and its text."""
 
     x: float
     y: float
@@ -33,7 +33,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick:
-    """A place along an axis, in pixels, and its number."""
+    """Tick of an axis: its position in pixels and its number."""
 
     at: float
     text: str
@@ -41,7 +41,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """A drawn series: an SVG path and the points on it that can be asked for their value."""
+    """Drawn series: an SVG path and the points on it that have a tooltip."""
 
     name: str
     color: str
@@ -51,7 +51,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LineChart:
-    """Lines over epochs with their axes; ``mark`` is a point that stands out."""
+    """Lines over epochs with their axes; ``mark`` is a highlighted point."""
 
     width: int
     height: int
@@ -63,7 +63,7 @@ class LineChart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
-    """A rectangle of a chart, in pixels, its CSS colour and what it says under the mouse."""
+    """Rectangle of a chart, in pixels, its CSS colour and its tooltip."""
 
     x: float
     y: float
@@ -90,10 +90,10 @@ def line_chart(
     """Lay out lines over epochs 1, 2, … .
 
     Args:
-        series: The lines, with one value an epoch each.
-        width: Of the picture.
-        height: Of the picture.
-        best_epoch: The epoch whose value of the first line is marked.
+        series: Lines to draw, each with one value per epoch.
+        width: Width of the chart in pixels.
+        height: Height of the chart in pixels.
+        best_epoch: Epoch whose value of the first line is marked.
     """
     epochs = max(len(s.values) for s in series)
     present = [v for s in series for v in s.values if v is not None]
@@ -144,13 +144,13 @@ def sparkline(values: Sequence[float | None], *, width: int = 110, height: int =
 def stacked_bars(
     parts: Sequence[tuple[str, str, Sequence[float]]], *, unit: str, width: int = 520, height: int = 210
 ) -> BarChart:
-    """Lay out a stack for each epoch.
+    """Lay out one stacked bar per epoch.
 
     Args:
         parts: Name, CSS colour and values of each part, from the bottom up.
-        unit: Of the values, for the text under the mouse.
-        width: Of the picture.
-        height: Of the picture.
+        unit: Unit of the values, for tooltips.
+        width: Width of the chart in pixels.
+        height: Height of the chart in pixels.
     """
     epochs = len(parts[0][2])
     per_bar = math.ceil(epochs / BARS)
@@ -190,7 +190,7 @@ def stacked_bars(
 
 
 def histogram(values: Sequence[float], *, color: str, width: int = 520, height: int = 190) -> BarChart:
-    """Lay out how many of the values, 0–1, lie in each twentieth."""
+    """Lay out a histogram of values in 0–1 with 20 bins."""
     counts = [0] * 20
     for value in values:
         counts[min(19, int(value * 20))] += 1
@@ -231,7 +231,7 @@ def nice_ticks(low: float, high: float, intervals: int = 4) -> list[float]:
 
 
 def epoch_ticks(epochs: int) -> list[int]:
-    """Return the epochs that an axis names: 1, round ones, and the last if it stands clear of them."""
+    """Return the epochs that are labelled on an axis: 1, round numbers, and the last epoch if there is room."""
     if epochs <= 8:
         return list(range(1, epochs + 1))
     step = next(m * 10**p for p in range(9) for m in (1, 2, 5) if m * 10**p >= epochs / 7)
@@ -242,7 +242,7 @@ def epoch_ticks(epochs: int) -> list[int]:
 
 
 def _path(places: Sequence[tuple[float, float] | None]) -> str:
-    """Return an SVG path through the places, broken where there is none."""
+    """Return an SVG path through the points, interrupted at None."""
     parts, pen_down = [], False
     for place in places:
         if place is not None:

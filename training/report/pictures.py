@@ -1,4 +1,4 @@
-"""Pictures to judge by eye: predictions beside the truth, and contact sheets of a dataset."""
+"""Draw pictures to judge by eye: predictions beside true masks, and contact sheets of a dataset."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from training.monitor.samples import ReadTruth, read_samples
 
 PICTURES = 6
 _CAPTION_PX = 24
-_HOW_TO_READ = "'{}' is not painted; what counts nowhere is hatched"
+_HOW_TO_READ = "'{}' is not drawn; ignored pixels are hatched"
 _PANEL_AREA_PX = 240 * 180
 _GAP_PX = 8
 _FIELD = 225
-"""Grey around images of another shape than most."""
+"""Grey level around images that do not fill their cell."""
 _INK = (40, 40, 40)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 
@@ -42,11 +42,11 @@ def write_pictures(
     """Write image, truth, prediction and wrong pixels side by side for a few images, spread over the pairs.
 
     Args:
-        folder: Is made when missing.
-        pairs: Of the validation split.
-        read_truth: A pair to its (H, W) uint8 class ids, or ``IGNORE``.
-        segment: (H, W, 3) uint8 BGR to (H, W) uint8 class ids.
-        classes: In order of their ids.
+        folder: Folder for the pictures, created if missing.
+        pairs: Pairs of the validation split.
+        read_truth: Function that reads the mask of a pair as (H, W) uint8 class ids, or ``IGNORE``.
+        segment: Function of (H, W, 3) uint8 BGR that returns (H, W) uint8 class ids.
+        classes: Classes in order of their ids.
 
     Raises:
         InputError: A file cannot be read.
@@ -66,18 +66,18 @@ def write_pictures(
 
 
 def contact_sheet(report: DatasetReport, *, pictures: int = 24, width_px: int = 1500) -> NDArray[np.uint8]:
-    """Return (H, W, 3) uint8 BGR: images of every split and class, each beside itself with its mask drawn over it.
+    """Return a contact sheet, (H, W, 3) uint8 BGR: images of all splits and classes, each beside a copy with its mask.
 
-    All are scaled to fit cells of one size, which has the shape of the usual image. A legend names the classes with their
-    share of the pixels; what counts nowhere is hatched.
+    All are scaled to cells of one size in the shape of the median image. A legend names the classes with their share of
+    the pixels; ignored pixels are hatched.
 
     Args:
         report: A checked dataset; pairs that cannot be used are left out.
-        pictures: The most pairs to show.
-        width_px: The most pixels across, unless one pair alone is wider.
+        pictures: Maximum number of pairs.
+        width_px: Maximum width in pixels, unless one pair alone is wider.
 
     Raises:
-        DataError: Not one pair can be used.
+        DataError: No pair can be used.
     """
     chosen = choose_pairs(report, pictures)
     if not chosen:
@@ -96,11 +96,11 @@ def contact_sheet(report: DatasetReport, *, pictures: int = 24, width_px: int = 
 
 
 def choose_pairs(report: DatasetReport, count: int) -> list[tuple[Split, Pair]]:
-    """Choose pairs to look at: one for each class, the rarest first, then others spread evenly over the splits.
+    """Choose pairs to show: one per class, the rarest first, then others spread evenly over the splits.
 
     Args:
         report: A checked dataset.
-        count: How many, at most.
+        count: Maximum number of pairs.
 
     Returns:
         Split and pair, in order of the dataset.
@@ -123,7 +123,7 @@ def choose_pairs(report: DatasetReport, count: int) -> list[tuple[Split, Pair]]:
     by_split: list[list[int]] = []
     for split in report.dataset.splits:
         members = [i for i, (s, _) in enumerate(usable) if s == split]
-        # Each split at its ends and evenly between, so that any number of them from the start is spread too.
+        # Spread evenly over each split, in an order of which any first part is spread, too.
         places = dict.fromkeys(np.linspace(0, len(members) - 1, count).round().astype(int).tolist() if members else [])
         by_split.append([members[place] for place in _from_far_apart(list(places))])
     for in_turn in zip_longest(*by_split):
@@ -134,20 +134,20 @@ def choose_pairs(report: DatasetReport, count: int) -> list[tuple[Split, Pair]]:
 
 
 def _from_far_apart(places: list[int]) -> list[int]:
-    """Return places in an order in which the first ones are far apart: the bits of their numbers reversed."""
+    """Return places in an order whose first ones are far apart: sorted by the reversed bits of their index."""
     bits = max(1, (len(places) - 1).bit_length())
     return [places[i] for i in sorted(range(len(places)), key=lambda i: f"{i:0{bits}b}"[::-1])]
 
 
 def _panel_size(report: DatasetReport) -> tuple[int, int]:
-    """Return (height, width) of a picture on the sheet: one area, and the shape that is in the middle of all shapes."""
+    """Return the (height, width) of a picture on the sheet: a fixed area in the median aspect ratio."""
     ratios = sorted(width / height for height, width in report.shapes.values())
     ratio = min(max(ratios[len(ratios) // 2], 0.4), 2.5)
     return round(math.sqrt(_PANEL_AREA_PX / ratio)), round(math.sqrt(_PANEL_AREA_PX * ratio))
 
 
 def _tile(report: DatasetReport, split: Split, pair: Pair, height_px: int, panel_px: int) -> NDArray[np.uint8]:
-    """Draw an image beside its mask at the size of the sheet, where outlines have the same strength for any image."""
+    """Draw an image beside its mask at the size on the sheet, so that outlines are equally thick for all images."""
     image_bgr = read_image(pair.image)
     panel_px -= _GAP_PX // 2
     scale = min(height_px / image_bgr.shape[0], panel_px / image_bgr.shape[1])
@@ -168,7 +168,7 @@ def _centred(image_bgr: NDArray[np.uint8], height_px: int, width_px: int) -> NDA
 
 
 def _hatched(image_bgr: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Draw black and white stripes where a mask counts nowhere."""
+    """Draw black and white stripes over ignored pixels."""
     rows, columns = np.indices(where.shape)
     phase = (rows + columns) % 8
     drawn = image_bgr.copy()
@@ -178,7 +178,7 @@ def _hatched(image_bgr: NDArray[np.uint8], where: NDArray[np.bool_]) -> NDArray[
 
 
 def captioned(image_bgr: NDArray[np.uint8], text: str, gap_px: int = 0) -> NDArray[np.uint8]:
-    """Return the image with a line of text above it, cut in the middle where it is too long, and a gap on the right."""
+    """Return the image with a line of text above it, shortened in the middle if too long, and a gap on the right."""
     height_px, width_px = image_bgr.shape[:2]
     field = np.full((height_px + _CAPTION_PX, width_px + gap_px, 3), 255, np.uint8)
     shown = whole = _ascii(text)
@@ -192,7 +192,7 @@ def captioned(image_bgr: NDArray[np.uint8], text: str, gap_px: int = 0) -> NDArr
 
 
 def legend(classes: tuple[ClassInfo, ...], width_px: int, texts: Sequence[str] | None = None) -> NDArray[np.uint8]:
-    """Return a strip, (H, width_px, 3) uint8 BGR, with the colour of each class and its name, or another text."""
+    """Return a strip, (H, width_px, 3) uint8 BGR, with the colour of each class and its name or the given text."""
     entries: list[tuple[int, int, str, ClassInfo]] = []
     x, row = 8, 0
     for c, text in zip(classes, texts or [c.name for c in classes], strict=True):
@@ -211,7 +211,7 @@ def legend(classes: tuple[ClassInfo, ...], width_px: int, texts: Sequence[str] |
 
 
 def _ascii(text: str) -> str:
-    """Return text with what OpenCV's fonts do not hold replaced."""
+    """Return text with "?" for the characters that OpenCV's fonts do not have."""
     return "".join(c if " " <= c <= "~" else "?" for c in text)
 
 

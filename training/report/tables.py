@@ -1,4 +1,4 @@
-"""Rows of the report's tables: the classes, and the confusion matrix as a heat map."""
+"""Make the rows of the report's tables: the classes, and the confusion matrix as a heat map."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from training.report.charts import sparkline
 from training.report.words import percent
 
 SHOWN_CLASSES = 30
-"""Rows of the confusion matrix, at most: more could not be read."""
+"""Maximum number of rows of the confusion matrix, so that it stays readable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassRow:
-    """One class: how well it is found on the validation split, 0–1, None where that is not defined, and how common it is.
+    """Metrics of a class on the validation split, 0–1 or None if not defined, and its share of the pixels.
 
     Attributes:
-        name: Of the class.
-        color: For swatches and lines, CSS.
+        name: Name of the class.
+        color: CSS colour of its swatch.
         iou: Intersection over union.
         dice: Dice coefficient.
-        precision: Share of the pixels called so that are so.
-        recall: Share of its pixels that are called so.
+        precision: Share of the pixels predicted as this class that belong to it.
+        recall: Share of the pixels of this class that are predicted as it.
         train_share: Share of the training pixels.
         val_share: Share of the validation pixels.
-        curve: SVG path of its IoU over the epochs, empty if that was not recorded.
+        curve: SVG path of the IoU over the epochs, empty if it was not recorded.
     """
 
     name: str
@@ -48,13 +48,13 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One field of the confusion matrix.
+    """Cell of the confusion matrix.
 
     Attributes:
-        text: What stands in it; empty for none or next to none.
-        title: What it says under the mouse.
-        strength: Opacity of its colour, 0–1.
-        right: It lies on the diagonal.
+        text: Percentage in the cell, "·" below half a per cent, empty for no pixels.
+        title: Tooltip.
+        strength: Opacity of the colour, 0–1.
+        right: Whether the cell is on the diagonal.
     """
 
     text: str
@@ -65,7 +65,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MatrixRow:
-    """A true class and what its pixels are called; no cells where it does not occur."""
+    """Row of the confusion matrix: a true class and its predictions; no cells if the class does not occur."""
 
     name: str
     color: str
@@ -78,7 +78,7 @@ def class_rows(
     train_shares: Sequence[float],
     history: Sequence[EpochRecord],
 ) -> list[ClassRow]:
-    """Return a row for each class, in order of the ids."""
+    """Return one row per class, in order of the ids."""
     matrix = evaluation.matrix
     ious, dices = class_iou(matrix), class_dice(matrix)
     precisions, recalls = class_precision(matrix), class_recall(matrix)
@@ -100,7 +100,7 @@ def class_rows(
 
 
 def matrix_rows(evaluation: Evaluation, classes: Sequence[ClassInfo]) -> list[MatrixRow]:
-    """Return the confusion matrix with each row as shares of its true class; of many classes those with the most pixels."""
+    """Return the confusion matrix with rows as shares of the true class, of the classes with the most pixels."""
     totals = evaluation.matrix.sum(1)
     common = np.argsort(-totals, kind="stable")[:SHOWN_CLASSES]
     shown = [classes[i] for i in sorted(common.tolist())]
@@ -124,7 +124,7 @@ def css(info: ClassInfo) -> str:
 
 
 def line_css(info: ClassInfo) -> str:
-    """Return a CSS colour for a line of a class, which can be seen on white and on black."""
+    """Return a CSS colour for the line of a class that is visible on white and on black."""
     luma = (0.299 * info.color[0] + 0.587 * info.color[1] + 0.114 * info.color[2]) / 255
     return css(info) if 0.12 <= luma <= 0.88 else "var(--soft)"
 
@@ -132,7 +132,7 @@ def line_css(info: ClassInfo) -> str:
 def _cell(row: ClassInfo, column: ClassInfo, pixels: int, total: int) -> Cell:
     share = pixels / total
     right = row.id == column.id
-    said = "found" if right else f"called {column.name}"
+    said = "found" if right else f"predicted as {column.name}"
     return Cell(
         text=f"{100 * share:.0f}" if share >= 0.005 else "·" if pixels else "",
         title=f"{percent(share)} of {row.name} is {said} ({pixels:,} of {total:,} pixels)",

@@ -1,4 +1,4 @@
-"""The report's sentences: what was confused, what took the time, and what to do next."""
+"""Sentences of the report: confused classes, the limit of the training speed, and advice."""
 
 from __future__ import annotations
 
@@ -16,27 +16,29 @@ from training.monitor.records import EpochRecord
 
 CONFUSIONS = 8
 LEAST_CONFUSED = 0.02
-"""Smallest share of a class that is listed as taken for another class."""
+"""Smallest share of a class's pixels that is listed as predicted as another class."""
 LOW_IOU, FEW_PIXELS = 0.3, 0.01
 WAITING = 0.15
-"""From this share of its time on that training waits for data, the data is named as the limit."""
+"""Share of the time spent waiting for data from which on the data is named as the limit."""
 VALIDATING = 0.4
+"""Share of the time spent on validation from which on validation is named as the limit."""
 RISING = 0.005
-"""A gain of mean IoU over the last fifth of the epochs from which on more epochs are advised."""
+"""Gain of mean IoU in the last fifth of the epochs from which on more epochs are advised."""
 FALLING = 0.02
-"""A loss of mean IoU between the best epoch and the mean of the last fifth that tells of overfitting."""
+"""Drop of mean IoU from the best epoch to the mean of the last fifth that is called overfitting."""
 GAP = 0.08
-"""Pixel accuracy on the training split above that on the validation split that tells of overfitting."""
+"""Pixel accuracy on the training split minus that on the validation split that is called overfitting."""
 FEW_IMAGES = 20
+"""Number of validation images below which metrics are called uncertain."""
 OUTLIER = 0.6
-"""An image whose mean IoU is below this share of the median image's is named."""
+"""Share of the median image's mean IoU below which an image is named."""
 ROUGH_BORDERS = 0.15
-"""Mean IoU above the boundary F score: the areas are right and their borders are not."""
+"""Mean IoU minus boundary F score from which on borders are called rough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confusion:
-    """Pixels of one class that the model takes for another: share of the true class, 0–1, and count."""
+    """Pixels of one class that are predicted as another: share of the true class, 0–1, and count."""
 
     truth: str
     prediction: str
@@ -49,7 +51,7 @@ def confusions(matrix: NDArray[np.int64], names: Sequence[str]) -> list[Confusio
 
     Args:
         matrix: (C, C) pixel counts, rows truth, columns prediction.
-        names: Of the classes.
+        names: Names of the classes.
     """
     totals = matrix.sum(1)
     found = [
@@ -72,23 +74,23 @@ def time_shares(history: Sequence[EpochRecord]) -> dict[str, float]:
 
 
 def limit(history: Sequence[EpochRecord]) -> str:
-    """Say what the time was spent on and what would shorten it."""
+    """Return a sentence on what limits the training speed, and how to train faster."""
     shares = time_shares(history)
     if shares["waiting"] >= WAITING:
         return (
-            f"The data was the limit: for {percent(shares['waiting'])} of the time training waited for its next batch. "
-            "A faster disk, smaller image files or more processor cores make it faster; `--no-augment` tells how much "
-            "of it is augmentation."
+            f"Loading data limits the speed: training waited for its next batch {percent(shares['waiting'])} of the "
+            "time. Use a faster disk, smaller image files or more processor cores. A short run with `--no-augment` shows "
+            "how much of the waiting is for augmentation."
         )
     if shares["validating"] >= VALIDATING:
         return (
-            f"Validation took {percent(shares['validating'])} of the time: it looks at every validation image after each "
-            "epoch. A smaller validation split leaves more of the time for training."
+            f"Validation took {percent(shares['validating'])} of the time, because it segments every validation image "
+            "after each epoch. A smaller validation split leaves more time for training."
         )
     return (
-        f"The step was the limit: {percent(shares['steps'])} of the time went into the network's own arithmetic and "
-        f"{percent(shares['waiting'])} into waiting for data. A smaller `--input-size`, a smaller `--preset` or a GPU "
-        "make it faster; a faster disk does not."
+        f"The network's arithmetic limits the speed: training steps took {percent(shares['steps'])} of the time, and "
+        f"waiting for data {percent(shares['waiting'])}. A smaller `--input-size`, a smaller `--preset` or a GPU makes "
+        "training faster; a faster disk does not."
     )
 
 
@@ -101,15 +103,15 @@ def advice(
     finished: bool,
     augmented: bool,
 ) -> list[str]:
-    """Return what these results suggest to do next, the most useful first; empty if nothing stands out.
+    """Return advice on what to do next, the most useful first; empty if nothing stands out.
 
     Args:
-        history: The epochs of the run.
-        evaluation: Of the best checkpoint on the validation split.
+        history: Records of all epochs of the run.
+        evaluation: Metrics of the best model on the validation split.
         train_shares: Share of the training pixels of each class, 0–1.
-        image_names: Of the validation images, in the order of the evaluation.
-        finished: The run reached its end.
-        augmented: It was trained with augmentation.
+        image_names: Names of the validation images, in the order of the evaluation.
+        finished: Whether the run reached its end.
+        augmented: Whether the training images were augmented.
     """
     return [
         *_about_length(history, finished=finished, augmented=augmented),
@@ -119,40 +121,40 @@ def advice(
 
 
 def _about_length(history: Sequence[EpochRecord], *, finished: bool, augmented: bool) -> list[str]:
-    """Tell from the curves whether training was too short or too long."""
+    """Return advice on the length of training, from the curves."""
     if not finished:
-        return ["The run did not reach its end: the same command with `--resume` goes on where it stopped."]
+        return ["The run did not reach its end. Repeat its command with `--resume` to continue it."]
     last = history[-max(1, len(history) // 5) :]
     before = history[: len(history) - len(last)]
     best = max(history, key=lambda r: r.val_mean_iou)
     if not before:
-        return ["These are few epochs: train longer with `--epochs` or `--max-minutes`."]
+        return ["The run has too few epochs to judge. Train longer, with larger `--epochs` or `--max-minutes`."]
     gain = max(r.val_mean_iou for r in last) - max(r.val_mean_iou for r in before)
     if gain >= RISING:
         return [
-            f"Mean IoU was still rising at the end ({gain:+.3f} in the last {_count(len(last), 'epoch')}): train longer, "
-            f"with `--epochs {2 * len(history)}` or more `--max-minutes`."
+            f"Mean IoU was still rising at the end ({gain:+.3f} in the last {_count(len(last), 'epoch')}). Train "
+            f"longer, for example with `--epochs {2 * len(history)}` or more `--max-minutes`."
         ]
     drop = best.val_mean_iou - float(np.mean([r.val_mean_iou for r in last]))
     gap = best.accuracy - best.val_pixel_accuracy
-    remedy = "more and more varied images help most"
+    remedy = "More training images, and more varied ones, help most."
     if not augmented:
-        remedy += "; `--augment` is off"
+        remedy += " Augmentation is off: turn it on with `--augment`."
     if drop >= FALLING:
         return [
-            f"Overfitting: mean IoU was best in epoch {best.epoch} and lost {drop:.3f} by the end, so that later epochs only "
-            f"learnt the training images by heart; {remedy}."
+            f"Overfitting: mean IoU was best in epoch {best.epoch}, whose model is saved, and then fell by {drop:.3f}. "
+            f"Later epochs only memorised the training images. {remedy}"
         ]
     if gap >= GAP:
         return [
             f"Overfitting: {percent(best.accuracy)} of the training pixels are right and only "
-            f"{percent(best.val_pixel_accuracy)} of the validation pixels; {remedy}."
+            f"{percent(best.val_pixel_accuracy)} of the validation pixels. {remedy}"
         ]
     return []
 
 
 def _about_classes(evaluation: Evaluation, train_shares: Sequence[float]) -> list[str]:
-    """Name the classes that are badly found, and why that may be."""
+    """Return advice on the classes that are badly found, by the likely cause."""
     rare: list[str] = []
     common: list[str] = []
     absent: list[str] = []
@@ -169,48 +171,54 @@ def _about_classes(evaluation: Evaluation, train_shares: Sequence[float]) -> lis
             (rare if share < FEW_PIXELS else common).append(f"{name} (IoU {iou:.2f}, {percent(share)} of the pixels)")
     found = []
     if unseen:
-        found.append(f"No training pixel of {listed(unseen)}: the model cannot know it. Add images that show it.")
+        found.append(
+            f"No training pixel of {listed(unseen)}: the model cannot learn a class that it never sees. Add training "
+            "images that show it."
+        )
     if absent:
-        found.append(f"No validation pixel of {listed(absent)}: whether it is found is not known. Add such images.")
+        found.append(
+            f"No validation pixel of {listed(absent)}: how well it is found is unknown. Add validation images that show "
+            "it."
+        )
     if rare:
         found.append(
-            f"Few pixels, low IoU: {listed(rare)}. More images that show them help most, and a larger `--input-size` keeps "
-            "small things visible."
+            f"Few pixels, low IoU: {listed(rare)}. Add images that show more of them. A larger `--input-size` keeps "
+            "small objects visible."
         )
     if common:
         found.append(
-            f"Low IoU though not rare: {listed(common)}. See below what they are taken for, and look whether their masks are "
-            "drawn the same way everywhere; thin things want a larger `--input-size`."
+            f"Low IoU though not rare: {listed(common)}. See in the confusion matrix what they are predicted as, and "
+            "check that their masks are drawn the same way in all images. Thin objects need a larger `--input-size`."
         )
     return found
 
 
 def _about_images(evaluation: Evaluation, names: Sequence[str]) -> list[str]:
-    """Name the images that stand out, and say where the figures themselves are weak."""
+    """Return advice on images far below the others, too few images, and rough borders."""
     found = []
     scored = sorted((iou, name) for iou, name in zip(evaluation.image_ious, names, strict=True) if iou is not None)
     median = scored[len(scored) // 2][0]
     outliers = [f"{name} ({iou:.2f})" for iou, name in scored if iou < OUTLIER * median]
     if outliers:
         found.append(
-            f"Far below the other validation images, whose median is {median:.2f}: {listed(outliers)}. Look at the masks "
-            "first: often it is they that are wrong."
+            f"Mean IoU far below that of the median validation image ({median:.2f}): {listed(outliers)}. Check their "
+            "masks first: often the mask is wrong, not the model."
         )
     if evaluation.images < FEW_IMAGES:
         found.append(
-            f"Only {_count(evaluation.images, 'validation image')}: another split could give quite another figure. "
-            f"Hold out at least {FEW_IMAGES}."
+            f"Only {_count(evaluation.images, 'validation image')}: other images could give very different metrics. "
+            f"Validate on at least {FEW_IMAGES}."
         )
     if evaluation.mean_iou - evaluation.boundary_f >= ROUGH_BORDERS:
         found.append(
             f"Areas are found better than borders (mean IoU {evaluation.mean_iou:.2f}, boundary F "
-            f"{evaluation.boundary_f:.2f}): a larger `--input-size` draws finer borders."
+            f"{evaluation.boundary_f:.2f}). A larger `--input-size` gives finer borders."
         )
     return found
 
 
 def percent(share: float) -> str:
-    """Return a share, 0–1, as a percentage with as many digits as are of interest."""
+    """Return a share, 0–1, as a percentage with two or three significant digits."""
     value = 100 * share
     if 0 < value < 0.1:
         return "<\u00a00.1\u00a0%"
@@ -219,7 +227,7 @@ def percent(share: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return a time in the two units that matter."""
+    """Return a time in seconds, minutes, or hours and minutes."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:
@@ -229,7 +237,7 @@ def duration(seconds: float) -> str:
 
 
 def listed(names: Sequence[str], most: int = 6) -> str:
-    """Return names as an enumeration; those beyond so many are counted."""
+    """Return names as an enumeration; names beyond the first ``most`` are counted."""
     shown = list(names[:most])
     if len(names) > most:
         shown.append(f"{len(names) - most} more")
@@ -237,7 +245,7 @@ def listed(names: Sequence[str], most: int = 6) -> str:
 
 
 def with_code(text: str) -> Markup:
-    """Escape a sentence and set what stands in backticks as code."""
+    """Escape a sentence and mark the parts in backticks as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
