@@ -79,8 +79,8 @@ def limit(history: Sequence[EpochRecord]) -> str:
     if shares["waiting"] >= WAITING:
         return (
             f"Loading data limits the speed: training waited for its next batch {percent(shares['waiting'])} of the "
-            "time. Use a faster disk, smaller image files or more processor cores. A short run with `--no-augment` shows "
-            "how much of the waiting is for augmentation."
+            "time. Use a faster disk, smaller image files or more processor cores. A short run with `--no-augment` "
+            "shows how much of the waiting is for augmentation."
         )
     if shares["validating"] >= VALIDATING:
         return (
@@ -177,8 +177,8 @@ def _about_classes(evaluation: Evaluation, train_shares: Sequence[float]) -> lis
         )
     if absent:
         found.append(
-            f"No validation pixel of {listed(absent)}: how well it is found is unknown. Add validation images that show "
-            "it."
+            f"No validation pixel of {listed(absent)}: how well it is found is unknown. Add validation images that "
+            "show it."
         )
     if rare:
         found.append(
