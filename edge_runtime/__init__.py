@@ -5,6 +5,9 @@
     segmenter = Segmenter.load("models/person")
     result = segmenter(image_bgr)  # result.mask: (H, W) uint8 class ids
 
+The public API is the names in ``__all__``. Everything else in this package is internal and may change without notice.
+The same holds for ``training`` and ``export``.
+
 Importing this package loads neither onnxruntime nor cv2; the first use of a name does.
 """
 
@@ -13,6 +16,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edge_runtime.dataset.evaluate import Evaluation
+    from edge_runtime.effects import parse_effect
     from edge_runtime.errors import (
         EdgeUnetError,
         GateError,
@@ -21,40 +26,89 @@ if TYPE_CHECKING:
         SourceError,
         StorageError,
         UsageError,
+        WedgedError,
     )
     from edge_runtime.model.contract import ClassInfo, Contract
     from edge_runtime.model.session import SessionOptions
+    from edge_runtime.run.config import RunConfig
+    from edge_runtime.run.execution import execute
+    from edge_runtime.run.observer import Observer
+    from edge_runtime.segment.evaluation import evaluate_dataset
+    from edge_runtime.segment.refined import RefinedSegmenter
     from edge_runtime.segment.segmentation import Segmentation
     from edge_runtime.segment.segmenter import Segmenter
+    from edge_runtime.segment.stream import FrameResult, stream
+    from edge_runtime.segment.tiled import TiledSegmenter
+    from edge_runtime.segment.timing import StageTimes
+    from edge_runtime.sinks.outputs import OutputOptions
+    from edge_runtime.sources import open_source
+    from edge_runtime.sources.frame import Frame, Source
+    from edge_runtime.sources.options import Patience, SourceOptions
 
 _HOME = {
     "ClassInfo": "model.contract",
     "Contract": "model.contract",
     "EdgeUnetError": "errors",
+    "Evaluation": "dataset.evaluate",
+    "Frame": "sources.frame",
+    "FrameResult": "segment.stream",
     "GateError": "errors",
     "InputError": "errors",
     "ModelError": "errors",
+    "Observer": "run.observer",
+    "OutputOptions": "sinks.outputs",
+    "Patience": "sources.options",
+    "RefinedSegmenter": "segment.refined",
+    "RunConfig": "run.config",
     "Segmentation": "segment.segmentation",
     "Segmenter": "segment.segmenter",
     "SessionOptions": "model.session",
+    "Source": "sources.frame",
     "SourceError": "errors",
+    "SourceOptions": "sources.options",
+    "StageTimes": "segment.timing",
     "StorageError": "errors",
+    "TiledSegmenter": "segment.tiled",
     "UsageError": "errors",
+    "WedgedError": "errors",
+    "evaluate_dataset": "segment.evaluation",
+    "execute": "run.execution",
+    "open_source": "sources",
+    "parse_effect": "effects",
+    "stream": "segment.stream",
 }
 
 __all__ = [
     "ClassInfo",
     "Contract",
     "EdgeUnetError",
+    "Evaluation",
+    "Frame",
+    "FrameResult",
     "GateError",
     "InputError",
     "ModelError",
+    "Observer",
+    "OutputOptions",
+    "Patience",
+    "RefinedSegmenter",
+    "RunConfig",
     "Segmentation",
     "Segmenter",
     "SessionOptions",
+    "Source",
     "SourceError",
+    "SourceOptions",
+    "StageTimes",
     "StorageError",
+    "TiledSegmenter",
     "UsageError",
+    "WedgedError",
+    "evaluate_dataset",
+    "execute",
+    "open_source",
+    "parse_effect",
+    "stream",
 ]
 
 

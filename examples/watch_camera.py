@@ -10,9 +10,7 @@ from __future__ import annotations
 import math
 import sys
 
-from edge_runtime import Segmenter
-from edge_runtime.segment.stream import stream
-from edge_runtime.sources import Patience, SourceOptions, open_source
+from edge_runtime import Patience, Segmenter, SourceOptions, open_source, stream
 
 SHARE_OF_FRAME = 0.02
 

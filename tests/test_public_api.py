@@ -1,35 +1,84 @@
-"""What applications import exists and is described."""
+"""The public names of the three packages are pinned, resolve, and are described."""
 
+import ast
 import dataclasses
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 
 import pytest
 
 import edge_runtime
 
+PUBLIC = {
+    "edge_runtime": {
+        *("ClassInfo", "Contract", "Segmentation", "SessionOptions"),
+        *("Segmenter", "RefinedSegmenter", "TiledSegmenter", "StageTimes"),
+        *("Frame", "FrameResult", "Patience", "Source", "SourceOptions", "open_source", "stream"),
+        *("Evaluation", "evaluate_dataset", "parse_effect"),
+        *("Observer", "OutputOptions", "RunConfig", "execute"),
+        *("EdgeUnetError", "GateError", "InputError", "ModelError", "SourceError", "StorageError", "UsageError"),
+        "WedgedError",
+    },
+    "training": {
+        *("PRESETS", "Preset", "Recipe", "Shape", "TrainConfig", "UNetShape", "build", "make_loss"),
+        *("DatasetReport", "SynthSize", "check_dataset", "import_dataset", "write_synthetic_dataset"),
+        *("EpochRecord", "Progress", "Silent", "train"),
+        *("DataError", "DivergedError", "ImportProblemsError", "LoaderError", "ResumeError", "TrainingStopped"),
+    },
+    "export": {
+        *("ExportConfig", "Int8Budget", "Parity", "ParityBudget", "export_package"),
+        *("ConvertError", "Int8Error", "ParityError"),
+    },
+}
+PLAIN_DATA = {"PRESETS"}
+"""Names of built-in types, which carry no docstring of their own."""
+NAMES = [(package, name) for package, names in PUBLIC.items() for name in sorted(names)]
 
-@pytest.mark.parametrize("name", edge_runtime.__all__)
-def test_every_public_name_resolves_and_is_described(name):
-    value = getattr(edge_runtime, name)
-    assert inspect.isclass(value)
+
+def as_ruff_sorts(name):
+    """Return the place of a name in ``__all__``: constants, then classes, then functions (ruff's RUF022)."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_the_public_names_are_pinned_and_sorted(package):
+    names = importlib.import_module(package).__all__
+    assert set(names) == PUBLIC[package]
+    assert names == sorted(names, key=as_ruff_sorts)
+
+
+@pytest.mark.parametrize(("package", "name"), NAMES)
+def test_every_public_name_resolves_and_is_described(package, name):
+    value = getattr(importlib.import_module(package), name)
+    if name in PLAIN_DATA:
+        assert isinstance(value, dict)
+        return
+    assert inspect.isclass(value) or inspect.isfunction(value)
     assert value.__name__ == name
-    assert value.__doc__
+    assert vars(value).get("__doc__") if inspect.isclass(value) else value.__doc__
     assert not value.__doc__.startswith(f"{name}("), "a dataclass without a docstring of its own"
 
 
-def test_the_public_names_are_sorted_and_pinned():
-    assert edge_runtime.__all__ == sorted(edge_runtime.__all__)
-    assert set(edge_runtime.__all__) == {
-        *("ClassInfo", "Contract", "Segmentation", "Segmenter", "SessionOptions"),
-        *("EdgeUnetError", "GateError", "InputError", "ModelError", "SourceError", "StorageError", "UsageError"),
-    }
+@pytest.mark.parametrize(("package", "name"), NAMES)
+def test_every_public_dataclass_is_frozen(package, name):
+    value = getattr(importlib.import_module(package), name)
+    if dataclasses.is_dataclass(value):
+        assert value.__dataclass_params__.frozen
 
 
-def test_an_unknown_name_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="module 'edge_runtime' has no attribute 'Segmentor'"):
-        _ = edge_runtime.Segmentor
+@pytest.mark.parametrize("package", PUBLIC)
+def test_the_types_of_a_package_know_its_public_names(package):
+    tree = ast.parse(Path(importlib.import_module(package).__file__).read_text(encoding="utf-8"))
+    [block] = [node for node in tree.body if isinstance(node, ast.If)]
+    assert {alias.name for node in block.body for alias in node.names} == PUBLIC[package]
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_an_unknown_name_is_an_attribute_error(package):
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'Segmentor'"):
+        _ = importlib.import_module(package).Segmentor
 
 
 def test_every_error_has_the_exit_code_of_the_table():
@@ -42,6 +91,7 @@ def test_every_error_has_the_exit_code_of_the_table():
         "GateError": 5,
         "StorageError": 6,
         "SourceError": 7,
+        "WedgedError": 70,
     }
 
 

@@ -56,23 +56,20 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
-    from edge_runtime.dataset.detect import dataset_key
-    from edge_runtime.dataset.evaluate import dataset_pairs, evaluate
     from edge_runtime.model.device_profile import notice
     from edge_runtime.model.session import SessionOptions
+    from edge_runtime.segment.evaluation import evaluate_dataset
     from edge_runtime.segment.segmenter import Segmenter
 
     options = SessionOptions(threads=args.threads) if args.threads else None  # None: as the device profile says
     segmenter = Segmenter.load(args.package, variant=args.variant, options=options)
     if segmenter.profile is not None:
         sys.stderr.write(f"{notice(segmenter.profile, args.package)}\n")
-    contract = segmenter.contract
-    pairs = dataset_pairs(args.data, args.split)
-    evaluation = evaluate(
-        lambda image_bgr: segmenter(image_bgr).mask,
-        pairs,
-        key=dataset_key(pairs, contract.classes, ignore_id=contract.ignore_id, ignore_colors=tuple(args.ignore_color)),
-        classes=[c.name for c in contract.classes],
+    evaluation = evaluate_dataset(
+        segmenter,
+        args.data,
+        args.split,
+        ignore_colors=tuple(args.ignore_color),
         on_progress=_progress if sys.stderr.isatty() else silent,
     )
     if args.json:

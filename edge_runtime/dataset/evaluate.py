@@ -46,6 +46,14 @@ class Evaluation:
         boundary: Matched boundary pixels.
         image_accuracies: Pixel accuracy of each image, in their order; 1 where no pixel counts.
         image_ious: Mean IoU of each image, in their order; None where no pixel counts.
+
+    Example:
+        >>> from edge_runtime import Segmenter, evaluate_dataset
+        >>> evaluation = evaluate_dataset(Segmenter.load(package), data)
+        >>> evaluation.images, evaluation.mean_iou > 0.9
+        (3, True)
+        >>> sorted(evaluation.per_class_iou)
+        ['background', 'blue', 'red']
     """
 
     images: int

@@ -50,6 +50,13 @@ def parse_effect(text: str, *, opacity: float = 0.5, legend: bool = False) -> Ef
     Raises:
         UsageError: There is no such effect, ``replace`` says nothing that can be shown, or the opacity is out of range.
         InputError: The image or video of ``replace`` cannot be read.
+
+    Example:
+        >>> from edge_runtime import Segmenter, parse_effect
+        >>> green_screen = parse_effect("replace=#00ff00")
+        >>> picture = green_screen(image_bgr, Segmenter.load(package)(image_bgr))
+        >>> picture[0, 0].tolist()
+        [0, 255, 0]
     """
     name, equals, value = text.partition("=")
     if name == "replace":

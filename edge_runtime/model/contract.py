@@ -25,7 +25,19 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassInfo:
-    """One class: its id in a mask, its name, and its RGB colour for drawing."""
+    """One class of a model.
+
+    Attributes:
+        id: Value of the class in masks, 0–253.
+        name: Name of the class, unique in its model.
+        color: RGB colour for drawing, 0–255 per channel.
+
+    Example:
+        >>> from edge_runtime import Segmenter
+        >>> red = Segmenter.load(package).contract.classes[1]
+        >>> red.id, red.name, red.color
+        (1, 'red', (255, 0, 0))
+    """
 
     id: int
     name: str
@@ -49,6 +61,14 @@ class Contract:
         binary: One sigmoid logit instead of one softmax logit a class.
         classes: In order of their ids, from 0, which is the background where there is one.
         ignore_id: The mask id that counted nowhere in training, if there was one.
+
+    Example:
+        >>> from edge_runtime import Segmenter
+        >>> contract = Segmenter.load(package).contract
+        >>> contract.height_px, contract.width_px, contract.channels
+        (24, 32, 3)
+        >>> [c.name for c in contract.classes]
+        ['background', 'red', 'blue']
     """
 
     name: str

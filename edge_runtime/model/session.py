@@ -26,6 +26,12 @@ class SessionOptions:
         spinning: Let idle threads spin. A little faster in a tight loop, but between the frames of a camera it burns a
             core a thread, so it is off.
         provider: onnxruntime's execution provider, such as "CPUExecutionProvider".
+
+    Example:
+        >>> from edge_runtime import Segmenter, SessionOptions
+        >>> segmenter = Segmenter.load(package, options=SessionOptions(threads=2))
+        >>> segmenter.threads
+        2
     """
 
     threads: int = 0

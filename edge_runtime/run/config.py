@@ -45,6 +45,13 @@ class RunConfig:
             pieces, and raise ``WedgedError`` when native code hangs.
         status: File that is kept up to date with a JSON status; "-" for lines on stderr.
         status_interval_s: Time between two of them.
+
+    Example:
+        >>> from edge_runtime import RunConfig, execute
+        >>> config = RunConfig(package=package, source=folder, edges="soft", json=str(tmp_path / "masks.jsonl"))
+        >>> summary = execute(config)
+        >>> len((tmp_path / "masks.jsonl").read_text().splitlines())  # one per frame, then the summary
+        4
     """
 
     package: Path

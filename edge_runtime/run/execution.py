@@ -76,6 +76,13 @@ def execute(
         SourceError: The camera or stream is not available.
         WedgedError: Native code hangs, in a service.
         BrokenPipeError: The reader of an output has gone.
+
+    Example:
+        >>> from edge_runtime import OutputOptions, RunConfig, execute
+        >>> output = OutputOptions(save=tmp_path / "results")
+        >>> summary = execute(RunConfig(package=package, source=folder, effect="cutout", output=output))
+        >>> summary["processed"], summary["failed"]
+        (3, 0)
     """
     observer, stop = observer or Observer(), stop or threading.Event()
     effects = _effects(config)

@@ -18,6 +18,17 @@ class Observer:
 
     Attributes:
         period_s: Longest time between two ``tick``s.
+
+    Example:
+        >>> from edge_runtime import Observer, RunConfig, execute
+        >>> class Alarm(Observer):
+        ...     def result(self, result, written):
+        ...         if result.segmentation.fractions()["red"] > 0.05:
+        ...             print(f"{result.frame.name}: red in view")
+        >>> summary = execute(RunConfig(package=package, source=folder), observer=Alarm())
+        0: red in view
+        1: red in view
+        2: red in view
     """
 
     period_s: float = 1.0

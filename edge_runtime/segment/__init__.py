@@ -1,1 +1,1 @@
-"""Segment frames: preprocessing, the segmenter, its wrappers for streams and large pictures, and streaming."""
+"""Segment frames: preprocessing, the segmenter, its wrappers for streams and large pictures, streaming, evaluation."""

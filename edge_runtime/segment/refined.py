@@ -22,6 +22,14 @@ class RefinedSegmenter:
 
     With smoothing it remembers earlier frames, so it serves one stream and one thread: give each stream its own, around
     one shared ``Segmenter``. After a gap of two seconds, a cut, or a change of the frame's size it starts afresh.
+
+    Example:
+        >>> from edge_runtime import RefinedSegmenter, Segmenter, parse_effect
+        >>> calm = RefinedSegmenter(Segmenter.load(package), smooth=True, soft_edges=True)
+        >>> result = calm(image_bgr)
+        >>> blurred = parse_effect("blur")(image_bgr, result)  # blends along result.alpha
+        >>> result.alpha.shape, blurred.shape
+        ((48, 64), (48, 64, 3))
     """
 
     def __init__(self, segmenter: Segmenter, *, smooth: bool = False, soft_edges: bool = False) -> None:

@@ -19,6 +19,16 @@ class Segmentation:
         mask: (H, W) uint8 class ids at the frame's size.
         classes: What the ids mean.
         alpha: (H, W) uint8 opacity, 0–255, of everything that is not class 0; None without soft edges.
+
+    Example:
+        >>> from edge_runtime import Segmenter
+        >>> result = Segmenter.load(package)(image_bgr)
+        >>> result.mask.shape, result.mask.dtype
+        ((48, 64), dtype('uint8'))
+        >>> print(", ".join(f"{name} {share:.0%}" for name, share in result.fractions().items()))
+        background 77%, red 8%, blue 16%
+        >>> picture = image_bgr.copy()
+        >>> picture[result.where("red")] = 255  # paint it white
     """
 
     mask: NDArray[np.uint8]

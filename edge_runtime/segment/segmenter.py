@@ -31,6 +31,15 @@ class Segmenter:
     Attributes:
         variant: Which model of the package it runs: "fp32", "int8".
         profile: The device profile that chose variant and options, or None.
+
+    Example:
+        >>> from edge_runtime import Segmenter
+        >>> segmenter = Segmenter.load(package)
+        >>> result = segmenter(image_bgr)
+        >>> bool(result.where("red")[14, 12])
+        True
+        >>> segmenter.probabilities(image_bgr).shape
+        (24, 32, 3)
     """
 
     def __init__(self, session: Session, variant: str, profile: DeviceProfile | None = None) -> None:

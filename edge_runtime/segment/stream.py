@@ -33,6 +33,15 @@ class FrameResult:
         age_ms: Time from capture to mask, waiting included: what a viewer perceives as lag.
         latency_ms: Time that segmenting took, from the frame in memory to its mask.
         stages_ms: The stages of the latency, by name: "resize", "inference", "mask", with refinements "refine".
+
+    Example:
+        >>> from edge_runtime import Segmenter
+        >>> for result in Segmenter.load(package).stream(folder):
+        ...     share = result.segmentation.fractions()["red"]
+        ...     print(f"{result.frame.name}: {share:.0%} red, {result.latency_ms:.1f} ms")
+        0: 8% red, ... ms
+        1: 9% red, ... ms
+        2: 8% red, ... ms
     """
 
     frame: Frame
@@ -58,6 +67,12 @@ def stream(segmenter: Segment, source: int | str | Path | Source) -> Iterator[Fr
     Raises:
         SourceError: The camera or stream is not available.
         InputError: A file cannot be read; for one image of many, or a video that ends early, after all other frames.
+
+    Example:
+        >>> from edge_runtime import Segmenter, TiledSegmenter, stream
+        >>> tiled = TiledSegmenter(Segmenter.load(package))
+        >>> [result.segmentation.mask.shape for result in stream(tiled, folder)]
+        [(48, 64), (48, 64), (48, 64)]
     """
     if isinstance(source, (int, str, Path)):
         with open_source(source) as opened:

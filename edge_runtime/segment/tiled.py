@@ -42,6 +42,13 @@ class TiledSegmenter:
 
     Every tile is resized to the model's input, so ``tile_size`` sets the scale of the picture: choose it so that things
     are about as large in a tile as they were in the training images. Several threads may call it at once.
+
+    Example:
+        >>> from edge_runtime import Segmenter, TiledSegmenter
+        >>> tiled = TiledSegmenter(Segmenter.load(package), tile_size=(48, 64))
+        >>> aerial_bgr = np.tile(image_bgr, (4, 4, 1))
+        >>> tiled(aerial_bgr).mask.shape
+        (192, 256)
     """
 
     def __init__(

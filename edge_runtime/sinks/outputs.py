@@ -42,6 +42,13 @@ class OutputOptions:
         show: Open a window, after ``check_display``.
         raw: Write raw pictures to this file or named pipe, or to standard output for "-".
         virtual_camera: Show the pictures as a virtual camera, after ``check_virtual_camera``.
+
+    Example:
+        >>> from edge_runtime import OutputOptions, RunConfig, execute
+        >>> output = OutputOptions(save=tmp_path / "results", exact=True)
+        >>> summary = execute(RunConfig(package=package, source=folder, output=output))
+        >>> sorted(path.name for path in (tmp_path / "results").glob("*/*.png"))
+        ['0.png', '0.png', '1.png', '1.png', '2.png', '2.png']
     """
 
     save: Path | None = None

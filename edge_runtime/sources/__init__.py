@@ -63,6 +63,12 @@ def open_source(source: int | str | Path, options: SourceOptions | None = None) 
     Raises:
         InputError: No such file, or nothing usable in it.
         UsageError: An empty name, an address of an unknown kind, or an option that does not go with the source.
+
+    Example:
+        >>> from edge_runtime import open_source
+        >>> with open_source(folder / "*.png") as source:
+        ...     [frame.name for frame in source]
+        ['0', '1', '2']
     """
     if not str(source):
         raise UsageError("source — is empty — expected a camera index, a file, a folder, a glob, an address or -")

@@ -28,6 +28,15 @@ class Frame:
         captured_at: When it was decoded, seconds of ``time.monotonic``.
         decode_ms: Time that decoding it took; 0 where it cannot be told from waiting for it.
         flags: What is wrong with the picture of a live source: "frozen", "black".
+
+    Example:
+        >>> from edge_runtime import open_source
+        >>> with open_source(folder) as source:
+        ...     for frame in source:
+        ...         print(frame.index, frame.name, frame.image_bgr.shape)
+        0 0 (48, 64, 3)
+        1 1 (48, 64, 3)
+        2 2 (48, 64, 3)
     """
 
     index: int
@@ -55,6 +64,13 @@ class Source:
         problems: One line for each failure, of the first hundred.
         stalls: Times that an open live source fell silent for longer than its timeout.
         stopped: Set by ``stop``.
+
+    Example:
+        >>> from edge_runtime import open_source
+        >>> with open_source(folder) as source:
+        ...     brightest = max(source, key=lambda frame: frame.image_bgr.mean())
+        >>> source.kind, source.total, source.captured, source.failed
+        ('images', 3, 3, 0)
     """
 
     def __init__(self, name: str, kind: Kind) -> None:

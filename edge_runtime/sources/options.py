@@ -24,6 +24,15 @@ class Patience:
         give_up_s: Without a frame before the source is given up; ``math.inf`` for a service.
         retry_at_start: Also wait for a source that is not there at the start, which otherwise is an error at once.
         frozen_s: With the same picture before frames are flagged "frozen".
+
+    Example:
+        A camera that is unplugged, or not there yet, is waited for.
+
+        >>> import math
+        >>> from edge_runtime import Patience, SourceOptions, open_source
+        >>> patience = Patience(give_up_s=math.inf, retry_at_start=True)
+        >>> open_source(0, SourceOptions(patience=patience)).name
+        'camera 0'
     """
 
     open_s: float = 5.0
@@ -67,6 +76,12 @@ class SourceOptions:
         live: Of standard input take the newest frame, and not every one.
         camera_size: (height, width) to ask a camera for.
         max_pixels: How large an image file may be; None: 64 megapixels.
+
+    Example:
+        >>> from edge_runtime import SourceOptions, open_source
+        >>> camera = open_source(0, SourceOptions(camera_size=(720, 1280)))
+        >>> camera.kind
+        'live'
     """
 
     patience: Patience = field(default_factory=Patience)

@@ -13,7 +13,9 @@ from edge_runtime.dataset.evaluate import dataset_pairs, evaluate
 from edge_runtime.dataset.label_key import LabelKey
 from edge_runtime.dataset.pairs import Pair
 from edge_runtime.errors import InputError, ModelError
+from edge_runtime.segment.evaluation import evaluate_dataset
 from edge_runtime.segment.segmenter import Segmenter
+from edge_runtime.segment.tiled import TiledSegmenter
 
 NINE_IGNORED = LabelKey.of("index", COLOR_CLASSES, ignore_id=9)
 NAMES = ("background", "red", "blue")
@@ -69,6 +71,27 @@ def test_the_runtime_finds_the_scene_again(color_package, tmp_path):
     assert result.mean_iou > 0.9
     assert result.boundary_f > 0.9
     assert done == [("measuring", number, 3) for number in range(4)]
+
+
+def test_a_dataset_is_measured_by_its_folder_in_one_split(color_package, tmp_path):
+    scene, done = color_scene(), []
+    write_pair(tmp_path / "data" / "val", "right", scene, color_truth(scene))
+    write_pair(tmp_path / "data" / "train", "wrong", scene, np.ones(scene.shape[:2], np.uint8))
+    tiled = TiledSegmenter(Segmenter.load(color_package), tile_size=(24, 32))
+    result = evaluate_dataset(tiled, str(tmp_path / "data"), "val", on_progress=lambda *call: done.append(call))
+    assert (result.images, result.mean_iou) == (1, 1.0)
+    assert done == [("measuring", 0, 1), ("measuring", 1, 1)]
+    assert evaluate_dataset(tiled, tmp_path / "data", "train").pixel_accuracy < 0.2
+
+
+def test_a_dataset_of_colours_is_measured_with_the_colours_of_the_model(color_package, tmp_path):
+    scene = color_scene()
+    colors_rgb = np.array([c.color for c in COLOR_CLASSES], np.uint8)[color_truth(scene)]
+    colors_rgb[:8] = (9, 9, 9)
+    write_pair(tmp_path, "a", scene, colors_rgb[..., ::-1])
+    tiled = TiledSegmenter(Segmenter.load(color_package), tile_size=(24, 32))
+    result = evaluate_dataset(tiled, tmp_path, ignore_colors=[(9, 9, 9)])
+    assert (result.mean_iou, int(result.matrix.sum())) == (1.0, 40 * 64)
 
 
 def test_json_has_the_documented_keys_and_null_for_an_absent_class(tmp_path):
