@@ -8,7 +8,7 @@
 The public API is the names in ``__all__``. Everything else in this package is internal and may change without notice.
 The same holds for ``training`` and ``export``.
 
-Importing this package loads neither onnxruntime nor cv2; the first use of a name does.
+Importing this package loads neither onnxruntime nor cv2; the first use of a name loads what it needs.
 """
 
 from __future__ import annotations

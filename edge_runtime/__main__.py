@@ -1,4 +1,4 @@
-"""``python -m edge_runtime`` is the command ``edge-unet``."""
+"""Run the command ``edge-unet`` as ``python -m edge_runtime``."""
 
 from __future__ import annotations
 

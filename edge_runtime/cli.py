@@ -1,4 +1,4 @@
-"""The command line ``edge-unet``: argument parsing, errors to exit codes, and nothing heavy before a command runs."""
+"""Command line ``edge-unet``: parse arguments, turn errors into exit codes, import nothing heavy before a command."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Handler = Callable[[argparse.Namespace], int]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 _EPILOG = """\
-from pictures and masks to a segmented camera:
+from images and masks to a segmented camera:
   edge-unet data check my-data
   edge-unet train my-data --out runs/first
   edge-unet export runs/first --out models/first
@@ -34,10 +34,10 @@ exit codes:
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP arrived; unwinds the stack so that files are closed and finished.
+    """Raised when SIGTERM or SIGHUP arrives, so that the stack unwinds and files are finished and closed.
 
     Attributes:
-        signal_number: Which of them.
+        signal_number: Number of the signal.
     """
 
     def __init__(self, signal_number: int) -> None:
@@ -46,10 +46,10 @@ class Terminated(BaseException):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; errors of ours become one line on stderr.
+    """Run one command and return its exit code; an ``EdgeUnetError`` becomes one line on stderr.
 
     Args:
-        argv: Arguments without the program's name; the process's own by default.
+        argv: Arguments without the program's name; those of the process by default.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     handler: Handler = args.handler
     try:
         code = handler(args)
-        sys.stdout.flush()  # so that a reader that has gone is noticed here, not in the interpreter's last breath
+        sys.stdout.flush()  # here a closed pipe is handled; at the interpreter's exit it would not be
         return code
     except EdgeUnetError as error:
         if debug:
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"edge-unet: {error}", file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
-        # The reader of our output has gone (`edge-unet run … | head`); keep Python from complaining at exit.
+        # The reader of stdout has closed the pipe (`edge-unet run … | head`). Python must not report that at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -75,18 +75,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run_and_exit() -> NoReturn:
-    """Console entry point: installs signal handlers, which a library must not do."""
+    """Run the command line as a program: install signal handlers, run the command, and exit with its code."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A class name that the terminal's encoding lacks is escaped; it must not end the command.
+        # A class name that the terminal's encoding cannot represent is escaped, because it must not end the command.
         sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
-    # The terminal was closed; under `nohup` the signal is ignored, and stays so. Windows has none.
+    # SIGHUP means that the terminal was closed. Under `nohup` it is ignored, and stays so. Windows does not have it.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _terminate)
     code = main()
     if any(thread.name.startswith("edge-unet-") for thread in threading.enumerate()):
-        # A thread of ours is stuck in native code, in a camera driver perhaps. Everything is finished by now, and the
-        # interpreter must not be taken down under that thread's feet: it would crash if it woke up meanwhile.
+        # One of our threads is stuck in native code, such as a camera driver. All files are finished. Exit without
+        # tearing down the interpreter, because the thread would crash the process if it woke up meanwhile.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -94,7 +94,7 @@ def run_and_exit() -> NoReturn:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser with the runtime's own commands and those that other packages register."""
+    """Return the parser with the runtime's commands and those that other packages register."""
     parser = argparse.ArgumentParser(
         prog="edge-unet",
         description="Train a U-Net on your own images, ship one ONNX package, segment camera frames on a CPU.",
@@ -103,7 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"edge-unet {_version()}")
     parser.add_argument(
-        "--debug", action="store_true", help="show a traceback with an error; works after a command too"
+        "--debug", action="store_true", help="show the traceback of an error; also accepted after a command"
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for entry in sorted(entry_points(group="edge_unet.commands"), key=lambda e: e.name, reverse=True):
@@ -114,14 +114,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def require_modules(command: str, modules: Sequence[str]) -> None:
-    """Say which extra to install if a package that a command of the workstation side needs is missing.
+    """Raise an error that names the extra to install if a module that a command needs is missing.
 
     Args:
-        command: As it was typed, without "edge-unet".
-        modules: Import names.
+        command: The command as typed, without "edge-unet".
+        modules: Import names of the modules.
 
     Raises:
-        UsageError: One cannot be found.
+        UsageError: A module cannot be found.
     """
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
@@ -133,9 +133,9 @@ def require_modules(command: str, modules: Sequence[str]) -> None:
 
 @contextmanager
 def quiet_native_logs() -> Iterator[None]:
-    """Send what native libraries write to stderr while they load to nowhere; errors still come as exceptions.
+    """Discard what native libraries write to stderr inside the block; errors are still raised as exceptions.
 
-    TensorFlow greets with half a screen about GPUs and instruction sets, partly before its own log level counts.
+    While it loads, TensorFlow logs about GPUs and instruction sets, partly before its own log level takes effect.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     sys.stderr.flush()

@@ -1,24 +1,24 @@
-"""Everything that can go wrong, as one tree.
+"""Error classes of the project, as one tree.
 
-    EdgeUnetError                 (never raised itself)
+    EdgeUnetError                 (base class, not raised)
     ├── UsageError            2   wrong option, setting or missing extra
     ├── InputError            3   an image, array, mask or dataset that cannot be used
     ├── ModelError            4   a model package or model file that is refused
     ├── GateError             5   parity, quantisation or self-test outside its budget
     ├── StorageError          6   disk full, read-only, no permission, output in use
     ├── SourceError           7   camera or stream not available
-    └── WedgedError          70   a frame's work does not come to an end
+    └── WedgedError          70   native code hangs on a frame
 
-The number is the exit code of the command line. As a library the same cases are exceptions; the library never exits.
+The number is the exit code of the command line. The library raises these errors and never exits the process.
 A message is one line: what and where — what was found, what was expected — what to do. ``training.errors`` and
-``export.errors`` hang their own cases under these.
+``export.errors`` derive their own classes from these.
 """
 
 from __future__ import annotations
 
 
 class EdgeUnetError(Exception):
-    """Base of all errors of this project.
+    """Base class of all errors of this project.
 
     Attributes:
         exit_code: Exit code of the command line for this error.

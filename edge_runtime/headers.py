@@ -1,7 +1,7 @@
-"""What the first bytes of an image file say, without decoding it: format, size, channels, EXIF orientation.
+"""Read format, size, channels and EXIF orientation from the header of an image file, without decoding it.
 
-The walkers follow the decoders beneath OpenCV (libjpeg, libpng, libwebp, libtiff) also where a file is not quite as its
-standard says, so that what is found here is what the decoder finds.
+The parsers treat files that violate their standard as OpenCV's decoders do (libjpeg, libpng, libwebp, libtiff), so that
+both find the same values.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
 _FORMATS = ("PNG", "JPEG", "BMP", "WebP", "TIFF")
 # Start-of-frame markers carry the size; the others in this range are tables.
 _JPEG_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-# A marker that a length follows: bytes between segments, fill bytes and markers that stand alone are passed over.
+# Finds markers with a length. It skips bytes between segments, fill bytes, and markers without a length.
 _JPEG_MARKER = re.compile(rb"\xff([\x02-\xcf\xd8-\xfe])")
 _JPEG_EOI, _JPEG_SOS, _JPEG_APP1 = 0xD9, 0xDA, 0xE1
 _TIFF = (b"II*\x00", b"MM\x00*")
 _WIDTH, _HEIGHT, _ORIENTATION = 0x100, 0x101, 0x112
 _WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i"}
-"""How TIFF's types of whole numbers are unpacked."""
+"""``struct`` format of each integer type of TIFF."""
 _WEBP_HAS_EXIF = 0x08
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageHeader:
-    """What the first bytes of an image file say.
+    """Header of an image file.
 
     Attributes:
         kind: Format by signature, "PNG", "JPEG", …
-        height_px: Stored height, before any EXIF rotation; None where the header is cut short.
-        width_px: Stored width, likewise.
+        height_px: Stored height in pixels, before any EXIF rotation; None if the header is truncated.
+        width_px: Stored width in pixels, before any EXIF rotation; None if the header is truncated.
         channels: 1 grey, 2 grey + alpha, 3 colour or palette, 4 colour + alpha or CMYK; PNG and JPEG only.
-        bit_depth: Bits a sample, PNG and JPEG only.
-        palette: An indexed PNG.
+        bit_depth: Bits per sample; PNG and JPEG only.
+        palette: Whether the file is an indexed PNG.
     """
 
     kind: str
@@ -68,7 +68,7 @@ def read_header(data: bytes, where: str) -> ImageHeader:
     """Read format, size and channels from an image file's first bytes.
 
     Raises:
-        InputError: The file is empty or no image.
+        InputError: The file is empty or not an image.
     """
     if not data:
         raise InputError(f"{where} — empty file (0 bytes) — copy it again or remove it")
@@ -88,38 +88,38 @@ def read_header(data: bytes, where: str) -> ImageHeader:
     read_size = {"BMP": _bmp_size, "WebP": _webp_size, "TIFF": _tiff_size}.get(kind)
     try:
         height_px, width_px = read_size(data) if read_size else (None, None)
-    except struct.error:  # ends within the header: the decoder will say so
+    except struct.error:  # truncated header: the decoder reports it
         return ImageHeader(kind=kind)
     return ImageHeader(kind=kind, height_px=height_px, width_px=width_px)
 
 
 def exif_orientation(data: bytes) -> int:
-    """Return the EXIF orientation that OpenCV turns an image file by when it decodes it.
+    """Return the EXIF orientation that OpenCV applies when it decodes an image file.
 
     Args:
-        data: The bytes of a JPEG, PNG, WebP or TIFF file, whole or damaged; of any other kind the answer is 1.
+        data: Bytes of a JPEG, PNG, WebP or TIFF file, whole or damaged. Any other format has orientation 1.
 
     Returns:
-        1 (as stored) to 8; 5 to 8 exchange height and width. 1 where the file has none, or one that is not from 1 to 8.
+        1 (as stored) to 8; 5 to 8 exchange height and width. A missing or invalid orientation is 1.
 
     Reference: CIPA DC-008 (Exif 2.32), sections 4.6.4 and 4.7.2; PNG 3rd edition, eXIf; RFC 9649, section 2.7; TIFF 6.0.
     """
     try:
         value = _tiff_orientation(data) if data.startswith(_TIFF) else _block_orientation(_exif_block(data))
-    except struct.error:  # cut short: the decoder passes the block over, or refuses the file
+    except struct.error:  # truncated: the decoder ignores the block or refuses the file
         return 1
     return value if value is not None and 1 <= value <= 8 else 1
 
 
 def oriented(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Turn stored pixels the way that the decoder turns an image of this EXIF orientation.
+    """Rotate and mirror stored pixels as the decoder does for an EXIF orientation.
 
     Args:
         pixels: (H, W) or (H, W, C) uint8, as stored.
-        orientation: 1–8.
+        orientation: EXIF orientation, 1–8.
 
     Returns:
-        A contiguous array, (W, H) or (W, H, C) for 5 to 8.
+        Contiguous array; for 5 to 8 of shape (W, H) or (W, H, C).
     """
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
@@ -131,7 +131,7 @@ def oriented(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield marker and body of each segment of a JPEG before its compressed data."""
+    """Yield marker and body of each JPEG segment before the compressed data."""
     position = 2
     while (found := _JPEG_MARKER.search(data, position)) is not None:
         marker, position = found[1][0], found.end()
@@ -143,7 +143,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the kind and all the bytes of each chunk of a PNG: length, kind, body, checksum."""
+    """Yield the kind and all bytes of each PNG chunk: length, kind, body, checksum."""
     position = 8
     while position + 12 <= len(data):
         length = struct.unpack_from(">I", data, position)[0]
@@ -152,7 +152,7 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the kind and the body of each chunk of a WebP (RFC 9649, section 2.3)."""
+    """Yield kind and body of each WebP chunk (RFC 9649, section 2.3)."""
     position = 12
     while position + 8 <= len(data):
         kind, length = struct.unpack_from("<4sI", data, position)
@@ -161,7 +161,7 @@ def webp_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _jpeg_header(data: bytes) -> ImageHeader:
-    """Walk the JPEG segments to the start of frame, which has size and components."""
+    """Read the header of a JPEG from its start-of-frame segment, which has size and components."""
     for marker, body in jpeg_segments(data):
         if marker in _JPEG_SOF and len(body) >= 6:
             depth, height, width, components = struct.unpack_from(">BHHB", body)
@@ -170,7 +170,7 @@ def _jpeg_header(data: bytes) -> ImageHeader:
 
 
 def _bmp_size(data: bytes) -> tuple[int, int]:
-    """Return (height, width) of a BMP; rows from the top down have a negative height."""
+    """Return (height, width) of a BMP, whose stored height is negative if rows run from top to bottom."""
     width, height = struct.unpack_from("<ii", data, 18)
     return abs(height), abs(width)
 
@@ -196,12 +196,12 @@ def _tiff_size(data: bytes) -> tuple[int | None, int | None]:
 
 
 def _tiff_orientation(data: bytes) -> int | None:
-    """Return the orientation of a TIFF's first page; libtiff reads a whole number of any type."""
+    """Return the orientation of a TIFF's first page; as in libtiff, its integer may have any type."""
     return _tiff_number(data, _ORIENTATION)
 
 
 def _block_orientation(tiff: bytes) -> int | None:
-    """Return the orientation in the EXIF block of another format, of which OpenCV reads 16 bits whatever the type."""
+    """Return the orientation in an EXIF block; as in OpenCV, its first 16 bits are read, whatever the type."""
     if not tiff.startswith(_TIFF):
         return None
     place = _tiff_entry(tiff, _ORIENTATION)
@@ -209,7 +209,7 @@ def _block_orientation(tiff: bytes) -> int | None:
 
 
 def _tiff_number(tiff: bytes, tag: int) -> int | None:
-    """Return the whole number that a tag holds; None if it is not there or holds something else."""
+    """Return the integer that a tag holds; None if the tag is missing or holds another type."""
     place = _tiff_entry(tiff, tag)
     if place is None:
         return None
@@ -220,7 +220,7 @@ def _tiff_number(tiff: bytes, tag: int) -> int | None:
 
 
 def _tiff_entry(tiff: bytes, tag: int) -> int | None:
-    """Return where the first entry of a tag begins in a TIFF's first directory, None if there is none."""
+    """Return the offset of a tag's first entry in the first directory of a TIFF; None if the tag is missing."""
     order = _byte_order(tiff)
     (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
     (entries,) = struct.unpack_from(f"{order}H", tiff, directory)
@@ -235,13 +235,13 @@ def _byte_order(tiff: bytes) -> str:
 
 
 def _exif_block(data: bytes) -> bytes:
-    """Return the TIFF structure that holds the EXIF tags of a JPEG, PNG or WebP, empty if there is none."""
+    """Return the EXIF block of a JPEG, PNG or WebP, a TIFF structure; empty if the file has none."""
     if data.startswith(b"\xff\xd8"):
         bodies = (body for marker, body in jpeg_segments(data) if marker == _JPEG_APP1)
         return next((body[6:] for body in bodies if body.startswith(b"Exif\0\0")), b"")
     if data.startswith(b"\x89PNG"):
         chunk = next((chunk for kind, chunk in png_chunks(data) if kind == b"eXIf"), b"")
-        whole = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")  # libpng passes over one that is not
+        whole = zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")  # libpng ignores a damaged chunk
         return chunk[8:-4] if whole else b""
     if data[8:16] == b"WEBPVP8X" and data[20:21] and data[20] & _WEBP_HAS_EXIF:
         return next((body for kind, body in webp_chunks(data) if kind == b"EXIF"), b"")

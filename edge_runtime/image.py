@@ -1,8 +1,8 @@
-"""Image bytes to pixels: the one decode function of the project, for training, evaluation and the device.
+"""Decode image files: the only decoder of the project, shared by training, evaluation and the device.
 
-Decoding goes through ``cv2.imdecode`` on bytes: ``cv2.imread`` returns a partly made-up picture for a truncated JPEG,
-``imdecode`` refuses it. EXIF orientation is applied to images. Sizes come from the header first, so that a picture that
-would fill the memory is refused before it is decoded.
+Bytes are decoded by ``cv2.imdecode``, which refuses a truncated JPEG; ``cv2.imread`` would fill in the missing part.
+EXIF orientation is applied to images. The size is read from the header first, so that an image too large for the memory
+is refused before it is decoded.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from edge_runtime.storage import printable, read_bytes
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MAX_PIXELS = 64_000_000
-"""Larger pictures are refused from their header unless a caller says otherwise; 64 megapixels are 192 MB of BGR."""
+"""Default limit of an image's pixels, checked in its header; 64 megapixels are 192 MB of BGR."""
 
-# ANYDEPTH keeps 16-bit TIFF at 16 bits, to be refused after decoding, where COLOR alone would scale it silently.
+# ANYDEPTH keeps a 16-bit TIFF at 16 bits, so that it is refused after decoding; COLOR alone would silently scale it.
 _IMAGE_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files directly inside a folder by name, without hidden ones and ``Thumbs.db``."""
+    """Return the image files directly inside a folder, sorted by name; hidden files and ``Thumbs.db`` are left out."""
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
@@ -42,14 +42,14 @@ def decode(
     """Decode an image file.
 
     Args:
-        data: The bytes of the file.
-        where: Its name, for messages.
+        data: Bytes of the file.
+        where: Name of the file in error messages.
         mode: "image" gives (H, W, 3) uint8 BGR, EXIF orientation applied and alpha dropped; "raw" gives the samples as
             stored, for masks.
-        max_pixels: The largest height × width that is decoded.
+        max_pixels: Largest height × width that is decoded.
 
     Returns:
-        (H, W, 3) uint8 BGR; for "raw" (H, W) or (H, W, C) of the file's own depth.
+        (H, W, 3) uint8 BGR; for "raw" (H, W) or (H, W, C) at the depth of the file.
 
     Raises:
         InputError: Not an image, truncated or damaged, too large, or 16 bits deep in "image" mode.
@@ -72,24 +72,24 @@ def decode(
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Read an image file as (H, W, 3) uint8 BGR; see ``decode``.
 
-    Beyond 64 megapixels a JPEG or PNG is decoded straight into the array that is returned, which halves the peak of
-    memory: ``imdecode`` holds a picture twice on its way to Python.
+    A JPEG or PNG above 64 megapixels is decoded directly into the returned array, which halves the peak memory because
+    ``imdecode`` holds an image twice.
     """
     data, where = read_bytes(path, InputError), printable(path)
     header = _checked_header(data, where, "image", max_pixels)
     large = header.kind in ("JPEG", "PNG") and (header.height_px or 0) * (header.width_px or 0) > MAX_PIXELS
-    # imread makes up the rest of a truncated JPEG, so that is decoded strictly first, at an eighth of the size.
+    # imread fills in the rest of a truncated JPEG, so decode it strictly first, at an eighth of its size.
     if large and (header.kind == "PNG" or _decodes(data, cv2.IMREAD_REDUCED_COLOR_8)):
-        del data  # tens of megabytes
+        del data  # frees tens of megabytes before decoding
         image = _straight(path)
         if image is not None:
             return image
-        data = read_bytes(path, InputError)  # a name that imread cannot open, or damage, which decode puts into words
+        data = read_bytes(path, InputError)  # decode says what is wrong, or reads what imread cannot
     return decode(data, where, max_pixels=max_pixels)
 
 
 def encode_png(image: NDArray[np.uint8], where: str) -> bytes:
-    """Encode (H, W) or (H, W, 3 or 4) uint8 pixels as PNG."""
+    """Encode (H, W) or (H, W, 3 or 4) uint8 pixels as a PNG."""
     done, data = cv2.imencode(".png", image)
     if not done:
         raise InputError(f"{where} — cannot be encoded as PNG — found an array of shape {image.shape}")
@@ -97,7 +97,7 @@ def encode_png(image: NDArray[np.uint8], where: str) -> bytes:
 
 
 def _checked_header(data: bytes, where: str, mode: Literal["image", "raw"], max_pixels: int) -> ImageHeader:
-    """Read the header and refuse what can be refused before decoding."""
+    """Read the header of an image and raise the errors that need no decoding."""
     header = read_header(data, where)
     if header.height_px and header.width_px and header.height_px * header.width_px > max_pixels:
         raise InputError(
@@ -118,10 +118,10 @@ def _decodes(data: bytes, flag: int) -> bool:
 
 
 def _straight(path: Path) -> NDArray[np.uint8] | None:
-    """Decode a file into the array that is returned; None if OpenCV cannot open or decode it."""
+    """Decode a file directly into the returned array; None if OpenCV cannot open or decode it."""
     name = os.fspath(path)
     try:
-        name.encode()  # imread does not survive a name that is no text (a segmentation fault in OpenCV 5.0.0)
+        name.encode()  # a name that is not valid text makes imread crash (segmentation fault in OpenCV 5.0.0)
         image = cv2.imread(name, dst=None, flags=_IMAGE_FLAGS)
     except (UnicodeEncodeError, cv2.error):
         return None

@@ -1,4 +1,4 @@
-"""The one shape in which long work reports how far it is."""
+"""Progress callback of all long-running functions."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 OnProgress: TypeAlias = Callable[[str, int, int], None]
-"""``(what, done, total)``: called at the start of a stage with 0 parts done, and after each part, from any thread.
+"""``(what, done, total)``: called with 0 parts done when a stage starts, and after each part, from any thread.
 
-``what`` names the stage in a few words ("reading images"). An exception that it raises ends the work.
+``what`` names the stage in a few words ("reading images"). An exception that it raises ends the work and is passed on.
 """
 
 
 def silent(what: str, done: int, total: int) -> None:
-    """Report to nobody: the default wherever an ``OnProgress`` is taken."""
+    """Ignore all progress: the default of every ``OnProgress`` argument."""

@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory, within what its cgroups allow."""
+"""Find out how many cores and how much memory this process may use, within the limits of its cgroups."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from pathlib import Path
 from edge_runtime.storage import system_text
 
 _UNKNOWN_MEMORY = 4 * 10**9
-"""Taken where the system does not say: Linux does."""
+"""Bytes assumed to be available on systems other than Linux, which do not report it."""
 
 
 def usable_cores(root: Path = Path("/")) -> int:
-    """Return how many cores this process may use: CPU affinity and its cgroups' quotas, which os.cpu_count ignores.
+    """Return how many cores this process may use by its CPU affinity and cgroup quotas, which os.cpu_count ignores.
 
     Args:
-        root: Where the file system begins.
+        root: Root of the file system.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min([cores, *map(_cpu_quota, _cgroup_folders("cpu", root))])))
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Return how many bytes this process may take before the system swaps or ends it.
+    """Return how many bytes this process may allocate before the system swaps or kills it.
 
     Args:
-        root: Where the file system begins.
+        root: Root of the file system.
 
     Returns:
-        What Linux calls available, or less where a cgroup leaves less.
+        Linux's available memory, or what the cgroups leave if that is less.
     """
     system = system_memory(root)
     return math.floor(min(_UNKNOWN_MEMORY if system is None else system, cgroup_memory(root)))
 
 
 def system_memory(root: Path = Path("/")) -> int | None:
-    """Return the bytes that Linux calls available, None on a system that does not say.
+    """Return Linux's available memory in bytes; None on a system that does not report it.
 
     Reference: https://docs.kernel.org/filesystems/proc.html (MemAvailable).
     """
@@ -47,7 +47,7 @@ def system_memory(root: Path = Path("/")) -> int | None:
 
 
 def cgroup_memory(root: Path = Path("/")) -> float:
-    """Return the bytes that the cgroups around this process leave it; infinite where none has a limit.
+    """Return the bytes that the cgroups of this process leave it; infinite without a limit.
 
     Reference: https://docs.kernel.org/admin-guide/cgroup-v2.html and
     https://docs.kernel.org/admin-guide/cgroup-v1/memory.html.
@@ -56,15 +56,15 @@ def cgroup_memory(root: Path = Path("/")) -> float:
 
 
 def _cgroup_folders(controller: str, root: Path) -> Iterator[Path]:
-    """Yield the folder of each cgroup around this process that may limit it: its own and those above, version 1 or 2."""
-    for membership in system_text(root / "proc/self/cgroup").splitlines():  # no such file: not Linux
+    """Yield the folder of each cgroup that may limit this process: its own and all parents, of version 1 or 2."""
+    for membership in system_text(root / "proc/self/cgroup").splitlines():  # empty on other systems than Linux
         _, controllers, group = membership.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
-        # Of version 2 there is one tree and its line names no controllers; version 1 has a tree for each set of them.
+        # Version 2 has one tree, whose line names no controllers; version 1 has one tree per set of controllers.
         top = root / "sys/fs/cgroup" / controllers
         own = top / group.lstrip("/")
-        # Inside a container the path may be the host's, of which only the top is to be seen: the container's own group.
+        # Inside a container the path may be that of the host, while only the root is visible: the container's group.
         for folder in (own, *own.parents):
             yield folder
             if folder == top:
@@ -72,7 +72,7 @@ def _cgroup_folders(controller: str, root: Path) -> Iterator[Path]:
 
 
 def _cpu_quota(folder: Path) -> float:
-    """Return the cores that one cgroup allows; infinite where it has no limit.
+    """Return the number of cores that one cgroup allows; infinite without a limit.
 
     Reference: https://docs.kernel.org/admin-guide/cgroup-v2.html and
     https://docs.kernel.org/scheduler/sched-bwc.html for version 1.
@@ -85,13 +85,13 @@ def _cpu_quota(folder: Path) -> float:
         cores = int(quota) / int(period)
     except (OSError, ValueError):  # no such file, or "max"
         return math.inf
-    return cores if cores > 0 else math.inf  # version 1 writes -1 for none
+    return cores if cores > 0 else math.inf  # version 1 writes -1 for no limit
 
 
 def _memory_left(folder: Path) -> float:
-    """Return the bytes that one cgroup leaves; infinite where it has no limit.
+    """Return the bytes that one cgroup leaves; infinite without a limit.
 
-    File pages count as used but are given up under pressure.
+    Cached file pages are counted as left because the kernel frees them when memory runs short.
     """
     version_1 = (folder / "memory.limit_in_bytes").is_file()
     limit, used = ("limit_in_bytes", "usage_in_bytes") if version_1 else ("max", "current")
@@ -99,6 +99,6 @@ def _memory_left(folder: Path) -> float:
         left = int(system_text(folder / f"memory.{limit}")) - int(system_text(folder / f"memory.{used}"))
     except ValueError:  # no such file, or "max"
         return math.inf
-    prefix = "total_" if version_1 else ""  # with the groups below it
+    prefix = "total_" if version_1 else ""  # includes the child groups
     pages = re.findall(rf"^{prefix}(?:in)?active_file (\d+)$", system_text(folder / "memory.stat"), re.MULTILINE)
     return left + sum(map(int, pages))

@@ -1,4 +1,4 @@
-"""Files that are either the old ones or the new ones, never half: temporary name, fsync, rename."""
+"""Write files and folders atomically (temporary name, fsync, rename), and name them in errors."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _RENAME_EXCHANGE = 2
 
 @contextmanager
 def translated(action: str, path: Path, error: type[EdgeUnetError] = StorageError) -> Iterator[None]:
-    """Turn an ``OSError`` inside the block into one line that names the file and the remedy.
+    """Turn an ``OSError`` inside the block into an error whose one line names the file and the remedy.
 
     Args:
-        action: What was being done, as a verb phrase ("write", "read").
-        path: The file or folder it was done to.
-        error: The class to raise.
+        action: Verb of the failed operation, such as "write" or "read".
+        path: File or folder of the operation.
+        error: Class of the error to raise.
     """
     try:
         yield
@@ -47,7 +47,7 @@ def translated(action: str, path: Path, error: type[EdgeUnetError] = StorageErro
 
 
 def printable(path: Path | str) -> str:
-    """Return a path as text that fits on one line of any terminal: control and undecodable characters are escaped."""
+    """Return a path as printable text on one line: control and undecodable characters are escaped."""
     text = os.fsdecode(path)
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
@@ -59,7 +59,7 @@ def read_bytes(path: Path, error: type[EdgeUnetError] = StorageError) -> bytes:
 
 
 def system_text(path: Path) -> str:
-    """Return the text of a file of /proc or /sys without its end, or nothing where there is none to be read."""
+    """Return the text of a file in /proc or /sys without trailing whitespace; empty if it cannot be read."""
     try:
         return path.read_text(errors="replace").strip("\0\n ")
     except OSError:
@@ -67,13 +67,13 @@ def system_text(path: Path) -> str:
 
 
 def write_bytes(path: Path, data: bytes | memoryview, *, sync_folder: bool = True) -> None:
-    """Write a file atomically: after a crash there is the old content or the new, never a mixture.
+    """Write a file atomically: after a crash it has the old content or the new, never a mixture.
 
     Args:
-        path: The file.
-        data: Its new content.
-        sync_folder: Make its name durable too. That is half of the time a small file takes; who writes many calls
-            ``sync_names`` once in a while instead.
+        path: File to write.
+        data: New content of the file.
+        sync_folder: Make the file's name durable, too. This takes half of the time of a small file. To write many
+            files, turn it off and call ``sync_names`` from time to time.
 
     Raises:
         StorageError: The folder is missing or read-only, or the disk is full; the old file is untouched.
@@ -97,19 +97,19 @@ def sync_names(folder: Path) -> None:
     """Make the names of the files in a folder durable.
 
     Raises:
-        StorageError: The folder has gone.
+        StorageError: The folder no longer exists.
     """
     with translated("write", folder):
         _sync(folder)
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write one JSON object atomically, indented, ending in a newline; NaN is refused, for JSON has none."""
+    """Write one JSON object atomically, indented, ending in a newline; NaN is refused because JSON lacks it."""
     write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def replace_file(temporary: Path, path: Path) -> None:
-    """Fsync a finished temporary file and give it its real name; on failure the temporary file is removed."""
+    """Fsync a finished temporary file and rename it to ``path``; on failure the temporary file is removed."""
     with translated("write", path):
         try:
             with temporary.open("rb") as file:
@@ -123,11 +123,11 @@ def replace_file(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` that takes its place when the block ends without an error.
+    """Yield a temporary folder that becomes ``path`` when the block ends without an error.
 
     Args:
-        path: The folder to appear. Its parent is made when missing.
-        overwrite: Exchange an existing folder for the new one in one step; otherwise an existing one is an error.
+        path: Folder to write. A missing parent is made.
+        overwrite: Replace an existing folder in one step; otherwise an existing folder is an error.
 
     Raises:
         UsageError: ``path`` exists and ``overwrite`` is not set.
@@ -154,7 +154,7 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def temporary_name(path: Path) -> Path:
-    """Return an unused hidden name beside ``path`` with the same ending, for a file on its way there."""
+    """Return an unused hidden name in the folder of ``path``, with the same ending, for a file that will replace it."""
     return path.parent / f".{path.stem[:40]}.{secrets.token_hex(4)}.tmp{path.suffix}"
 
 
@@ -165,7 +165,7 @@ def sha256(path: Path, error: type[EdgeUnetError] = StorageError) -> str:
 
 
 def _exchange(new: Path, old: Path) -> None:
-    """Swap two folders; in one step where the system can (Linux renameat2), else with a moment where only a backup is."""
+    """Swap two folders: in one step with Linux's renameat2, elsewhere in two with a backup between them."""
     if sys.platform == "linux":
         libc = ctypes.CDLL(None, use_errno=True)
         names = os.fsencode(new), os.fsencode(old)
@@ -192,7 +192,7 @@ def _refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Make a file, or the names in a folder, durable; a system that cannot open folders (Windows) is passed over."""
+    """Make a file, or the names in a folder, durable; does nothing for folders on Windows, which cannot open them."""
     if os.name == "posix":
         descriptor = os.open(path, os.O_RDONLY)
         try:

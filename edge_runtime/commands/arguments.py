@@ -1,4 +1,4 @@
-"""Parse the values of options: numbers, seconds, shares and sizes. Each raises ``ArgumentTypeError`` on anything else."""
+"""Parse numbers, seconds, shares and sizes given as options; each function raises ``ArgumentTypeError`` otherwise."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 
 
 def positive(text: str) -> int:
-    """Parse a whole number from 1."""
+    """Parse a whole number of at least 1."""
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} — expected a whole number from 1")
     return int(text)
 
 
 def seconds(text: str) -> float:
-    """Parse seconds above 0."""
+    """Parse a number of seconds above 0."""
     value = _number(text)
     if not 0 < value < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} — expected seconds above 0")
@@ -30,7 +30,7 @@ def share(text: str) -> float:
 
 
 def parse_size(text: str) -> tuple[int, int]:
-    """Parse "HxW", pixels from 1, into (height, width)."""
+    """Parse "HxW", each at least 1 pixel, into (height, width)."""
     height, _, width = text.lower().partition("x")
     if not all(part.isascii() and part.isdigit() and int(part) > 0 for part in (height, width)):
         raise argparse.ArgumentTypeError(f"{text!r} — expected HEIGHTxWIDTH, as in 224x320")

@@ -1,4 +1,4 @@
-"""``edge-unet bench``: how fast a model package is on this machine."""
+"""``edge-unet bench``: measure the latency of a model package on this machine."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from edge_runtime.device.bench import Latency
 
 _DESCRIPTION = """\
-Time every variant of a model package on this machine: the bare onnxruntime session, a whole 640x480 frame to a mask of
-its size, and the stages. Idle threads do not spin, as in a camera loop. Let nothing else run meanwhile.
+Measure the latency of every variant of a model package on this machine: of the bare onnxruntime session, of a whole
+640x480 frame to a mask of its size, and of each stage. Idle threads do not spin, as in a camera loop. Close other
+programs first.
 """
 _EPILOG = """\
 example:
@@ -25,20 +26,22 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     """Add the command to the command line."""
     parser = commands.add_parser(
         "bench",
-        help="time a model package on this machine",
+        help="measure the latency of a model package on this machine",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("package", metavar="PACKAGE", type=Path, help="model package, or a bare .onnx file")
-    parser.add_argument("--threads", metavar="N", type=int, default=0, help="default: all usable cores")
-    parser.add_argument("--runs", metavar="N", type=int, default=50, help="timed runs of each variant (default: 50)")
+    parser.add_argument(
+        "--threads", metavar="N", type=int, default=0, help="threads per inference (default: all usable cores)"
+    )
+    parser.add_argument("--runs", metavar="N", type=int, default=50, help="timed runs per variant (default: 50)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and print."""
+    """Measure the package and print the latencies."""
     from edge_runtime.device.bench import bench
 
     latency = bench(args.package, threads=args.threads, runs=args.runs)
@@ -48,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _table(latency: Latency) -> str:
-    """Return the latencies as text for people: a block of rows a variant."""
+    """Return the latencies as a text table, one block of rows per variant."""
     rows = [f"{latency.threads} threads, {latency.runs} runs, 640x480 frame; milliseconds"]
     for name, variant in latency.variants.items():
         rows += ["", f"{name:<22}  {'p50':>8}  {'p95':>8}"]

@@ -1,4 +1,4 @@
-"""What a person sees of a run: a progress line on a terminal, class shares of images, one line at the end."""
+"""Show a run on the console: a progress line, class shares of images, and a summary line at the end."""
 
 from __future__ import annotations
 
@@ -22,14 +22,20 @@ _PROGRESS_S = 0.2
 
 
 class Console(logging.Handler, Observer):
-    """Writes to stderr, and class shares to stdout; also a logging handler, so that a line breaks no progress line.
+    """Progress line of a run on stderr, with class shares of images on stdout.
+
+    It is also a logging handler, so that a logged line does not break the progress line.
 
     Attributes:
-        draws: Whether there is a progress line: stderr is a terminal.
+        draws: Whether to draw a progress line: stderr is a terminal, and the run is not a service.
     """
 
     def __init__(self, config: RunConfig) -> None:
-        """Prepare for a run: where it keeps nothing, class shares of images are printed; a service has no progress line."""
+        """Prepare the output of a run.
+
+        Args:
+            config: The run. Class shares of images are printed if it keeps no results.
+        """
         super().__init__()
         self.draws = sys.stderr.isatty() and not config.service
         self.period_s = _PROGRESS_S if self.draws else 1.0
@@ -41,7 +47,7 @@ class Console(logging.Handler, Observer):
 
     @contextmanager
     def attached(self) -> Iterator[None]:
-        """Write what the runtime logs for the length of the block."""
+        """Write the log messages of the runtime inside the block."""
         logger = logging.getLogger("edge_runtime")
         level = logger.level
         logger.addHandler(self)
@@ -53,7 +59,7 @@ class Console(logging.Handler, Observer):
             logger.setLevel(level)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line of the log."""
+        """Write a log message."""
         self.line(f"edge-unet: {record.getMessage()}")
 
     def line(self, text: str) -> None:
@@ -62,16 +68,16 @@ class Console(logging.Handler, Observer):
             sys.stderr.write(f"{self._clear()}{text}\n")
 
     def begun(self, source: Source, segmenter: Segmenter) -> None:
-        """Name the device profile that is followed."""
+        """Report the device profile in use."""
         self._source = source
         if segmenter.profile is not None:
             self.line(notice(segmenter.profile, self._package))
 
     def result(self, result: FrameResult, written: Written) -> None:
-        """Print the class shares of an image, where nothing else is kept of it."""
+        """Print the class shares of an image if the run keeps no results."""
         if self._kept or not self._of_images:
             return
-        # Largest first; a class that is not there is not worth reading.
+        # The largest comes first; absent classes are left out.
         shares = sorted(result.segmentation.fractions().items(), key=lambda item: -item[1])
         found = ", ".join(f"{name} {share:.1%}" for name, share in shares if share >= 0.0005)
         with self._writing:
@@ -79,7 +85,7 @@ class Console(logging.Handler, Observer):
             sys.stdout.write(f"{result.frame.source}: {found}\n")
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Draw how far the work on a large picture has come, if it is time and there is a terminal."""
+        """Draw the progress within a large picture, at most every 0.2 seconds."""
         if self.draws and time.monotonic() >= self._next_at:
             self._next_at = time.monotonic() + _PROGRESS_S
             with self._writing:
@@ -87,7 +93,7 @@ class Console(logging.Handler, Observer):
                 sys.stderr.flush()
 
     def tick(self, statistics: Statistics) -> None:
-        """Draw the progress line, if it is time and there is a terminal."""
+        """Draw the progress line, at most every 0.2 seconds."""
         source = self._source
         if source is None or not self.draws or time.monotonic() < self._next_at:
             return
@@ -101,8 +107,8 @@ class Console(logging.Handler, Observer):
             sys.stderr.flush()
 
     def ended(self, summary: dict[str, Any], files: list[str]) -> None:
-        """Report the run in one line, and what was written."""
-        if not summary["captured"]:  # the error that follows says it all
+        """Print the summary in one line, and the files written."""
+        if not summary["captured"]:  # the error that follows is enough
             with self._writing:
                 sys.stderr.write(self._clear())
             return

@@ -1,4 +1,4 @@
-"""``edge-unet doctor``: what is wrong with this machine or this package, why, and what to do."""
+"""``edge-unet doctor``: find faults of this machine or a package, with cause and fix."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Check Python, the three dependencies, cores, memory, clock, heat, display, disk and cameras, and name cause and fix of
-what is wrong. With a package, verify its files, see whether its device profile fits, and run its golden frames: this
-machine must give the masks that the exporting machine gave.
+each fault. With a package, also verify its files, check whether its device profile fits, and run its golden frames:
+this machine must compute the same masks as the exporting machine.
 """
 _EPILOG = """\
 example:
@@ -22,7 +22,7 @@ example:
 
 exit codes: 2 the installation is broken, 4 the package is refused, 5 the self-test failed
 """
-_MARKS = {"ok": "[ok]  ", "warning": "[warn]", "error": "[FAIL]"}  # plain letters: they fit every terminal's encoding
+_MARKS = {"ok": "[ok]  ", "warning": "[warn]", "error": "[FAIL]"}  # ASCII, which every terminal can show
 _ORDER = ("error", "warning", "ok")
 
 
@@ -30,30 +30,36 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     """Add the command to the command line."""
     parser = commands.add_parser(
         "doctor",
-        help="check this machine, and a package on it",
+        help="check this machine, and a model package on it",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("package", metavar="PACKAGE", type=Path, nargs="?", help="model package to test on this device")
+    parser.add_argument(
+        "package",
+        metavar="PACKAGE",
+        type=Path,
+        nargs="?",
+        help="model package to test (default: check only the machine)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Examine, print the report, and only then fail."""
+    """Run the checks, print the report, then raise if a check failed."""
     from edge_runtime.device.doctor import examine
 
     report = examine(args.package, Path.cwd())
     text = json.dumps(report.to_dict(), allow_nan=False) if args.json else _text(report)
     sys.stdout.write(text + "\n")
-    sys.stdout.flush()  # before the error's line on stderr
+    sys.stdout.flush()  # the report must appear before the error on stderr
     report.raise_if_bad()
     return 0
 
 
 def _text(report: Report) -> str:
-    """Return the report as text for people: what is wrong first, a line a check, and the fix below it."""
+    """Return the report as text: one line per check, errors first, each with its fix below."""
     lines = []
     width = max(len(check.name) for check in report.checks) + 1
     for check in sorted(report.checks, key=lambda c: _ORDER.index(c.status)):

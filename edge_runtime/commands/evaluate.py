@@ -1,4 +1,4 @@
-"""``edge-unet eval``: how well a model package does on a labelled dataset."""
+"""``edge-unet eval``: measure a model package on a labelled dataset."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from edge_runtime.dataset.evaluate import Evaluation
 
 _DESCRIPTION = """\
-Measure a model package on images with masks, through the same runtime that the device uses: mean IoU, IoU and Dice of
-each class, pixel accuracy and boundary F, from one confusion matrix at the images' own sizes. What the masks
-mean comes from the package alone: dataset.yaml is for training, which puts names, colours and ignore_id in there. Masks
-in colours are read with the colours of the classes; name those that count nowhere with --ignore-color. With neither
---variant nor --threads, what `edge-unet tune` found for this device is measured, as `edge-unet run` would run it.
+Measure a model package on images with masks, through the same runtime as on the device: mean IoU, IoU and Dice per
+class, pixel accuracy and boundary F, from one confusion matrix at the images' own sizes. The classes of the package say
+what the masks mean; dataset.yaml is not read. Colour masks are read with the colours of the classes; --ignore-color
+names other colours whose pixels are not counted. Without --variant and --threads, the configuration that `edge-unet
+tune` chose for this device is measured, as `edge-unet run` would run it.
 """
 _EPILOG = """\
 example:
@@ -38,24 +38,36 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("package", metavar="PACKAGE", type=Path, help="model package, or a bare .onnx file")
     parser.add_argument("data", metavar="DATA", type=Path, help="dataset folder: [train|val|test]/images and masks")
     parser.add_argument(
-        "--split", choices=("train", "val", "test"), help="default: test if there is one, else val, else all"
+        "--split",
+        choices=("train", "val", "test"),
+        help="split to measure (default: test if there is one, else val, else all)",
     )
-    parser.add_argument("--variant", metavar="NAME", help="fp32, int8, …; default: the fastest in the package")
-    parser.add_argument("--threads", metavar="N", type=int, default=0, help="default: all usable cores")
+    parser.add_argument(
+        "--variant",
+        metavar="NAME",
+        help="variant of the model, such as int8 (default: from the device profile, else the fastest)",
+    )
+    parser.add_argument(
+        "--threads",
+        metavar="N",
+        type=int,
+        default=0,
+        help="threads per inference (default: from the device profile, else all usable cores)",
+    )
     parser.add_argument(
         "--ignore-color",
         metavar="R,G,B",
         type=_color,
         action="append",
         default=[],
-        help="a colour of colour-coded masks that counts nowhere; again for more",
+        help="RGB colour of colour masks whose pixels are not counted; may be repeated",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate and print."""
+    """Evaluate the package and print the metrics."""
     from edge_runtime.model.device_profile import notice
     from edge_runtime.model.session import SessionOptions
     from edge_runtime.segment.evaluation import evaluate_dataset
@@ -81,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _color(text: str) -> tuple[int, int, int]:
-    """Read "R,G,B"."""
+    """Parse "R,G,B", each 0–255."""
     numbers = [int(part) if part.strip().isdecimal() else -1 for part in text.split(",")]
     if len(numbers) != 3 or not all(0 <= number <= 255 for number in numbers):
         raise argparse.ArgumentTypeError(f"{text!r} — expected red, green, blue from 0 to 255, as 128,64,0")
@@ -89,7 +101,7 @@ def _color(text: str) -> tuple[int, int, int]:
 
 
 def _table(evaluation: Evaluation, variant: str) -> str:
-    """Return the metrics as text for people: a row a class, then the means."""
+    """Return the metrics as a text table: one row per class, then the means."""
     from edge_runtime.storage import printable
 
     names = [printable(name) for name in evaluation.class_names]

@@ -1,4 +1,4 @@
-"""``edge-unet info``: what a model package is, after checking it. Needs neither onnxruntime nor OpenCV."""
+"""``edge-unet info``: verify and describe a model package, without onnxruntime or OpenCV."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
     from edge_runtime.model.package import Manifest
 
 _DESCRIPTION = """\
-Verify a model package against its checksums and show what it is: input, classes, variants, parity with Keras, metrics,
-where it comes from. Loads no model.
+Verify the checksums of a model package and show its input, classes, variants, parity with Keras, metrics and
+provenance. The model is not loaded.
 """
 _EPILOG = """\
 example:
   edge-unet info models/first --json
 """
 _REPORTS = ("parity", "metrics", "quantization", "provenance")
-"""Keys of a manifest whose own keys may grow."""
+"""Keys of a manifest whose values may gain further keys."""
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command to the command line."""
     parser = commands.add_parser(
         "info",
-        help="show what a model package is",
+        help="verify a model package and show what it contains",
         description=_DESCRIPTION,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -38,7 +38,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(args: argparse.Namespace) -> int:
-    """Verify the package and print what it says."""
+    """Verify the package and print its facts."""
     from edge_runtime.model.package import Package
 
     facts = package_facts(Package.open(args.package).manifest)
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def package_facts(manifest: Manifest) -> dict[str, Any]:
-    """Return what a manifest says as the JSON object of ``info --json``."""
+    """Return the facts of a manifest as the JSON object of ``info --json``."""
     contract, value = manifest.contract, manifest.to_dict()
     return {
         "name": contract.name,
@@ -61,7 +61,7 @@ def package_facts(manifest: Manifest) -> dict[str, Any]:
 
 
 def _table(facts: dict[str, Any]) -> str:
-    """Return the facts as text for people."""
+    """Return the facts as text."""
     from edge_runtime.storage import printable
 
     size, kind = facts["input"], "binary (sigmoid)" if facts["binary"] else "softmax"
@@ -70,7 +70,7 @@ def _table(facts: dict[str, Any]) -> str:
         f"input       {size['height']}x{size['width']}x{size['channels']} (height, width, channels), uint8",
         f"head        {kind}, {len(facts['classes'])} classes"
         + ("" if facts["ignore_id"] is None else f", ignore id {facts['ignore_id']}"),
-        f"size        {facts['parameters']:,} parameters, {facts['gflops']:.3g} GFLOP a frame",
+        f"size        {facts['parameters']:,} parameters, {facts['gflops']:.3g} GFLOP per frame",
         f"golden      {facts['golden']} frames",
         "",
         "classes",
@@ -91,7 +91,7 @@ def _table(facts: dict[str, Any]) -> str:
 
 
 def _nested(values: dict[str, Any], depth: int = 1) -> list[str]:
-    """Return an open-ended JSON object as indented lines, one for each object in a list."""
+    """Return a JSON object with any keys as indented lines; each object in a list gets one line."""
     from edge_runtime.storage import printable
 
     lines = []

@@ -9,8 +9,8 @@ from pathlib import Path
 from edge_runtime.commands.run_options import add_arguments, run_config
 
 _DESCRIPTION = """\
-Segment every frame of a source. Files lose no frame; of a camera or stream the newest frame is taken, and what there is
-no time for is dropped and counted. A camera that was lost is looked for again. Ctrl-C and SIGTERM finish the files that
+Segment the frames of a source: every frame of a file, the newest frame of a camera or stream. Frames of a camera for
+which there is no time are dropped and counted. A lost camera is opened again. Ctrl-C and SIGTERM finish the files that
 are being written.
 """
 _EPILOG = """\
@@ -25,24 +25,24 @@ examples:
   edge-unet run models/first --source env:CAMERA --service --status status.json --json results.jsonl
 
 --save DIR writes
-  DIR/masks/NAME.png       class ids, one PNG an image or frame
+  DIR/masks/NAME.png       class ids, one PNG per image or frame
   DIR/overlays/NAME.jpg    images with the effect drawn (PNG for --effect mask and cutout)
   DIR/overlay.mp4          the same for videos, cameras and streams
 
---json prints one line a frame
+--json prints one line per frame
   {"frame": 0, "source": "a.jpg", "age_ms": 9.1, "latency_ms": 8.2, "classes": {"person": 0.31}, "mask": null, …}
-and last
+and a summary at the end
   {"summary": {"captured": 1, "processed": 1, "dropped": 0, "failed": 0, "reconnects": 0, "fps": 98.0, …}}
 
 keys in the window: space pauses, e changes the effect, h hides the text, q or Esc quits
 """
-# Read by OpenCV when it is loaded. Its logs and FFmpeg's say less than our errors and may hold the password of an
-# address; a camera that was unplugged is noticed after this many seconds.
+# OpenCV reads these when it is loaded. The logs of OpenCV and FFmpeg say less than our errors and may contain the
+# password of an address. The timeout is the number of seconds after which an unplugged camera is noticed.
 _OPENCV_SETTINGS = {
     "OPENCV_LOG_LEVEL": "SILENT",
     "OPENCV_FFMPEG_LOGLEVEL": "-8",
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "5",
-    "QT_LOGGING_RULES": "*=false",  # the windows of the wheels complain about fonts that they do not need
+    "QT_LOGGING_RULES": "*=false",  # OpenCV's windows warn about fonts that they do not need
 }
 
 
@@ -61,7 +61,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prepare the process, then do what the options ask for."""
+    """Prepare the process and execute the run that the options describe."""
     for name, value in _OPENCV_SETTINGS.items():
         os.environ.setdefault(name, value)
     import cv2
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from edge_runtime.run.service import Notifier
 
     config = run_config(args)
-    # The run has threads of its own; OpenCV's would wake up for every small resize, and spin.
+    # The run has its own threads. OpenCV's would wake up and spin for every small resize.
     cv2.setNumThreads(1)
     console = Console(config)
     with console.attached():

@@ -1,4 +1,4 @@
-"""The options of ``edge-unet run``: their names, their values, and the run that they ask for."""
+"""Define the options of ``edge-unet run`` and turn their values into a ``RunConfig``."""
 
 from __future__ import annotations
 
@@ -17,69 +17,121 @@ _MODEL: Literal["model"] = "model"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options to the command's parser."""
-    frames = parser.add_argument_group("where frames come from")
+    frames = parser.add_argument_group("source")
     frames.add_argument(
         "--source",
         metavar="SRC",
         required=True,
-        help="image, folder, glob, video, camera index or device, rtsp or http address, - for stdin, env:NAME for what"
-        " that environment variable holds (other users cannot read a password there)",
+        help="image, folder, glob, video, camera index or device, rtsp or http address, - for stdin, or env:NAME for"
+        " the value of that environment variable (other users cannot read a password there)",
     )
-    frames.add_argument("--camera-size", metavar="HxW", type=parse_size, help="ask a camera for this size")
     frames.add_argument(
-        "--raw-size", metavar="HxW", type=parse_size, help="stdin is raw BGR frames of this size, not JPEG"
+        "--camera-size",
+        metavar="HxW",
+        type=parse_size,
+        help="frame size to request from the camera in pixels (default: the camera's own)",
     )
-    frames.add_argument("--live", action="store_true", help="stdin is a camera: take the newest frame, drop others")
+    frames.add_argument(
+        "--raw-size",
+        metavar="HxW",
+        type=parse_size,
+        help="stdin carries raw BGR frames of this size in pixels (default: JPEGs)",
+    )
+    frames.add_argument(
+        "--live", action="store_true", help="treat stdin as a camera: segment the newest frame, drop older ones"
+    )
     frames.add_argument(
         "--timeout",
         metavar="S",
         type=seconds,
         default=5.0,
-        help="silence of a camera that counts as lost (default: 5)",
+        help="seconds without a frame after which a camera or stream counts as lost (default: 5)",
     )
-    frames.add_argument("--max-frames", metavar="N", type=positive, help="stop after this many frames")
-    model = parser.add_argument_group("how they are segmented")
-    model.add_argument("--variant", metavar="NAME", help="variant of the model; default: the fastest in the package")
-    model.add_argument("--threads", metavar="N", type=positive, help="of one inference; default: all usable cores")
-    model.add_argument("--workers", metavar="N", type=positive, help="images at a time; default: all usable cores")
+    frames.add_argument(
+        "--max-frames", metavar="N", type=positive, help="stop after N frames (default: at the end of the source)"
+    )
+    model = parser.add_argument_group("segmentation")
+    model.add_argument(
+        "--variant",
+        metavar="NAME",
+        help="variant of the model, such as int8 (default: from the device profile, else the fastest)",
+    )
+    model.add_argument(
+        "--threads",
+        metavar="N",
+        type=positive,
+        help="threads per inference (default: from the device profile, else all usable cores)",
+    )
+    model.add_argument(
+        "--workers", metavar="N", type=positive, help="images segmented at a time, for a folder (default: usable cores)"
+    )
     model.add_argument(
         "--tile",
         metavar="HxW",
         type=_tile,
         nargs="?",
         const=_MODEL,
-        help="cut large pictures into overlapping tiles rather than shrink them; a tile should show as much as a training"
-        " image did (default: as many pixels as the model takes)",
+        help="segment large pictures in overlapping tiles of this size in pixels, instead of shrinking them; a tile"
+        " should show as much as a training image (default without HxW: the size of the model's input)",
     )
-    model.add_argument("--smooth", action="store_true", help="calm the flicker of a video or camera")
-    model.add_argument("--edges", choices=("hard", "soft"), default="hard", help="soft: edges that follow the picture")
-    results = parser.add_argument_group("what is made of them")
+    model.add_argument("--smooth", action="store_true", help="reduce the flicker of a video or camera")
+    model.add_argument(
+        "--edges",
+        choices=("hard", "soft"),
+        default="hard",
+        help="soft: edges follow those of the picture (default: hard)",
+    )
+    results = parser.add_argument_group("results")
     results.add_argument(
         "--save", metavar="DIR", type=Path, help="write masks, and pictures or a video, to this folder"
     )
-    results.add_argument("--keep-mb", metavar="MB", type=positive, help="delete the oldest saved files above this")
+    results.add_argument(
+        "--keep-mb",
+        metavar="MB",
+        type=positive,
+        help="delete the oldest saved files above this many megabytes (default: no limit)",
+    )
     results.add_argument("--show", action="store_true", help="show the effect in a window")
     results.add_argument(
         "--effect",
         metavar="EFFECT",
-        help="overlay (default), mask, blur, replace=IMAGE, replace=VIDEO or replace=COLOUR (background), cutout",
+        help="how to draw a mask: overlay (default), mask, blur, cutout, or a new background by replace=IMAGE,"
+        " replace=VIDEO or replace=COLOUR",
     )
-    results.add_argument("--opacity", metavar="X", type=share, default=0.5, help="of the overlay, 0–1 (default: 0.5)")
-    results.add_argument("--legend", action="store_true", help="names of the classes on the overlay")
-    results.add_argument("--json", metavar="FILE|-", help="write JSON Lines to a file, or to standard output for -")
-    results.add_argument("--shapes", choices=("polygons", "rle"), help="outlines or COCO masks in the JSON lines")
-    results.add_argument("--raw", metavar="FILE|-", help="write pictures as raw BGR bytes, for ffmpeg")
-    results.add_argument("--virtual-camera", action="store_true", help="feed a virtual camera (extra 'camera')")
-    service = parser.add_argument_group("unattended")
-    service.add_argument("--service", action="store_true", help="never give up: retry for ever, survive full disks")
-    service.add_argument("--status", metavar="FILE|-", help="keep a JSON status there; - for lines on stderr")
+    results.add_argument(
+        "--opacity", metavar="X", type=share, default=0.5, help="opacity of the overlay, 0–1 (default: 0.5)"
+    )
+    results.add_argument("--legend", action="store_true", help="write the class names on the overlay")
+    results.add_argument(
+        "--json", metavar="FILE|-", help="write a JSON line per frame and a summary to this file; - for stdout"
+    )
+    results.add_argument(
+        "--shapes", choices=("polygons", "rle"), help="add polygons or COCO RLE masks to the JSON lines"
+    )
+    results.add_argument(
+        "--raw", metavar="FILE|-", help="write pictures as raw BGR bytes to this file, for ffmpeg; - for stdout"
+    )
+    results.add_argument(
+        "--virtual-camera", action="store_true", help="send pictures to a virtual camera (needs the extra 'camera')"
+    )
+    service = parser.add_argument_group("unattended operation")
     service.add_argument(
-        "--status-interval", metavar="S", type=seconds, default=10.0, help="time between two of them (default: 10)"
+        "--service", action="store_true", help="never give up: retry the source for ever, continue on a full disk"
+    )
+    service.add_argument(
+        "--status", metavar="FILE|-", help="keep this file up to date with a JSON status; - for lines on stderr"
+    )
+    service.add_argument(
+        "--status-interval",
+        metavar="S",
+        type=seconds,
+        default=10.0,
+        help="seconds between two updates of --status (default: 10)",
     )
 
 
 def run_config(args: argparse.Namespace) -> RunConfig:
-    """Return the run that the options ask for.
+    """Return the configuration of the run that the options describe.
 
     Raises:
         UsageError: Options contradict each other, or ``env:NAME`` names a variable that is not set.
@@ -121,7 +173,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
 
 
 def _address(source: str) -> str:
-    """Return the source that ``--source`` names, or that the environment variable holds which it names."""
+    """Return the value of ``--source``, or for ``env:NAME`` the value of that environment variable."""
     from edge_runtime.errors import UsageError
 
     if not source.startswith("env:"):
@@ -134,5 +186,5 @@ def _address(source: str) -> str:
 
 
 def _tile(text: str) -> TileSize:
-    """Parse a size, or "model", which stands for ``--tile`` without one."""
+    """Parse a tile size; "model" is the value of ``--tile`` without a size."""
     return _MODEL if text == _MODEL else parse_size(text)

@@ -1,4 +1,4 @@
-"""``edge-unet tune``: find the configuration of a package that suits this machine, and keep it."""
+"""``edge-unet tune``: find the best configuration of a package for this machine and save it."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
     from edge_runtime.device.tune import Tuning
 
 _DESCRIPTION = """\
-Measure variants, numbers of threads, spinning and execution providers of a package on this machine, and write the best
-to a device profile beside the package (models/first.device.json), which is used from then on where neither a variant
-nor threads are given. Let nothing else run meanwhile; it takes about a minute.
+Measure variants, numbers of threads, spinning and execution providers of a package on this machine. The best
+configuration is written to a device profile beside the package (models/first.device.json). It is used from then on,
+unless a variant or a number of threads is given. Close other programs first; tuning takes about a minute.
 
-What is measured is a camera of 15 frames a second: the time from a 640x480 frame to its mask, and the CPU time a frame
-costs, pauses between frames included. Each configuration runs in a process of its own; they take turns.
+A camera of 15 frames per second is simulated. The figures are the time from a 640x480 frame to its mask, and the CPU
+time per frame, including the pauses between frames. Each configuration runs in its own process; they take turns.
 """
 _EPILOG = """\
-what is chosen:
-  1. A configuration that does not give the masks of the package's golden frames is out.
-  2. Of those that keep the goal in 95 of 100 frames, the one that costs least CPU time a frame; where that differs by
-     less than 5 %, the faster one.
-  3. If none keeps the goal, the fastest.
+how the configuration is chosen:
+  1. A configuration that does not compute the masks of the package's golden frames is excluded.
+  2. Of those that meet the goal in 95 of 100 frames, the one with the least CPU time per frame is chosen; if that
+     differs by less than 5 %, the faster one.
+  3. If none meets the goal, the fastest is chosen.
 
 example:
   edge-unet tune models/first --goal-ms 20
 """
 _BUSY = 0.5
-"""Waiting programs a core from which the machine is not quiet."""
+"""Load per core above which other programs disturb the measurement."""
 
 
 def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -47,23 +47,29 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     parser.add_argument("package", metavar="PACKAGE", type=Path, help="model package")
     parser.add_argument(
-        "--goal-ms", metavar="MS", type=float, default=33.0, help="latency to keep (default: 33, 30 frames a second)"
+        "--goal-ms",
+        metavar="MS",
+        type=float,
+        default=33.0,
+        help="latency goal in milliseconds (default: 33, for 30 frames per second)",
     )
-    parser.add_argument("--rounds", metavar="N", type=int, default=3, help="turns of each configuration (default: 3)")
-    parser.add_argument("--dry-run", action="store_true", help="measure and print, but write no profile")
+    parser.add_argument(
+        "--rounds", metavar="N", type=int, default=3, help="times that each configuration is measured (default: 3)"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the figures without writing a device profile")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure, write the profile and print."""
+    """Measure the configurations, write the device profile and print the figures."""
     from edge_runtime.device.tune import tune
     from edge_runtime.model.device_profile import check_writable, write_profile
     from edge_runtime.model.package import Package
 
     package = Package.open(args.package)
     if not args.dry_run:
-        check_writable(package.root)  # before the measuring, not after it
+        check_writable(package.root)  # fail before measuring, not after
     _warn_of_load()
     try:
         tuning = tune(package, goal_ms=args.goal_ms, rounds=args.rounds, on_progress=_progress())
@@ -84,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _warn_of_load() -> None:
-    """Say so if other programs keep the processor busy: the figures say less then."""
+    """Warn on stderr if other programs keep the CPU busy, because they distort the figures."""
     if not hasattr(os, "getloadavg"):
         return
     from edge_runtime.resources import usable_cores
@@ -95,7 +101,7 @@ def _warn_of_load() -> None:
 
 
 def _progress() -> OnProgress:
-    """Return what shows a person the step that runs; nothing is shown where stderr is no terminal."""
+    """Return a callback that shows the current step on stderr, or ``silent`` if stderr is not a terminal."""
     if not sys.stderr.isatty():
         return silent
 
@@ -107,7 +113,7 @@ def _progress() -> OnProgress:
 
 
 def _table(tuning: Tuning) -> str:
-    """Return the search as text for people: a row a configuration, the chosen one marked."""
+    """Return the figures as a text table, one row per configuration; the chosen one is marked."""
     from edge_runtime.model.device_profile import describe, provider_name
     from edge_runtime.storage import printable
 
@@ -125,7 +131,7 @@ def _table(tuning: Tuning) -> str:
             rows.append(f"{row}  {figures.frame_ms.p50:>8.2f}  {figures.frame_ms.p95:>8.2f}  {figures.cpu_ms:>8.2f}")
     chosen = describe(tuning.chosen.configuration.variant, tuning.chosen.configuration.options)
     why = (
-        f"least CPU time a frame among those that keep {tuning.goal_ms:g} ms"
+        f"least CPU time per frame of those that keep {tuning.goal_ms:g} ms"
         if tuning.goal_met
         else f"no configuration keeps {tuning.goal_ms:g} ms in 95 of 100 frames; this is the fastest"
     )

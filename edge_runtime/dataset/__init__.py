@@ -1,1 +1,1 @@
-"""Images with masks: finding the files, reading masks as class ids, and measuring a segmentation."""
+"""Find images and masks, read masks as class ids, and compute the metrics of a segmentation."""

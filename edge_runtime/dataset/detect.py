@@ -1,4 +1,4 @@
-"""How the masks of a dataset are stored, told from what occurs in all of them."""
+"""Detect the encoding of a dataset's masks from the values that occur in all of them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ def detect_encoding(
     colors: Sequence[RGB] | None = None,
     ids: Mapping[int, int] | None = None,
 ) -> MaskEncoding:
-    """Tell how the masks of a dataset are stored, from all of them: an all-black one alone could be anything.
+    """Detect the encoding of a dataset's masks.
+
+    All masks are needed, because a single one can be ambiguous: an all-black mask fits every encoding.
 
     Args:
-        masks: What occurs in each.
+        masks: Contents of each mask.
         classes: Number of classes.
-        ignore_id: The stored value that counts nowhere. Where that is 255, it cannot stand for a class.
-        colors: The colours of the classes and those that are ignored, where they are known.
-        ids: Stored values that are known to stand for classes, if not 0 to ``classes`` - 1.
+        ignore_id: Stored value of ignored pixels. If it is 255, then 255 cannot stand for a class.
+        colors: Colours of the classes and of ignored pixels, if known.
+        ids: Stored values of the classes, if known and other than 0 to ``classes`` - 1.
 
     Returns:
-        What most masks are; ``class_table`` refuses the others.
+        The encoding of most masks; ``class_table`` refuses the others.
     """
     forms = Counter(m.form for m in masks)
     known_colors = {pack_color(color) for color in colors or ()}
@@ -53,10 +55,10 @@ def detect_encoding(
 
 
 def looks_soft(counts: Mapping[int, int]) -> bool:
-    """Whether grey values are those of one thing with soft edges: mostly black and white, and levels of all kinds between.
+    """Tell whether grey values are a foreground with soft edges: mostly black and white, with many levels in between.
 
     Args:
-        counts: Pixels by stored value, over all masks.
+        counts: Number of pixels per stored value, over all masks.
     """
     between = [value for value in counts if 0 < value < 255]
     ends = counts.get(0, 0) + counts.get(255, 0)
@@ -75,16 +77,16 @@ def dataset_key(
     ignore_id: int | None = None,
     ignore_colors: Sequence[RGB] = (),
 ) -> LabelKey:
-    """Read all masks of a dataset and return what their values mean, where only the classes are known.
+    """Read all masks of a dataset and return their label key, when only the classes are known.
 
     Args:
         pairs: Images with masks.
-        classes: In order of their ids, with their colours.
-        ignore_id: The stored value that counts nowhere.
-        ignore_colors: The colours that count nowhere.
+        classes: Classes in order of their ids, with their colours.
+        ignore_id: Stored value of ignored pixels.
+        ignore_colors: RGB colours of ignored pixels.
 
     Raises:
-        InputError: A mask cannot be read, or has values that mean nothing.
+        InputError: A mask cannot be read, or has values that stand for no class.
     """
     masks = [contents_of(read_mask(pair.mask)) for pair in pairs]
     colors = [*(c.color for c in classes), *ignore_colors]
@@ -96,13 +98,13 @@ def dataset_key(
 
 
 def _at_ends(counts: Mapping[int, int]) -> dict[int, int]:
-    """Return the pixels of a lossy black and white mask as they were saved."""
+    """Return the pixel counts of a lossy black-and-white mask as before its compression: 0 and 255 only."""
     white = sum(n for value, n in counts.items() if value >= SOFT_THRESHOLD)
     return {0: sum(counts.values()) - white, 255: white}
 
 
 def _palettes_mean_colors(masks: Sequence[MaskContents], known_ids: set[int | None], known_colors: set[int]) -> bool:
-    """Whether palette files number their colours each in its own way, or only their colours are known."""
+    """Tell whether the colours of palette files identify the classes, because their indices differ or are unknown."""
     colors: dict[int, set[int]] = {}
     for mask in masks:
         for index, color in mask.colors.items():

@@ -1,4 +1,4 @@
-"""Dataset metrics of anything that turns a frame into a mask: the Segmenter on a device, a Keras model in training."""
+"""Compute the metrics of a segmenter on a dataset, for the runtime and for Keras models in training."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ from edge_runtime.progress import OnProgress, silent
 from edge_runtime.storage import printable
 
 MAX_LISTED = 20
-"""Problems of a dataset that a message lists before it only counts."""
+"""Largest number of problems of a dataset that a message lists; the others are only counted."""
 
 SegmentFrame = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
-"""(H, W, 3) uint8 BGR to (H, W) uint8 class ids at the same size."""
+"""Function from (H, W, 3) uint8 BGR to (H, W) uint8 class ids of the same size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """How well masks agree with the truth, over a dataset.
+    """Metrics of predicted masks on a dataset.
 
     Attributes:
         images: Number of images.
-        class_names: In order of the ids.
-        matrix: (C, C) int64 pixel counts, rows truth, columns prediction.
-        boundary: Matched boundary pixels.
-        image_accuracies: Pixel accuracy of each image, in their order; 1 where no pixel counts.
-        image_ious: Mean IoU of each image, in their order; None where no pixel counts.
+        class_names: Names of the classes, in order of their ids.
+        matrix: (C, C) int64 confusion matrix in pixels; rows are the truth, columns the prediction.
+        boundary: Counts of matched boundary pixels.
+        image_accuracies: Pixel accuracy of each image, in their order; 1 if all its pixels are ignored.
+        image_ious: Mean IoU of each image, in their order; None if all its pixels are ignored.
 
     Example:
         >>> from edge_runtime import Segmenter, evaluate_dataset
@@ -65,22 +65,22 @@ class Evaluation:
 
     @property
     def mean_iou(self) -> float:
-        """Mean over the occurring classes of the IoU from the one matrix, 0–1."""
+        """Mean IoU over the classes that occur, from the confusion matrix of the dataset, 0–1."""
         return mean_iou(self.matrix)
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of the counted pixels whose class is right, 0–1."""
+        """Share of the pixels with the correct class, 0–1; ignored pixels are not counted."""
         return pixel_accuracy(self.matrix)
 
     @property
     def mean_image_iou(self) -> float:
-        """Mean over the images of each image's own mean IoU, 0–1."""
+        """Average over the images of the mean IoU of each image, 0–1."""
         return float(np.mean([iou for iou in self.image_ious if iou is not None]))
 
     @property
     def mean_dice(self) -> float:
-        """Mean over the occurring classes of the Dice coefficient, 0–1."""
+        """Mean Dice coefficient over the classes that occur, 0–1."""
         return mean_of_present(class_dice(self.matrix))
 
     @property
@@ -95,11 +95,11 @@ class Evaluation:
 
     @property
     def per_class_dice(self) -> dict[str, float | None]:
-        """Dice coefficient by class name, 0–1; None likewise."""
+        """Dice coefficient by class name, 0–1; None for a class in neither truth nor prediction."""
         return self._by_name(class_dice(self.matrix))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the metrics as a JSON object; an absent class is null, for JSON has no NaN."""
+        """Return the metrics as a JSON object; an absent class is null, because JSON has no NaN."""
         return {
             "images": self.images,
             "mean_iou": self.mean_iou,
@@ -126,18 +126,18 @@ def evaluate(
     classes: Sequence[str],
     on_progress: OnProgress = silent,
 ) -> Evaluation:
-    """Compare masks with the truth at each frame's own size.
+    """Segment the images of a dataset and compare the results with its masks, at the images' own sizes.
 
     Args:
-        segment: (H, W, 3) uint8 BGR to (H, W) uint8 class ids.
+        segment: Function from (H, W, 3) uint8 BGR to (H, W) uint8 class ids.
         pairs: Images and masks on disk.
-        key: What the values of the masks mean; see ``mask_encoding.dataset_key``.
+        key: Meaning of the masks' values; see ``dataset_key``.
         classes: Class names in order of their ids.
         on_progress: Called with "measuring" and the number of images done and of all, at the start and after each.
 
     Raises:
-        InputError: No images, a file that cannot be read, an image and mask of different size, or not one pixel counts.
-        ModelError: ``segment`` gave something else than class ids at the frame's size.
+        InputError: No images, a file that cannot be read, an image and mask of different size, or only ignored pixels.
+        ModelError: ``segment`` returned something other than class ids at the image's size.
     """
     matrix = np.zeros((len(classes), len(classes)), np.int64)
     boundary = BoundaryCounts()
@@ -186,7 +186,7 @@ def read_pair(pair: Pair, key: LabelKey) -> tuple[NDArray[np.uint8], NDArray[np.
 
 
 def dataset_pairs(root: Path, split: Split | None = None) -> tuple[Pair, ...]:
-    """Return the pairs of one split of a dataset: by default test, else val, else all there is.
+    """Return the pairs of one split of a dataset: by default test, else val, else all pairs.
 
     Raises:
         InputError: No such dataset or split, no pairs, or images and masks that do not pair; all problems are listed.

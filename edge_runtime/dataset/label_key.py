@@ -1,4 +1,4 @@
-"""What stored mask values mean: index, binary 0/255, palette, colour and soft masks to class ids, by one key a dataset."""
+"""Convert stored mask values (index, palette, binary, soft, colour) to class ids by one label key per dataset."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from edge_runtime.model.contract import MAX_CLASSES, ClassInfo, Fields
 
 MaskEncoding = Literal["index", "binary", "palette", "color", "soft"]
 UNKNOWN = 254
-"""Stands for "no class" among ids; a contract has at most 254 classes, so that it is free."""
+"""Id for "no class"; free because a contract has at most 254 classes."""
 IGNORE = 255
-"""The id that counts nowhere, once a mask has been read."""
+"""Id of ignored pixels in masks that have been read; they count in no metric and no loss."""
 SOFT_THRESHOLD = 128
-"""Grey levels of a soft mask from here on are the foreground."""
+"""Lowest grey level of the foreground in a soft mask."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelKey:
-    """What the stored values of a dataset's masks mean, once for all of them.
+    """Meaning of the stored mask values of a dataset, the same for all its masks.
 
     Attributes:
-        encoding: How masks are stored: class ids ("index", "palette"), 0 and 255 ("binary"), grey edges between them
-            ("soft"), or a colour a class ("color").
+        encoding: Encoding of the masks: class ids ("index", "palette"), 0 and 255 ("binary"), these with grey edges
+            between them ("soft"), or one colour per class ("color").
         classes: Number of classes.
         meanings: (stored value, class id or ``IGNORE``), in order of the values; colours are packed as 0xRRGGBB.
-        lossy: JPEG masks are read too: what is near a known value means the same.
+        lossy: JPEG masks are accepted: a value near a known one means the same.
     """
 
     encoding: MaskEncoding
@@ -63,15 +63,15 @@ class LabelKey:
         """Return the key of a dataset.
 
         Args:
-            encoding: How masks are stored.
-            classes: In order of their ids.
-            ignore_id: The stored grey level or palette index that counts nowhere.
-            ignore_colors: The colours that count nowhere, for "color".
-            ids: Class id or ``IGNORE`` by stored value, for "index" and "palette" where these are not the same.
-            lossy: Read JPEG masks too.
+            encoding: Encoding of the masks.
+            classes: Classes in order of their ids.
+            ignore_id: Stored grey level or palette index of ignored pixels.
+            ignore_colors: RGB colours of ignored pixels, for "color".
+            ids: Class id or ``IGNORE`` by stored value, for "index" and "palette" if these differ.
+            lossy: Accept JPEG masks, too.
 
         Raises:
-            InputError: Two classes of a colour-coded dataset have one colour, or an ignored one.
+            InputError: Two classes of a colour-coded dataset have the same colour, or one has an ignored colour.
         """
         if encoding == "color":
             found = [(pack_color(c.color), c.id) for c in classes] + [(pack_color(c), IGNORE) for c in ignore_colors]
@@ -88,7 +88,7 @@ class LabelKey:
         return cls(encoding=encoding, classes=len(classes), meanings=tuple(sorted(meanings.items())), lossy=lossy)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the key as a JSON object, as it stands in ``run.json``."""
+        """Return the key as a JSON object, as written to ``run.json``."""
         return {**asdict(self), "meanings": [list(pair) for pair in self.meanings]}
 
     @classmethod
@@ -117,7 +117,7 @@ class LabelKey:
 
 
 def fits(form: MaskForm, encoding: MaskEncoding) -> bool:
-    """Whether a file of this form can be a mask of a dataset so encoded."""
+    """Tell whether a file of this form can be a mask of a dataset with this encoding."""
     return encoding == "color" or form == ("palette" if encoding == "palette" else "grey")
 
 
@@ -125,15 +125,15 @@ def to_class_ids(mask: StoredMask, key: LabelKey, where: str) -> NDArray[np.uint
     """Turn stored mask values into class ids.
 
     Args:
-        mask: As stored.
-        key: What its values mean.
-        where: The file's name, for messages.
+        mask: Stored values of the mask.
+        key: Meaning of the values.
+        where: Name of the file in error messages.
 
     Returns:
         (H, W) uint8 in 0 … classes - 1, or ``IGNORE``.
 
     Raises:
-        InputError: A value that means nothing; the message counts the pixels and guesses the cause.
+        InputError: A value stands for no class; the message counts the pixels and names the likely cause.
     """
     table = class_table(all_contents_of(mask), key, where)
     stored, ids = np.array(list(table), np.uint32), np.array(list(table.values()), np.uint8)
@@ -142,7 +142,7 @@ def to_class_ids(mask: StoredMask, key: LabelKey, where: str) -> NDArray[np.uint
 
 
 def class_counts(contents: MaskContents, key: LabelKey, where: str) -> NDArray[np.int64]:
-    """Return (classes,) pixels of each class in a mask; raises as ``class_table``."""
+    """Return the number of pixels per class in a mask, (classes,); raises like ``class_table``."""
     counts = np.zeros(IGNORE + 1, np.int64)
     for value, class_id in class_table(contents, key, where).items():
         counts[class_id] += contents.counts[value]
@@ -152,10 +152,10 @@ def class_counts(contents: MaskContents, key: LabelKey, where: str) -> NDArray[n
 def class_table(contents: MaskContents, key: LabelKey, where: str) -> dict[int, int]:
     """Return the class id, or ``IGNORE``, of each stored value that occurs in a mask, in order of the values.
 
-    Values of a lossy mask mean what the nearest known value means, levels of a soft one black or white.
+    A value of a lossy mask is mapped to the nearest known value, a level of a soft mask to black or white.
 
     Raises:
-        InputError: A value that means nothing, a file of another form than the dataset's, or ids in a lossy file.
+        InputError: A value stands for no class, the file's form does not fit the encoding, or a lossy file holds ids.
     """
     if not fits(contents.form, key.encoding):
         raise InputError(
@@ -183,19 +183,19 @@ def class_table(contents: MaskContents, key: LabelKey, where: str) -> dict[int, 
 
 
 def all_near_known(colors: Iterable[int], key: LabelKey) -> bool:
-    """Tell whether each of these packed colours is near one that means something, as in a compressed or resized mask."""
+    """Tell whether all these packed colours are near known ones, as in a compressed or resized mask."""
     known = np.array([_channels(value) for value, _ in key.meanings])
     return all(np.abs(known - _channels(color)).max(axis=1).min() <= _NEAR for color in colors)
 
 
 _NEAR = 40
-"""The largest difference in a channel at which a colour is taken for a damaged known one."""
+"""Largest difference per channel at which a colour is taken for a damaged known colour."""
 _FORMS: dict[MaskForm, str] = {"grey": "one channel of values", "palette": "a palette PNG", "color": "a colour mask"}
 _VOC_GREYS = frozenset({38, 75, 113, 14, 52, 89, 128})
 
 
 def _nearest(values: list[int], key: LabelKey) -> dict[int, int]:
-    """Return for each value what the nearest value of a class means, for a colour-coded mask also of what is ignored."""
+    """Return the meaning of the known value nearest to each value; ignored values are known ones only among colours."""
     meanings = [m for m in key.meanings if m[1] != IGNORE or key.encoding == "color"]
     known = np.array([_channels(value) for value, _ in meanings])
     nearest = [int(((known - _channels(value)) ** 2).sum(axis=1).argmin()) for value in values]
@@ -211,7 +211,7 @@ def _shown(value: int, key: LabelKey) -> str:
 
 
 def _expected(key: LabelKey) -> str:
-    """Return the values that mean a class, for people."""
+    """Return the values that stand for classes, as text for a message."""
     values = [value for value, class_id in key.meanings if class_id != IGNORE]
     if key.encoding == "color":
         rest = f" and {len(values) - 4} more" if len(values) > 4 else ""
@@ -222,7 +222,7 @@ def _expected(key: LabelKey) -> str:
 
 
 def _remedy(unknown: Mapping[int, int], key: LabelKey) -> str:
-    """Guess what went wrong from values that fit no class."""
+    """Return the likely cause of values that stand for no class, as text for a message."""
     if key.encoding == "color":
         if all_near_known(list(unknown)[:1000], key):
             return "a little off known colours, as in a JPEG-compressed or resized mask: make it again with nearest neighbour and PNG"

@@ -1,7 +1,7 @@
-"""Mask files to stored values, exactly: grey levels, palette indices or colours, before they mean anything.
+"""Read the stored values of mask files exactly: grey levels, palette indices or colours, not yet class ids.
 
-OpenCV gives the colours of a palette PNG, not its indices. Relabelling the file as greyscale (colour type 0, without
-its palette) before decoding makes the same decoder return the indices, with no other library.
+OpenCV returns the colours of a palette PNG, not its indices. If the file is relabelled as greyscale (colour type 0,
+without its palette), the same decoder returns the indices, so that no other library is needed.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ MaskForm = Literal["grey", "palette", "color"]
 StoredValues: TypeAlias = NDArray[np.unsignedinteger[Any]]
 RGB: TypeAlias = tuple[int, int, int]
 MAX_VALUES = 512
-"""Masks that were not damaged have at most 256 values, those of all classes and what is ignored."""
+"""Largest number of values kept per mask; an intact mask has at most 256."""
 UNSHOWN = 1 << 24
-"""Stands for the colour of a 16-bit id, which has none."""
+"""Placeholder for the colour of a 16-bit id, which has no colour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredMask:
-    """What a mask file holds, before it means anything.
+    """Stored values of a mask file, before conversion to class ids.
 
     Attributes:
         values: (H, W) uint8 or uint16 grey levels, uint8 palette indices, or uint32 colours packed as 0xRRGGBB.
-        form: Which of these. Colour files of nothing but greys are "grey", and so is a palette of greys in order.
+        form: Kind of the values. A colour file that has only greys is "grey", and so is a palette of greys in order.
         lossy: Compression has changed the values (JPEG, lossy WebP).
-        palette: Packed colours by index, of a palette PNG.
+        palette: Packed colours by index, for a palette PNG.
     """
 
     values: StoredValues
@@ -49,14 +49,14 @@ class StoredMask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskContents:
-    """What occurs in one mask: all that has to be kept of it to tell what a dataset's masks mean.
+    """Values that occur in one mask, from which the encoding of a dataset is detected.
 
-    Of a damaged or lossy mask with thousands of colours, the most frequent stand for all.
+    Of a damaged or lossy mask with thousands of colours, only the most frequent are kept.
 
     Attributes:
-        form: See ``StoredMask``.
-        lossy: Likewise.
-        counts: Pixels by stored value, in order of the values.
+        form: Kind of the values; see ``StoredMask``.
+        lossy: Compression has changed the values; see ``StoredMask``.
+        counts: Number of pixels per stored value, in order of the values.
         colors: Packed colour by palette index, for the indices that occur; empty for other forms.
     """
 
@@ -66,27 +66,27 @@ class MaskContents:
     colors: dict[int, int]
 
     def color_of(self, value: int) -> int:
-        """Return the packed colour that a stored value shows as."""
+        """Return the packed colour with which a stored value is displayed."""
         if self.form == "grey":
             return value * 0x010101 if value < 256 else UNSHOWN
         return self.colors[value] if self.form == "palette" else value
 
 
 def read_mask(path: Path, *, allow_lossy: bool = False) -> StoredMask:
-    """Read a mask file's stored values; see ``decode_mask``."""
+    """Read the stored values of a mask file; see ``decode_mask``."""
     return decode_mask(read_bytes(path, InputError), printable(path), allow_lossy=allow_lossy)
 
 
 def decode_mask(data: bytes, where: str, *, allow_lossy: bool = False) -> StoredMask:
-    """Decode a mask file's stored values.
+    """Decode the stored values of a mask file.
 
     Args:
-        data: The bytes of the file.
-        where: Its name, for messages.
-        allow_lossy: Read JPEG and lossy WebP too, whose values are only near what was saved.
+        data: Bytes of the file.
+        where: Name of the file in error messages.
+        allow_lossy: Also read JPEG and lossy WebP, whose values are only close to the original ones.
 
     Raises:
-        InputError: Damaged, lossy, 16-bit colour, or with transparent pixels.
+        InputError: The file is damaged, lossy, in 16-bit colour, or has transparent pixels.
     """
     header = read_header(data, where)
     lossy = _is_lossy(data, header)
@@ -96,7 +96,7 @@ def decode_mask(data: bytes, where: str, *, allow_lossy: bool = False) -> Stored
         )
     if header.palette:
         palette = _palette(data)
-        scale = 255 // (2 ** (header.bit_depth or 8) - 1)  # the decoder stretches 1, 2 and 4 bits to 8
+        scale = 255 // (2 ** (header.bit_depth or 8) - 1)  # the decoder scales 1, 2 and 4 bits to 8
         indices = decode(_as_grey(data), where, mode="raw") // np.uint8(scale)
         if palette == tuple(i * 0x010101 for i in range(len(palette))):
             return StoredMask(values=indices, form="grey")
@@ -129,7 +129,7 @@ def histogram(mask: StoredMask) -> dict[int, int]:
 
 
 def contents_of(mask: StoredMask) -> MaskContents:
-    """Return what occurs in a mask, of more than ``MAX_VALUES`` values the most frequent."""
+    """Return the values that occur in a mask; of more than ``MAX_VALUES``, the most frequent."""
     counts = histogram(mask)
     if len(counts) > MAX_VALUES:
         most = sorted(counts, key=lambda value: -counts[value])[:MAX_VALUES]
@@ -138,22 +138,22 @@ def contents_of(mask: StoredMask) -> MaskContents:
 
 
 def all_contents_of(mask: StoredMask) -> MaskContents:
-    """Return what occurs in a mask, every value of it."""
+    """Return all values that occur in a mask."""
     return _contents(mask, histogram(mask))
 
 
 def _contents(mask: StoredMask, counts: dict[int, int]) -> MaskContents:
     palette = mask.palette or ()
-    # An index beyond the palette is an error in the file; decoders show it as black.
+    # An index beyond the palette is an error in the file; decoders display it as black.
     colors = {i: palette[i] if i < len(palette) else 0 for i in counts} if mask.form == "palette" else {}
     return MaskContents(form=mask.form, lossy=mask.lossy, counts=counts, colors=colors)
 
 
 def runs(values: StoredValues) -> tuple[StoredValues, NDArray[np.int64]]:
-    """Return the value and the length of each run of equal pixels, row after row: masks have few of them.
+    """Return value and length of each run of equal pixels, row by row; a mask has few runs.
 
     Args:
-        values: Any shape, not empty.
+        values: Stored values of any shape, not empty.
     """
     flat = values.reshape(-1)
     starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
@@ -171,13 +171,13 @@ def unpack_color(packed: int) -> RGB:
 
 
 def _packed(bgr: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """Return (H, W) uint32 0xRRGGBB of (H, W, 3 or 4) uint8 BGR: four bytes in a row are a little-endian number."""
+    """Return (H, W) uint32 0xRRGGBB of (H, W, 3 or 4) uint8 BGR: four bytes are read as a little-endian number."""
     four = bgr if bgr.shape[2] == 4 else cv2.cvtColor(bgr, cv2.COLOR_BGR2BGRA)
     return (np.ascontiguousarray(four).view("<u4")[:, :, 0] & 0xFFFFFF).astype(np.uint32)
 
 
 def _is_lossy(data: bytes, header: ImageHeader) -> bool:
-    """Whether the file's compression changes values; a WebP's chunk "VP8 " does, "VP8L" does not (RFC 9649)."""
+    """Tell whether the compression changes values; in WebP, chunk "VP8 " does and "VP8L" does not (RFC 9649)."""
     if header.kind != "WebP":
         return header.kind == "JPEG"
     kind = next((kind for kind, _ in webp_chunks(data) if kind in (b"VP8 ", b"VP8L")), b"VP8 ")
@@ -191,7 +191,7 @@ def _palette(data: bytes) -> tuple[int, ...]:
 
 
 def _as_grey(data: bytes) -> bytes:
-    """Return a palette PNG relabelled as greyscale: colour type 0 and no palette, with new checksums."""
+    """Return a palette PNG relabelled as greyscale: colour type 0, without palette, with new checksums."""
     parts = [data[:8]]
     for kind, whole in png_chunks(data):
         chunk = whole

@@ -1,6 +1,6 @@
-"""Segmentation metrics from one confusion matrix over a dataset, and a boundary score.
+"""Compute segmentation metrics from one confusion matrix over a dataset, and a boundary score.
 
-All functions are pure: update a matrix, compute from it. Pixels whose truth is ``IGNORE`` (255) count nowhere.
+All functions are pure. Pixels whose truth is ``IGNORE`` (255) are not counted.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ def confusion_matrix(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], cl
     """Count pixels by true and predicted class.
 
     Args:
-        truth: Class ids, any shape, uint8; ``IGNORE`` counts nowhere.
-        prediction: Class ids, same shape, uint8, below ``classes`` wherever the truth counts.
+        truth: Class ids or ``IGNORE``, uint8, of any shape.
+        prediction: Class ids, uint8, of the same shape; below ``classes`` where the truth is not ``IGNORE``.
         classes: Number of classes, at most 255.
 
     Returns:
         (classes, classes) int64; rows are the truth, columns the prediction.
 
     Raises:
-        InputError: The truth holds another id than a class or ``IGNORE``, or the prediction another than a class.
+        InputError: An id of the truth is neither a class nor ``IGNORE``, or an id of the prediction is not a class.
     """
-    # All pairs of bytes, in 16 bits: a third of the time of picking out the counted pixels in 64 first.
+    # Counting all pairs of bytes in 16 bits takes a third of the time of selecting the counted pixels in 64 bits first.
     pairs = truth.astype(np.uint16).reshape(-1) * np.uint16(256) + prediction.reshape(-1)
     table = np.bincount(pairs, minlength=65536).reshape(256, 256)[:IGNORE]
     matrix = table[:classes, :classes].copy()
@@ -43,7 +43,7 @@ def confusion_matrix(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], cl
 
 
 def class_iou(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return intersection over union of each class, (C,) in 0–1; NaN for a class in neither truth nor prediction.
+    """Return the intersection over union of each class, (C,) in 0–1; NaN for a class in neither truth nor prediction.
 
     IoU = TP / (TP + FP + FN).
     """
@@ -51,7 +51,7 @@ def class_iou(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def class_dice(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the Dice coefficient of each class, (C,) in 0–1; NaN where the class occurs nowhere.
+    """Return the Dice coefficient of each class, (C,) in 0–1; NaN for a class in neither truth nor prediction.
 
     Dice = 2 TP / (2 TP + FP + FN).
     """
@@ -59,40 +59,40 @@ def class_dice(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def class_precision(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the share of the pixels predicted as each class that are of it, (C,) in 0–1; NaN for a class never predicted.
+    """Return the precision of each class, (C,) in 0–1; NaN for a class that is never predicted.
 
-    Precision = TP / (TP + FP): low where a model paints too much of a class.
+    Precision = TP / (TP + FP): low if a model predicts too much of a class.
     """
     return _share_of(np.diag(matrix), matrix.sum(0))
 
 
 def class_recall(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the share of the pixels of each class that are found, (C,) in 0–1; NaN for a class not in the truth.
+    """Return the recall of each class, (C,) in 0–1; NaN for a class not in the truth.
 
-    Recall = TP / (TP + FN): low where a model misses a class.
+    Recall = TP / (TP + FN): low if a model misses a class.
     """
     return _share_of(np.diag(matrix), matrix.sum(1))
 
 
 def mean_of_present(values: NDArray[np.float64]) -> float:
-    """Return the mean over the classes that occur, 0.0 if none does."""
+    """Return the mean of the values that are not NaN, which are those of the classes that occur; 0.0 if all are NaN."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if len(present) else 0.0
 
 
 def mean_iou(matrix: NDArray[np.int64]) -> float:
-    """Return the mean over the occurring classes of the IoU from one confusion matrix of the whole dataset."""
+    """Return the mean IoU over the classes that occur, from the confusion matrix of a whole dataset, 0–1."""
     return mean_of_present(class_iou(matrix))
 
 
 def pixel_accuracy(matrix: NDArray[np.int64]) -> float:
-    """Return the share of counted pixels whose class is right, 0.0 if none counts."""
+    """Return the share of counted pixels with the correct class, 0–1; 0.0 if no pixel is counted."""
     return float(np.trace(matrix) / matrix.sum()) if matrix.sum() else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundaryCounts:
-    """Boundary pixels, matched and in all, that ``boundary_counts`` finds; add them up over a dataset."""
+    """Numbers of boundary pixels, matched and in total, from ``boundary_counts``; can be added up over a dataset."""
 
     matched_prediction: int = 0
     prediction: int = 0
@@ -109,7 +109,7 @@ class BoundaryCounts:
 
     @property
     def f_score(self) -> float:
-        """Boundary F: harmonic mean of boundary precision and recall; 1.0 when there is no boundary on either side."""
+        """Boundary F score: harmonic mean of boundary precision and recall, 0–1; 1.0 if neither side has a boundary."""
         if not self.prediction and not self.truth:
             return 1.0
         precision = self.matched_prediction / self.prediction if self.prediction else 0.0
@@ -118,12 +118,13 @@ class BoundaryCounts:
 
 
 def boundary_counts(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], classes: int) -> BoundaryCounts:
-    """Match the class borders of one image within 0.75 % of its diagonal, in whole pixels and at least one.
+    """Match the class borders of the prediction with those of the truth in one image.
 
-    A border pixel is matched when a border pixel of the same class on the other side is no farther from it than that.
+    A border pixel is matched if the other side has a border pixel of the same class within 0.75 % of the image's
+    diagonal, rounded to whole pixels and at least 1.
 
     Args:
-        truth: (H, W) uint8 class ids; borders next to ``IGNORE`` count nowhere.
+        truth: (H, W) uint8 class ids; borders next to ``IGNORE`` are not counted.
         prediction: (H, W) uint8 class ids.
         classes: Number of classes.
 
@@ -132,10 +133,10 @@ def boundary_counts(truth: NDArray[np.uint8], prediction: NDArray[np.uint8], cla
     """
     radius_px = max(1, round(0.0075 * float(np.hypot(*truth.shape))))
     offsets = np.arange(-radius_px, radius_px + 1)
-    # OpenCV's own ellipse rounds its rows and so reaches up to half a pixel too far.
+    # OpenCV's own ellipse rounds its rows, so that it reaches up to half a pixel too far.
     disc = (offsets[:, None] ** 2 + offsets**2 <= radius_px**2).astype(np.uint8)
     ignored = (truth == IGNORE).astype(np.uint8)
-    # A full square: the smallest disc is a cross, and the diagonal neighbours of an ignored pixel are borders too.
+    # A full square, because the smallest disc is a cross and diagonal neighbours of an ignored pixel are borders, too.
     usable = cv2.dilate(ignored, np.ones_like(disc)) == 0
     total = BoundaryCounts()
     for class_id in range(classes):
@@ -159,6 +160,6 @@ def _share_of(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.f
 
 
 def _border(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the region's pixels that touch its outside; the edge of the picture is no border."""
+    """Return the region's pixels next to its outside; the edge of the image is not a border."""
     inside = cv2.erode(region.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=1)
     return region & (inside == 0)

@@ -1,4 +1,4 @@
-"""Images and masks on disk, paired by stem: ``ROOT/[SPLIT/]images`` beside ``ROOT/[SPLIT/]masks``."""
+"""Pair images and masks on disk by stem: ``ROOT/[SPLIT/]images`` beside ``ROOT/[SPLIT/]masks``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """One image and its mask."""
+    """Files of one image and its mask."""
 
     stem: str
     image: Path
@@ -25,7 +25,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Something wrong with a dataset: ``severity`` error or warning, a stable ``code``, the file and one line."""
+    """Problem of a dataset: ``severity`` error or warning, a stable ``code``, the file, and a message of one line."""
 
     severity: Literal["error", "warning"]
     code: str
@@ -35,17 +35,17 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pairing:
-    """What one ``images``/``masks`` pair of folders holds."""
+    """Pairs and problems of one folder that holds ``images`` and ``masks``."""
 
     pairs: tuple[Pair, ...]
     problems: tuple[Problem, ...]
 
 
 def split_folders(root: Path) -> dict[Split, Path]:
-    """Return the split folders that a dataset has; empty for one with ``images`` and ``masks`` directly inside.
+    """Return the split folders of a dataset; empty if ``images`` and ``masks`` are directly inside.
 
     Raises:
-        InputError: Neither layout is there.
+        InputError: The folder has neither layout.
     """
     folders = {split: root / split for split in SPLITS if (root / split / "images").is_dir()}
     if not folders and not (root / "images").is_dir():
@@ -57,7 +57,7 @@ def split_folders(root: Path) -> dict[Split, Path]:
 
 
 def find_pairs(folder: Path) -> Pairing:
-    """Pair ``folder/images`` and ``folder/masks`` by stem, in order of the stems; hidden files are passed over."""
+    """Pair ``folder/images`` and ``folder/masks`` by stem, in order of the stems; hidden files are left out."""
     images, image_problems = _by_stem(folder / "images")
     masks, mask_problems = _by_stem(folder / "masks")
     problems = image_problems + mask_problems
@@ -72,7 +72,7 @@ def find_pairs(folder: Path) -> Pairing:
 
 
 def _by_stem(folder: Path) -> tuple[dict[str, Path], list[Problem]]:
-    """Index image files by stem; two files of one stem, also in another case, are a problem."""
+    """Index image files by stem; two files whose stems differ at most in case are a problem."""
     files: dict[str, Path] = {}
     folded: dict[str, Path] = {}
     problems: list[Problem] = []

@@ -1,4 +1,4 @@
-"""Choose a few of many items."""
+"""Choose evenly spaced items."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ T = TypeVar("T")
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
-    """Return at most ``count`` of the items at equal distances and in order, the first and the last among them."""
+    """Return at most ``count`` evenly spaced items in order, including the first and the last."""
     places = np.unique(np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int))
     return [items[place] for place in places.tolist()]

@@ -1,1 +1,1 @@
-"""This machine: its speed, its settings, and whether it computes the right masks."""
+"""Measure this machine, find the best configuration for it, and check that it computes the right masks."""

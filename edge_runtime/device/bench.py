@@ -1,4 +1,4 @@
-"""Latency of each variant of a model package on this machine: the bare session, a whole frame, and the stages."""
+"""Measure the latency of each variant of a package on this machine: the bare session, a whole frame, the stages."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ class VariantLatency:
     """Latencies of one variant.
 
     Attributes:
-        session_ms: The bare onnxruntime run, mask only.
-        frame_ms: A 640×480 BGR frame in, the mask at the frame's size out.
-        stages_ms: "resize", "inference" and "mask_resize", of which a frame consists.
+        session_ms: Latency of the bare onnxruntime run to the mask.
+        frame_ms: Latency from a 640×480 BGR frame to the mask at the frame's size.
+        stages_ms: Latency per stage of a frame: "resize", "inference" and "mask_resize".
     """
 
     session_ms: Percentiles
@@ -47,7 +47,7 @@ class VariantLatency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Latency:
-    """What ``bench`` measured: threads of one inference, timed runs, and the variants by name."""
+    """Result of ``bench``: threads per inference, timed runs per variant, and the variants by name."""
 
     threads: int
     runs: int
@@ -61,13 +61,13 @@ class Latency:
 def bench(path: Path, *, threads: int = 0, runs: int = 50) -> Latency:
     """Measure every variant of a package.
 
-    The variants take turns, run by run, so that a machine that slows down meanwhile slows all of them. Idle threads do
-    not spin, as in a camera loop: spinning sessions would disturb each other.
+    The variants take turns, run by run, so that a slowdown of the machine affects all of them. Idle threads do not
+    spin, as in a camera loop, because spinning sessions would disturb each other.
 
     Args:
         path: Package folder, or a bare ``.onnx`` file.
-        threads: Threads of one inference; 0 takes all usable cores.
-        runs: Timed runs of each variant, after the warm-up.
+        threads: Threads per inference; 0 uses all usable cores.
+        runs: Timed runs per variant, after the warm-up.
 
     Raises:
         UsageError: ``runs`` is below 1, or ``threads`` below 0.
@@ -79,7 +79,7 @@ def bench(path: Path, *, threads: int = 0, runs: int = 50) -> Latency:
 
 
 def bench_segmenters(segmenters: Mapping[str, Segmenter], *, runs: int) -> Latency:
-    """Measure loaded models by name; see ``bench``.
+    """Measure loaded models, given by name; see ``bench``.
 
     Raises:
         UsageError: ``runs`` is below 1.
@@ -101,7 +101,7 @@ def bench_segmenters(segmenters: Mapping[str, Segmenter], *, runs: int) -> Laten
 
 
 def _measure(segmenter: Segmenter, frame: NDArray[np.uint8]) -> dict[str, float]:
-    """Time one bare run and one whole frame with its stages, in milliseconds."""
+    """Measure one bare run and one whole frame with its stages, in milliseconds."""
     c = segmenter.contract
     image = model_input(checked_frame(frame), c.height_px, c.width_px, c.channels)
     times = StageTimes()

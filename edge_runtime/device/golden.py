@@ -1,4 +1,4 @@
-"""The self-test: do the golden frames of a package come out on this machine as on the one that exported it?"""
+"""Run the golden self-test: compare this machine's masks of the golden frames with those of the exporting machine."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from edge_runtime.segment.segmenter import Segmenter
 
 MIN_AGREEMENT = 0.999
-"""Share of the golden frames' pixels that must come out as on the exporting machine."""
+"""Smallest share of the golden frames' pixels whose class must equal that on the exporting machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Golden:
-    """The self-test: share of the golden frames' pixels that come out as on the exporting machine, 0–1.
+    """Result of the self-test: share of the golden frames' pixels with the same class as on the exporting machine, 0–1.
 
-    Each variant is compared with its own masks: integer arithmetic can go wrong on a processor where float does not.
-    ``pixel_agreement`` is the lowest of them, which decides.
+    Each variant is compared with its own masks, because integer arithmetic can fail on a CPU on which float works.
+    ``pixel_agreement`` is the lowest share of all variants; it decides whether the test passes.
     """
 
     ok: bool
@@ -31,15 +31,15 @@ class Golden:
 
     @property
     def worst(self) -> str:
-        """The variant that agrees least."""
+        """Name of the variant with the lowest agreement."""
         return min(self.variants, key=lambda name: self.variants[name])
 
 
 def golden_test(package: Package) -> Golden | None:
-    """Run every variant on the golden frames and count the pixels that agree with the stored masks.
+    """Run every variant on the golden frames and compare the results with the stored masks.
 
     Returns:
-        The result, or None if the package holds no golden frames.
+        The result; None if the package has no golden frames.
 
     Raises:
         ModelError: A variant does not load, or a golden frame and its mask do not fit together.
@@ -57,10 +57,10 @@ def golden_test(package: Package) -> Golden | None:
 
 
 def golden_agreement(segmenter: Segmenter, package: Package) -> float | None:
-    """Return the share of the golden frames' pixels that a loaded variant computes as stored, 0–1.
+    """Compare the masks of a loaded variant on the golden frames with the stored masks.
 
     Returns:
-        The share, or None if the package holds no golden frames.
+        Share of the pixels with the same class, 0–1; None if the package has no golden frames.
 
     Raises:
         ModelError: A golden frame and its mask do not fit together.

@@ -1,9 +1,9 @@
-"""Find the fastest honest configuration of a package on this machine: variant, threads, spinning, execution provider.
+"""Find the best configuration of a package for this machine: variant, threads, spinning, execution provider.
 
-Each configuration runs in a process of its own, for sessions that live together disturb each other by spinning; they
-take turns, round by round, so that a machine that slows down meanwhile slows all of them. What is timed is a camera: a
-frame comes every 1/15 s, and between two frames idle threads cost what they cost. ``python -m edge_runtime.device.tune`` is
-the child.
+Each configuration runs in its own process, because spinning sessions in one process disturb each other. Configurations
+take turns, round by round, so that a slowdown of the machine affects all of them. A camera is simulated: a frame
+arrives every 1/15 s, and the CPU time of idle threads between frames is counted. The child process is
+``python -m edge_runtime.device.tune``.
 """
 
 from __future__ import annotations
@@ -40,23 +40,23 @@ from edge_runtime.storage import printable
 CAMERA_FPS = 15
 WARM_UP_FRAMES = 5
 FRAMES = 20
-"""Timed frames of one configuration in one round."""
+"""Number of timed frames per configuration and round."""
 TIE = 0.05
-"""CPU times that differ by less are the same: the faster configuration wins."""
+"""Relative difference below which CPU times count as equal, so that the faster configuration wins."""
 _CPU = "CPUExecutionProvider"
-# Those that compute on this machine; AzureExecutionProvider would send the frames away, and TensorRT builds its engine
-# anew for minutes at each start.
+# Providers that compute on this machine. AzureExecutionProvider would send the frames elsewhere, and TensorRT builds
+# its engine for minutes at each start.
 _PROVIDERS = (
     *(_CPU, "XnnpackExecutionProvider", "ACLExecutionProvider", "OpenVINOExecutionProvider", "CoreMLExecutionProvider"),
     *("CUDAExecutionProvider", "ROCMExecutionProvider", "MIGraphXExecutionProvider", "DmlExecutionProvider"),
 )
-_THREADED = (_CPU, "XnnpackExecutionProvider", "ACLExecutionProvider")  # the others mind their threads themselves
+_THREADED = (_CPU, "XnnpackExecutionProvider", "ACLExecutionProvider")  # the others manage their own threads
 _CHILD_LIMIT_S = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """What is tried: a variant of the package, and how its session uses the machine."""
+    """Configuration to try: a variant of the package and the options of its session."""
 
     variant: str
     options: SessionOptions
@@ -64,11 +64,11 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What one process found.
+    """Figures measured by one process.
 
     Attributes:
-        frames_ms: Time from a 640×480 frame to its mask, a frame each.
-        cpu_ms: CPU time a frame, over all threads, idle ones included.
+        frames_ms: Milliseconds from a 640×480 frame to its mask, for each frame.
+        cpu_ms: CPU time per frame in milliseconds, over all threads including idle ones.
     """
 
     frames_ms: tuple[float, ...]
@@ -76,7 +76,7 @@ class Measurement:
 
     @classmethod
     def from_dict(cls, value: object, where: str) -> Measurement:
-        """Read what a child printed."""
+        """Read the output of a child process."""
         fields = Fields(value, where)
         measurement = cls(
             frames_ms=tuple(fields.take("frames_ms", list)),
@@ -88,7 +88,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """A configuration and what all its rounds gave, or why it is out of the question."""
+    """Configuration with the figures of all its rounds, or with the reason why it is excluded."""
 
     configuration: Configuration
     frame_ms: Percentiles | None
@@ -104,7 +104,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tuning:
-    """All that was tried, and what was chosen."""
+    """Figures of all configurations, and the chosen one."""
 
     goal_ms: float
     rounds: int
@@ -125,7 +125,7 @@ class Tuning:
         }
 
     def profile(self, package: Package) -> DeviceProfile:
-        """Return the choice as a profile for this package on this machine."""
+        """Return the device profile with the chosen configuration for this package and machine."""
         frame_ms, cpu_ms = _measured(self.chosen)
         return DeviceProfile(
             models=models_of(package),
@@ -144,14 +144,14 @@ def tune(package: Package, *, goal_ms: float = 33.0, rounds: int = 3, on_progres
     """Try all configurations and choose one; see ``choose``.
 
     Args:
-        package: The model.
-        goal_ms: Latency that 95 of 100 frames should keep, milliseconds.
-        rounds: How often each configuration has its turn.
-        on_progress: Called before each process with the configuration that it runs, and how many were started before.
+        package: Package to tune.
+        goal_ms: Latency goal in milliseconds, which 95 of 100 frames should meet.
+        rounds: Number of times that each configuration is measured.
+        on_progress: Called before each process with its configuration and the number of processes before it.
 
     Raises:
-        UsageError: The goal or the number of rounds makes no sense.
-        GateError: No configuration gives the golden masks, or none runs.
+        UsageError: The goal or the number of rounds is out of range.
+        GateError: No configuration runs and computes the golden masks.
     """
     if not (math.isfinite(goal_ms) and goal_ms > 0):
         raise UsageError(f"goal is {goal_ms:g} ms — expected a latency above 0")
@@ -176,15 +176,15 @@ def tune(package: Package, *, goal_ms: float = 33.0, rounds: int = 3, on_progres
 
 
 def candidates(variants: Iterable[str], cores: int, providers: Sequence[str]) -> list[Configuration]:
-    """Return what is worth trying: thread counts in powers of two up to all cores, with and without spinning.
+    """Return the configurations to try: threads in powers of two up to all cores, with and without spinning.
 
     Args:
         variants: Names of the package's variants.
-        cores: How many this process may use.
+        cores: Number of cores that this process may use.
         providers: Execution providers of this onnxruntime.
     """
     threads = sorted({*(1 << n for n in range(5) if 1 << n < cores), min(cores, 16)})
-    # A lone thread has nobody to wait for: spinning makes no difference.
+    # With a single thread, spinning makes no difference, because it never waits for others.
     pools = [(count, spinning) for count in threads for spinning in ((False, True) if count > 1 else (False,))]
     return [
         Configuration(variant=variant, options=SessionOptions(threads=count, spinning=spinning, provider=provider))
@@ -196,7 +196,7 @@ def candidates(variants: Iterable[str], cores: int, providers: Sequence[str]) ->
 
 
 def summary(configuration: Configuration, rounds: Sequence[Measurement], excluded: str | None) -> Figures:
-    """Put the rounds of a configuration together: percentiles over all frames, the median of the CPU times."""
+    """Combine the rounds of a configuration: percentiles over all frames, and the median of the CPU times."""
     if excluded is not None or not rounds:
         return Figures(configuration=configuration, frame_ms=None, cpu_ms=None, excluded=excluded)
     p50, p95 = np.percentile([ms for measurement in rounds for ms in measurement.frames_ms], (50, 95))
@@ -205,14 +205,14 @@ def summary(configuration: Configuration, rounds: Sequence[Measurement], exclude
 
 
 def choose(tried: Sequence[Figures], goal_ms: float) -> tuple[Figures, bool]:
-    """Choose among configurations; what is returned with the choice tells whether it keeps the goal.
+    """Choose the best configuration; return it, and whether it meets the goal.
 
-    Of those whose 95th percentile is within the goal the one with the least CPU time a frame, where times within 5 % of
-    the least count as the same and the lower median latency decides; if none is within the goal, that with the lowest
-    median latency.
+    Of the configurations whose 95th percentile meets the goal, the one with the least CPU time per frame is chosen. CPU
+    times within 5 % of the least count as equal; among these, the lowest median latency decides. If no configuration
+    meets the goal, the one with the lowest median latency is chosen.
 
     Raises:
-        GateError: All are excluded.
+        GateError: All configurations are excluded.
     """
     usable = [(figures, *_measured(figures)) for figures in tried if figures.excluded is None]
     if not usable:
@@ -226,10 +226,10 @@ def choose(tried: Sequence[Figures], goal_ms: float) -> tuple[Figures, bool]:
 
 
 def measure(package: Package, configuration: Configuration) -> Measurement:
-    """Run the golden frames, then a camera of 15 frames a second, in this process.
+    """Run the golden frames, then a simulated camera of 15 frames per second, in this process.
 
     Raises:
-        GateError: It gives other golden masks than the exporting machine.
+        GateError: The golden masks differ from those of the exporting machine.
         ModelError: The configuration does not load or run.
         UsageError: This onnxruntime does not have the execution provider.
     """
@@ -254,11 +254,11 @@ def measure(package: Package, configuration: Configuration) -> Measurement:
 
 
 def main(package: str, variant: str, options: str) -> None:
-    """Measure one configuration and print the result, or the error, as one line of JSON: the child's side.
+    """Measure one configuration and print the result or the error as one line of JSON; runs in the child process.
 
     Args:
-        package: Folder.
-        variant: Its variant.
+        package: Folder of the package.
+        variant: Name of the variant.
         options: ``SessionOptions`` as JSON.
     """
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -271,13 +271,13 @@ def main(package: str, variant: str, options: str) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when the pipe that the parent holds breaks."""
+    """End this process when the pipe to its parent breaks."""
     os.read(0, 1)
     os._exit(1)
 
 
 def _paced(frames: int) -> Iterator[int]:
-    """Yield frame numbers at the camera's rate, and one more pause at the end; a frame that is late is not waited for."""
+    """Yield frame numbers at the camera's rate, without waiting if a frame is late, and pause once more at the end."""
     due_s = time.perf_counter()
     for index in range(frames):
         yield index
@@ -286,14 +286,14 @@ def _paced(frames: int) -> Iterator[int]:
 
 
 def _measured_in_child(package: Package, configuration: Configuration) -> Measurement:
-    """Measure in a process of its own, which does not outlive an exception here.
+    """Measure a configuration in a child process, which ends if an exception is raised here.
 
     Raises:
-        ModelError: It does not run, or gives other golden masks.
+        ModelError: The configuration does not run, or its golden masks differ.
     """
     options = json.dumps(asdict(configuration.options))
     arguments = [str(package.root.absolute()), configuration.variant, options]
-    # It finds what this process finds, and nothing of the working folder (-P).
+    # The child uses the import path of this process, and not the working folder (-P).
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
     command = [sys.executable, "-P", "-m", "edge_runtime.device.tune", *arguments]
     exit_code, out, err = _run(command, environment)
@@ -312,9 +312,9 @@ def _run(command: list[str], environment: dict[str, str]) -> tuple[int, str, str
     """Run a child to its end and return its exit code, stdout and stderr.
 
     Raises:
-        ModelError: It took too long.
+        ModelError: The child took too long.
     """
-    lifeline, held = os.pipe()  # the child ends when it breaks, so even if this process is killed
+    lifeline, held = os.pipe()  # the child ends when it breaks, even if this process is killed
     try:
         child = subprocess.Popen(
             command,
@@ -325,12 +325,12 @@ def _run(command: list[str], environment: dict[str, str]) -> tuple[int, str, str
             errors="replace",
             env=environment,
         )
-        # subprocess.run would not wait for the child that it kills when Ctrl-C is pressed.
+        # On Ctrl-C, subprocess.run would kill the child without waiting for its end.
         with child:
             try:
                 out, err = child.communicate(timeout=_CHILD_LIMIT_S)
             finally:
-                child.kill()  # does nothing to one that has ended
+                child.kill()  # does nothing if the child has ended
                 child.wait()
     except subprocess.TimeoutExpired as cause:
         raise ModelError(f"took more than {_CHILD_LIMIT_S} s") from cause

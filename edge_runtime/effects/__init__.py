@@ -1,4 +1,4 @@
-"""What a frame and its mask are drawn as: overlay, mask colours, blurred or replaced background, cutout."""
+"""Draw a frame with its mask: overlay, mask colours, blurred or replaced background, cutout."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ __all__ = [
 ]
 
 Effect = Callable[[NDArray[np.uint8], Segmentation], NDArray[np.uint8]]
-"""``(image_bgr, segmentation) -> picture``: (H, W, 3) uint8 BGR in and out, and (H, W, 4) BGRA from ``cutout``.
+"""``(image_bgr, segmentation) -> picture``: (H, W, 3) uint8 BGR in and out; ``cutout`` returns (H, W, 4) BGRA.
 
-The image is left as it was and the picture belongs to the caller. An effect may be called from several threads at once.
+The image is not changed, and the picture belongs to the caller. Several threads may call an effect at once.
 """
 
 EFFECTS = ("overlay", "mask", "blur", "replace=IMAGE|VIDEO|COLOR", "cutout")
 
 
 def parse_effect(text: str, *, opacity: float = 0.5, legend: bool = False) -> Effect:
-    """Return the effect that ``overlay``, ``mask``, ``blur``, ``replace=…`` or ``cutout`` names.
+    """Return the effect with the name ``overlay``, ``mask``, ``blur``, ``replace=…`` or ``cutout``.
 
     Args:
-        text: The effect; ``replace`` takes an image, a video, a colour name or a colour as ``#rrggbb``.
-        opacity: How strongly ``overlay`` covers the frame, 0–1.
-        legend: Let ``overlay`` name the classes that are in the frame.
+        text: Name of the effect; ``replace`` takes an image, a video, a colour name or a colour as ``#rrggbb``.
+        opacity: Opacity of ``overlay``, 0–1.
+        legend: Whether ``overlay`` writes the names of the classes in the frame.
 
     Raises:
-        UsageError: There is no such effect, ``replace`` says nothing that can be shown, or the opacity is out of range.
+        UsageError: An unknown effect, a value of ``replace`` that names no background, or an opacity out of range.
         InputError: The image or video of ``replace`` cannot be read.
 
     Example:

@@ -1,4 +1,4 @@
-"""The background of a frame, class 0, blurred or replaced by a colour, an image or a video."""
+"""Blur the background of a frame (class 0), or replace it by a colour, an image or a video."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from edge_runtime.sources.video import VideoSource
 from edge_runtime.storage import printable, translated
 
 _HALVINGS = 3
-"""The background is blurred at an eighth of the size: the eye sees no difference and it takes a thirtieth of the time."""
+"""Halvings before blurring: at an eighth of the size, blurring looks the same and takes a thirtieth of the time."""
 _TRACE = 12
-"""An eighth-size pixel with more of the foreground in it than this, of 255, is not background."""
+"""Largest foreground opacity, 0–255, at which a pixel at an eighth of the size counts as background."""
 _COLORS_RGB = {
     "black": (0, 0, 0),
     "blue": (0, 0, 255),
@@ -36,7 +36,7 @@ _COLORS_RGB = {
 
 
 class Blur:
-    """The frame with class 0 blurred and the rest sharp."""
+    """Effect that blurs class 0 and keeps the rest sharp."""
 
     def __init__(self) -> None:
         self._scratch = Scratch()
@@ -45,7 +45,7 @@ class Blur:
         """Return the picture, (H, W, 3) uint8 BGR."""
         opacity = foreground_opacity(segmentation, self._scratch)
         small = _halved(image_bgr).astype(np.float32)
-        # Only what is wholly background enters the average: otherwise the foreground's colours leak out as a halo.
+        # Average over pure background only; otherwise the colours of the foreground would leak out as a halo.
         weight = (_halved(opacity) <= _TRACE).astype(np.float32)[..., np.newaxis]
         sigma = max(0.8, min(small.shape[:2]) / 25)
         total = cv2.GaussianBlur(small * weight, (0, 0), sigma)
@@ -58,17 +58,17 @@ class Blur:
 
 
 class Background(Protocol):
-    """What stands behind the foreground, frame by frame."""
+    """Source of background pictures, one per frame."""
 
     def next_frame(self, height_px: int, width_px: int) -> NDArray[np.uint8]:
-        """Return (height_px, width_px, 3) uint8 BGR, which is only read."""
+        """Return the next background, (height_px, width_px, 3) uint8 BGR; the caller must not write to it."""
 
 
 class Replace:
-    """The frame with another picture in place of class 0."""
+    """Effect that shows a background picture in place of class 0."""
 
     def __init__(self, background: Background) -> None:
-        """Take the background; see ``parse_background``."""
+        """Use this background; see ``parse_background``."""
         self._background = background
         self._scratch = Scratch()
 
@@ -80,29 +80,29 @@ class Replace:
 
 
 class StillPicture:
-    """One picture, scaled to cover the frame and cropped at its centre; a single pixel of it makes a plain colour."""
+    """Background of one picture, scaled to cover the frame and cropped at its centre; one pixel is a plain colour."""
 
     def __init__(self, picture_bgr: NDArray[np.uint8]) -> None:
-        """Take the picture, (H, W, 3) uint8 BGR of any size."""
+        """Use this picture, (H, W, 3) uint8 BGR of any size."""
         self._original = picture_bgr
         self._fitted = picture_bgr
 
     def next_frame(self, height_px: int, width_px: int) -> NDArray[np.uint8]:
-        """Return it at this size."""
-        fitted = self._fitted  # a local name: another thread may be drawing frames of another size
+        """Return the picture at this size."""
+        fitted = self._fitted  # local, because another thread may be drawing frames of another size
         if fitted.shape[:2] != (height_px, width_px):
             self._fitted = fitted = cover(self._original, height_px, width_px)
         return fitted
 
 
 class LoopedVideo:
-    """The frames of a video file one after another, one a call, and from the first again after the last."""
+    """Background of the frames of a video file, one per call, repeated after the last."""
 
     def __init__(self, path: Path) -> None:
         """Open the file.
 
         Raises:
-            InputError: It cannot be read, or has no frame.
+            InputError: The file cannot be read, or has no frame.
         """
         with translated("read", path, InputError):
             path.stat()
@@ -114,7 +114,7 @@ class LoopedVideo:
         """Return the next frame, scaled to cover this size and cropped at its centre.
 
         Raises:
-            InputError: The file has gone.
+            InputError: The file no longer exists.
         """
         with self._lock:
             frame, self._next = self._next, next(self._frames)
@@ -122,7 +122,7 @@ class LoopedVideo:
 
 
 def _looped(path: Path) -> Iterator[NDArray[np.uint8]]:
-    """Yield frames for ever; the file is opened for each round, as seeking to its start is inexact in many containers."""
+    """Yield frames for ever; the file is opened again for each round, because seeking is inexact in many containers."""
     while True:
         source = VideoSource(path)
         try:
@@ -130,20 +130,20 @@ def _looped(path: Path) -> Iterator[NDArray[np.uint8]]:
                 for frame in source:
                     yield frame.image_bgr
         except InputError:
-            if not source.captured:  # a file that ends early is shown as far as it goes
+            if not source.captured:  # a truncated file is shown up to its end
                 raise
         if not source.captured:
             raise InputError(f"{printable(path)} — no frame can be read — damaged: convert it to MP4")
 
 
 def parse_background(value: str) -> Background:
-    """Return the background that the value of ``replace=VALUE`` names.
+    """Return the background for the value of ``replace=VALUE``.
 
     Args:
-        value: A colour name, ``#rrggbb``, an image or a video; ``./white`` is a file whatever it is called.
+        value: A colour name, ``#rrggbb``, an image or a video; with a path separator, as in ``./white``, always a file.
 
     Raises:
-        UsageError: It is empty or an unknown colour.
+        UsageError: The value is empty or an unknown colour.
         InputError: The file cannot be read.
     """
     if not value:
@@ -172,7 +172,7 @@ def parse_background(value: str) -> Background:
 
 
 def cover(image_bgr: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:
-    """Scale an (H, W, 3) picture until it covers the size, keep its aspect ratio, and cut off what stands over."""
+    """Scale an (H, W, 3) picture to cover a size, keeping its aspect ratio, and crop it at its centre."""
     height, width = image_bgr.shape[:2]
     scale = max(height_px / height, width_px / width)
     size = max(width_px, round(width * scale)), max(height_px, round(height * scale))
@@ -182,7 +182,7 @@ def cover(image_bgr: NDArray[np.uint8], height_px: int, width_px: int) -> NDArra
 
 
 def _halved(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return (H, W) or (H, W, 3) pixels at an eighth of their size; halving three times is the fastest average."""
+    """Return (H, W) or (H, W, 3) pixels averaged to an eighth of their size; halving three times is fastest."""
     for _ in range(_HALVINGS):
         height, width = image.shape[:2]
         size = max(1, width // 2), max(1, height // 2)

@@ -1,4 +1,4 @@
-"""One picture over another in bytes, and the memory that effects reuse from frame to frame."""
+"""Blend pictures in uint8 arithmetic, with memory that effects reuse from frame to frame."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from edge_runtime.segment.segmentation import Segmentation
 
 
 class Scratch(threading.local):
-    """Arrays that a thread reuses from call to call; each thread has its own."""
+    """Store of arrays that each thread reuses from call to call."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, NDArray[np.uint8]] = {}
 
     def array(self, name: str, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Return a contiguous uint8 array of this shape; what is in it is left over from the last call."""
+        """Return a contiguous uint8 array of this shape, with undefined content."""
         size = math.prod(shape)
         buffer = self._buffers.get(name)
         if buffer is None or buffer.size < size:
@@ -34,17 +34,20 @@ def mix(
     out: NDArray[np.uint8],
     scratch: Scratch,
 ) -> NDArray[np.uint8]:
-    """Lay one picture over another: ``front · opacity / 255 + back · (1 - opacity / 255)``, to within one level.
+    """Blend two pictures: ``front · opacity / 255 + back · (1 - opacity / 255)``, exact to one level.
 
-    Four passes over bytes take a third of the time of ``cv2.blendLinear`` and its float weights. Where the opacity is
-    255 or 0 the result is exactly one of the two pictures.
+    Four passes over bytes take a third of the time of ``cv2.blendLinear``, which needs float weights. At opacity 255 or
+    0, the result equals one of the two pictures exactly.
 
     Args:
         front_bgr: (H, W, 3) uint8.
         back_bgr: (H, W, 3) uint8.
-        opacity: (H, W) uint8, of the front.
-        out: (H, W, 3) uint8 that is written and returned; may be the back, not the front.
+        opacity: (H, W) uint8 opacity of the front, 0–255.
+        out: (H, W, 3) uint8 memory for the result; may be the back, but not the front.
         scratch: Memory of the calling effect.
+
+    Returns:
+        ``out``.
     """
     weight = cv2.cvtColor(opacity, cv2.COLOR_GRAY2BGR, dst=scratch.array("mix weight", out.shape))
     shown = cv2.multiply(front_bgr, weight, dst=scratch.array("mix front", out.shape), scale=1 / 255)
@@ -55,7 +58,7 @@ def mix(
 
 
 def foreground_opacity(segmentation: Segmentation, scratch: Scratch) -> NDArray[np.uint8]:
-    """Return (H, W) uint8, the opacity of everything that is not class 0: its soft edges, or the mask's edge softened."""
+    """Return the opacity of all classes but 0, (H, W) uint8: the soft edges, or else the smoothed mask."""
     if segmentation.alpha is not None:
         return segmentation.alpha
     mask = segmentation.mask
@@ -65,8 +68,8 @@ def foreground_opacity(segmentation: Segmentation, scratch: Scratch) -> NDArray[
 
 
 def line_px(mask: NDArray[np.uint8]) -> int:
-    """Return the width of a line that is as visible on this size as two pixels are on 640.
+    """Return the line width in pixels for a picture: two pixels at 640 pixels on the longer side.
 
-    The longer side counts, so that a band of a large picture is drawn like the picture.
+    The longer side is used so that a band of a large picture is drawn like the whole picture.
     """
     return max(1, round(max(mask.shape[:2]) / 320))

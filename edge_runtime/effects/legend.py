@@ -1,4 +1,4 @@
-"""The names of the classes in a picture, in its lower left corner: a window has its own text in the upper one."""
+"""Write the class names into the lower left corner of a picture; a window uses the upper left corner."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from edge_runtime.model.contract import ClassInfo
 from edge_runtime.segment.segmentation import Segmentation
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_ROW_PX = 22  # for a picture of 480 rows, as are all sizes here
+_ROW_PX = 22  # all sizes here are for a picture of 480 rows
 _SWATCH_PX = 14
 _PADDING_PX = 8
 _LEAST_SHARE = 0.0005
-"""A class that covers less of the picture is not named: it would come and go with single pixels."""
+"""Smallest share of the picture at which a class is named; below it, names would flicker with single pixels."""
 _LEAST_SIZE_PX = 64
-"""On a smaller picture no name could be read."""
+"""Smallest height and width at which names are written; on smaller pictures they would be illegible."""
 
 
 class Legend:
-    """White names on a dark, half transparent plate, which can be read on anything."""
+    """Legend of white class names on a dark, half transparent plate, legible on any picture."""
 
     def __init__(self) -> None:
-        # The last plate: classes change seldom, and drawing text takes longer than painting the classes.
+        # Keep the last plate, because classes rarely change and drawing text takes longer than painting the classes.
         self._plate: tuple[object, NDArray[np.uint8]] = (None, np.empty((0, 0, 3), np.uint8))
 
     def draw(self, picture_bgr: NDArray[np.uint8], segmentation: Segmentation) -> None:
-        """Draw the legend of the classes in ``segmentation``, class 0 left out, into (H, W, 3) uint8 pixels."""
+        """Draw the legend of the classes in ``segmentation``, except class 0, into (H, W, 3) uint8 BGR pixels."""
         height, width = picture_bgr.shape[:2]
         if min(height, width) < _LEAST_SIZE_PX:
             return
@@ -35,7 +35,7 @@ class Legend:
         present = tuple(c for c in segmentation.classes if c.id and shares[c.name] >= _LEAST_SHARE)
         if not present:
             return
-        key, plate = self._plate  # one read: another thread may be drawing other classes
+        key, plate = self._plate  # read once, because another thread may be drawing other classes
         if key != (present, height, width):
             plate = _plate(present, height, width)
             self._plate = ((present, height, width), plate)
@@ -50,14 +50,14 @@ def _scale(height_px: int, width_px: int) -> float:
 
 
 def _plate(classes: tuple[ClassInfo, ...], height_px: int, width_px: int) -> NDArray[np.uint8]:
-    """Return the plate, (h, w, 3) uint8 BGR, in as many columns as it takes and never larger than the picture allows."""
-    # Drawn at twice the final size, then averaged: the strokes of OpenCV's fonts are whole pixels wide.
+    """Return the plate, (h, w, 3) uint8 BGR, in as many columns as needed and no larger than the picture."""
+    # Draw at twice the final size, then average, because strokes of OpenCV's fonts are whole pixels wide.
     scale = 2 * _scale(height_px, width_px)
     row, swatch, padding = (max(2, round(px * scale)) for px in (_ROW_PX, _SWATCH_PX, _PADDING_PX))
     font, stroke = 0.5 * scale, max(1, round(scale))
     rows = max(1, (2 * height_px - 4 * padding) // row)
     columns = [classes[i : i + rows] for i in range(0, len(classes), rows)]
-    names = {c: "".join(x if " " <= x <= "~" else "?" for x in c.name) for c in classes}  # the fonts hold ASCII alone
+    names = {c: "".join(x if " " <= x <= "~" else "?" for x in c.name) for c in classes}  # the fonts have only ASCII
     widths = [max(cv2.getTextSize(names[c], _FONT, font, stroke)[0][0] for c in column) for column in columns]
     offsets = np.cumsum([padding, *(w + swatch + 3 * padding for w in widths)])
     plate = np.full((len(columns[0]) * row + padding, int(offsets[-1]) - padding, 3), 24, np.uint8)

@@ -1,4 +1,4 @@
-"""Paint classes over the frame, the mask alone in the colours of its classes, and single pixels in red."""
+"""Paint classes over a frame, a mask in the colours of its classes, and marked pixels in red."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edge_runtime.model.contract import ClassInfo
 from edge_runtime.segment.segmentation import Segmentation
 
 MARK_BGR = (60, 60, 255)
-"""The red of ``marked_pixels``."""
+"""BGR colour of ``marked_pixels``, a red."""
 
 
 class Overlay:
-    """Classes painted over the frame in their colours, with a solid contour; class 0 stays as it is."""
+    """Effect that paints all classes but 0 over the frame in their colours, with a solid contour."""
 
     def __init__(self, opacity: float = 0.5, *, legend: bool = False) -> None:
-        """Set how strongly the colours cover the frame, 0–1, and whether the classes in it are named.
+        """Set the opacity of the colours, 0–1, and whether to write the names of the classes.
 
         Raises:
             UsageError: The opacity is not a number from 0 to 1.
@@ -38,7 +38,7 @@ class Overlay:
         ids = mask if alpha is None else self._reached(mask)
         left, top, width, height = cv2.boundingRect(ids)
         if width:
-            # Only what is painted is worth the time, and as much around it as its contours look at.
+            # Work only on the painted region and the margin that its contours need.
             margin = line_px(mask)
             part = (
                 slice(max(0, top - margin), top + height + margin),
@@ -74,14 +74,14 @@ class Overlay:
     ) -> None:
         array = self._scratch.array
         inside, shown, weight = (array(name, ids.shape) for name in ("inside", "shown", "weight"))
-        # Contours run where the opacity is one half, not along the steps of the mask.
+        # Contours follow the opacity of one half, not the steps of the mask.
         cv2.threshold(alpha, 127, 255, cv2.THRESH_BINARY, dst=inside)
         cv2.bitwise_and(ids, inside, dst=shown)
         rim = self._rim(shown, inside, line)
         cv2.convertScaleAbs(alpha, dst=weight, alpha=self.opacity)
         cv2.max(weight, rim, dst=weight)
         cv2.max(weight, cv2.blur(rim, (3, 3), dst=shown), dst=weight)
-        # Where the mask does not reach there is no colour to show.
+        # Outside the mask there is no colour to show.
         cv2.threshold(ids, 0, 255, cv2.THRESH_BINARY, dst=inside)
         cv2.bitwise_and(weight, inside, dst=weight)
         colors = array("colors", picture.shape)
@@ -89,7 +89,7 @@ class Overlay:
         mix(colors, picture, weight, picture, self._scratch)
 
     def _reached(self, mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the mask grown into class 0 by as much as a soft edge may reach, so that it has a colour there."""
+        """Return the mask grown into class 0 by the reach of a soft edge, so that the edge has a colour."""
         reach = 2 * max(4, round(min(mask.shape) / 60)) + 1
         array = self._scratch.array
         grown = cv2.dilate(mask, np.ones((reach, reach), np.uint8), dst=array("grown", mask.shape))
@@ -97,7 +97,7 @@ class Overlay:
         return np.asarray(grown, np.uint8)
 
     def _rim(self, ids: NDArray[np.uint8], painted: NDArray[np.uint8], line: int) -> NDArray[np.uint8]:
-        """Return (H, W) uint8, 255 on the inner rim of each class: painted pixels that have another class within reach."""
+        """Return (H, W) uint8, 255 on the inner rim of each class: painted pixels near another class."""
         rim = self._scratch.array("rim", ids.shape)
         cv2.morphologyEx(ids, cv2.MORPH_GRADIENT, np.ones((2 * line + 1, 2 * line + 1), np.uint8), dst=rim)
         cv2.threshold(rim, 0, 255, cv2.THRESH_BINARY, dst=rim)
@@ -105,19 +105,19 @@ class Overlay:
 
 
 def color_mask(image_bgr: NDArray[np.uint8], segmentation: Segmentation) -> NDArray[np.uint8]:
-    """Return the mask as (H, W, 3) uint8 BGR in the colours of its classes; the frame itself is not in it."""
+    """Return the mask as (H, W, 3) uint8 BGR in the colours of its classes, without the frame."""
     return np.asarray(cv2.applyColorMap(segmentation.mask, _table(segmentation.classes)), np.uint8)
 
 
 def overlay_of_mask(
     image_bgr: NDArray[np.uint8], mask: NDArray[np.uint8], classes: tuple[ClassInfo, ...]
 ) -> NDArray[np.uint8]:
-    """Paint a mask that no segmenter gave, such as the truth, over a copy of its image, as ``Overlay`` does.
+    """Paint a bare mask, such as the truth, over a copy of its image, as ``Overlay`` does.
 
     Args:
-        image_bgr: (H, W, 3) uint8.
-        mask: (H, W) uint8 class ids; an id that is none of the classes is painted black.
-        classes: What the ids mean.
+        image_bgr: (H, W, 3) uint8 BGR.
+        mask: (H, W) uint8 class ids; unknown ids are painted black.
+        classes: Classes of the ids.
 
     Returns:
         (H, W, 3) uint8 BGR.
@@ -126,11 +126,11 @@ def overlay_of_mask(
 
 
 def marked_pixels(image_bgr: NDArray[np.uint8], marked: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Darken an image and mark pixels of it, such as the wrong ones, in ``MARK_BGR``.
+    """Darken a copy of an image and mark pixels, such as wrong ones, in ``MARK_BGR``.
 
     Args:
-        image_bgr: (H, W, 3) uint8; left as it is.
-        marked: (H, W) bool.
+        image_bgr: (H, W, 3) uint8 BGR, not changed.
+        marked: (H, W) bool, True for the pixels to mark.
 
     Returns:
         (H, W, 3) uint8 BGR.
@@ -141,7 +141,7 @@ def marked_pixels(image_bgr: NDArray[np.uint8], marked: NDArray[np.bool_]) -> ND
 
 
 def _table(classes: tuple[ClassInfo, ...]) -> NDArray[np.uint8]:
-    """Return (256, 1, 3) uint8: the BGR colour of each class id."""
+    """Return the BGR colour of each class id, (256, 1, 3) uint8."""
     table = np.zeros((256, 1, 3), np.uint8)
     for info in classes:
         table[info.id, 0] = info.color[::-1]

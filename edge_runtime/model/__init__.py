@@ -1,1 +1,1 @@
-"""The model package: its contract, its files, and the onnxruntime session."""
+"""Load model packages: contract, files, device profile, and the onnxruntime session."""

@@ -1,8 +1,8 @@
-"""The contract between a model and whoever runs it: what goes in, what comes out, what the classes mean.
+"""Contract of a model: its input, its outputs and its classes, read and written as JSON.
 
-The runtime owns this schema because it is the one that has to trust it. The same JSON stands in ``manifest.json`` and,
-under the key ``edge_unet.contract``, in the metadata of the ONNX file, so that a bare ``.onnx`` runs too. Reading is
-strict: an unknown version, key or type is refused, and nothing is guessed.
+The runtime defines this schema because it has to rely on it. The same JSON is stored in ``manifest.json`` and, under
+the key ``edge_unet.contract``, in the metadata of the ONNX file, so that a bare ``.onnx`` file can be run. Reading is
+strict: an unknown version, key or type is refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from edge_runtime.errors import ModelError
 FORMAT_VERSION = 1
 METADATA_KEY = "edge_unet.contract"
 MAX_CLASSES = 254
-"""A mask is uint8; 255 is kept for "ignore" and 254 for "unknown" while masks are read."""
+"""Largest number of classes: masks are uint8, 255 stands for "ignore" and 254 for "unknown" while they are read."""
 
 T = TypeVar("T")
 
@@ -46,21 +46,21 @@ class ClassInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contract:
-    """What a model takes and gives.
+    """Input, outputs and classes of a model.
 
-    The ONNX input is ``image``, uint8 (1, height_px, width_px, channels): BGR as OpenCV gives it, or grey. A frame gets
-    there by one bilinear resize without antialiasing (half-pixel centres), which ignores the aspect ratio. The outputs
-    are ``mask``, uint8 (1, height_px, width_px) class ids, and ``logits``, float32 (1, height_px, width_px, L), L = 1
-    for a binary model (a sigmoid makes it the probability of class 1) and else the number of classes (softmax).
+    The ONNX input is ``image``, uint8 (1, height_px, width_px, channels): BGR as in OpenCV, or grey. A frame is resized
+    to it once, bilinearly, without antialiasing, with half-pixel centres and without keeping the aspect ratio. The
+    outputs are ``mask``, uint8 (1, height_px, width_px) class ids, and ``logits``, float32 (1, height_px, width_px, L).
+    L is 1 for a binary model, whose sigmoid is the probability of class 1; else the number of classes (softmax).
 
     Attributes:
-        name: What the model is called.
-        height_px: Input height.
-        width_px: Input width.
-        channels: 3 (BGR) or 1 (grey).
-        binary: One sigmoid logit instead of one softmax logit a class.
-        classes: In order of their ids, from 0, which is the background where there is one.
-        ignore_id: The mask id that counted nowhere in training, if there was one.
+        name: Name of the model.
+        height_px: Input height in pixels.
+        width_px: Input width in pixels.
+        channels: Input channels: 3 (BGR) or 1 (grey).
+        binary: Whether there is one sigmoid logit instead of one softmax logit per class.
+        classes: Classes in order of their ids, from 0; class 0 is the background, if the model has one.
+        ignore_id: Mask id of pixels that training ignored; None if there was none.
 
     Example:
         >>> from edge_runtime import Segmenter
@@ -80,7 +80,7 @@ class Contract:
     ignore_id: int | None = None
 
     def __post_init__(self) -> None:
-        """Check what the types cannot say."""
+        """Check values and their relations."""
         if self.height_px < 1 or self.width_px < 1:
             raise ModelError(f"contract: input size is {self.height_px}x{self.width_px} — expected positive numbers")
         if self.channels not in (1, 3):
@@ -104,11 +104,11 @@ class Contract:
         return 1 if self.binary else len(self.classes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the contract as a JSON object, with the version of this format."""
+        """Return the contract as a JSON object, including the version of the format."""
         return {"format_version": FORMAT_VERSION, **json.loads(json.dumps(asdict(self)))}
 
     def to_json(self) -> str:
-        """Return the contract as one line of JSON, as it stands in the ONNX metadata."""
+        """Return the contract as one line of JSON, as stored in the ONNX metadata."""
         return json.dumps(self.to_dict(), ensure_ascii=False)
 
     @classmethod
@@ -117,10 +117,10 @@ class Contract:
 
         Args:
             value: A parsed JSON value.
-            where: The file it came from, for error messages.
+            where: Name of its file in error messages.
 
         Raises:
-            ModelError: A key is missing, unknown or of the wrong type, or the version is not ours.
+            ModelError: A key is missing, unknown or of the wrong type, or the version is not supported.
         """
         fields = Fields(value, where)
         check_version(fields)
@@ -146,7 +146,7 @@ class Contract:
 
 
 class Fields:
-    """A JSON object that is read key by key, so that what is missing, mistyped or left over is named."""
+    """Strict reader of a JSON object, key by key; missing, mistyped and unknown keys are named in errors."""
 
     def __init__(self, value: object, where: str) -> None:
         if not isinstance(value, dict):
@@ -155,7 +155,7 @@ class Fields:
         self.where = where
 
     def take(self, key: str, kind: type[T]) -> T:
-        """Return the value of a key that must be there with this type; a bool is no int."""
+        """Return the value of a required key of this type; a bool does not count as an int."""
         if key not in self._rest:
             raise ModelError(f"{self.where}: key '{key}' is missing — export the model again")
         value = self._rest.pop(key)
@@ -166,17 +166,17 @@ class Fields:
         return value
 
     def take_optional(self, key: str, kind: type[T]) -> T | None:
-        """Return the value of a key that must be there and may be null."""
+        """Return the value of a required key of this type, or None for null."""
         if key in self._rest and self._rest[key] is None:
             return self._rest.pop(key)
         return self.take(key, kind)
 
     def take_map(self, key: str, read: Callable[[object, str], T]) -> dict[str, T]:
-        """Return an object of any keys whose values ``read(value, where)`` reads."""
+        """Return a required object with any keys, whose values ``read(value, where)`` reads."""
         return {name: read(value, f"{self.where}: {key}.{name}") for name, value in self.take(key, dict).items()}
 
     def finish(self) -> None:
-        """Refuse keys that nobody took: they mean something that this version does not know."""
+        """Refuse keys that were not taken, because this version does not know their meaning."""
         if self._rest:
             raise ModelError(
                 f"{self.where}: unknown key '{min(self._rest)}' — written by a newer edge-unet? — update with pip install -U edge-unet"
@@ -184,7 +184,7 @@ class Fields:
 
 
 def check_version(fields: Fields, expected: int = FORMAT_VERSION) -> None:
-    """Take ``format_version`` and refuse any but the one that we write."""
+    """Take ``format_version`` and refuse any other than the expected one."""
     version = fields.take("format_version", int)
     if version != expected:
         raise ModelError(
@@ -193,14 +193,14 @@ def check_version(fields: Fields, expected: int = FORMAT_VERSION) -> None:
 
 
 def text(value: object, where: str) -> str:
-    """Return a JSON value that must be text, as a reader for ``Fields.take_map``."""
+    """Return a JSON value that must be a string; a reader for ``Fields.take_map``."""
     if not isinstance(value, str):
         raise ModelError(f"{where} is {type(value).__name__} — expected str")
     return value
 
 
 def parse_json(text: str | bytes, where: str) -> object:
-    """Parse JSON, refusing repeated keys, NaN and numbers beyond a float (1e999), which Python's parser lets through."""
+    """Parse JSON strictly: repeated keys, NaN and numbers beyond a float (1e999), which Python accepts, are refused."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)

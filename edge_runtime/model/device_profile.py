@@ -1,7 +1,7 @@
-"""The device profile: what ``edge-unet tune`` found to be best for one package on one machine.
+"""Read and write the device profile: the best configuration of one package on one machine, found by ``edge-unet tune``.
 
-It lies beside the package, as ``models/person.device.json`` beside ``models/person``, for a package holds nothing but
-what its manifest lists. ``Segmenter.load`` follows it; a profile that does not fit is passed over, never an error.
+It is stored beside the package, as ``models/person.device.json`` beside ``models/person``, because a package contains
+only the files in its manifest. ``Segmenter.load`` uses it. A profile that does not fit is ignored; it is not an error.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ _LOGGER = logging.getLogger("edge_runtime")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What a measurement depends on, besides the model.
+    """Machine and onnxruntime that a measurement depends on.
 
     Attributes:
-        cpu: Model of the processor, or of the board where the processor does not tell.
-        architecture: As ``platform.machine()`` says: "x86_64", "aarch64", …
-        cores: How many of them this process may use.
-        onnxruntime: Its version.
+        cpu: Model of the CPU, or of the board if the CPU does not report a model.
+        architecture: Architecture as in ``platform.machine()``: "x86_64", "aarch64", …
+        cores: Number of cores that this process may use.
+        onnxruntime: Version of onnxruntime.
     """
 
     cpu: str
@@ -44,7 +44,7 @@ class Machine:
 
     @classmethod
     def here(cls) -> Machine:
-        """Describe the machine that this process runs on."""
+        """Return the machine on which this process runs."""
         return cls(cpu=cpu_model(), architecture=platform.machine(), cores=usable_cores(), onnxruntime=ort.__version__)
 
     @classmethod
@@ -63,18 +63,18 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceProfile:
-    """The configuration to use, for which models and machine, and what was measured of it.
+    """Configuration for one package on one machine, with the figures measured there.
 
     Attributes:
         models: SHA-256 of every variant's ONNX file, by variant.
-        machine: Where it was measured.
-        variant: The variant to load.
+        machine: Machine of the measurement.
+        variant: Variant to load.
         options: Threads, spinning and execution provider.
-        goal_ms: Latency that was asked for.
-        p50_ms: Median time from a 640×480 frame to its mask, at the rate of a camera.
-        p95_ms: 95th percentile of it.
-        cpu_ms: CPU time that a frame took, over all threads, idle ones included.
-        date: When, in ISO 8601, UTC.
+        goal_ms: Latency goal in milliseconds.
+        p50_ms: Median latency in milliseconds from a 640×480 frame to its mask, at the rate of a camera.
+        p95_ms: 95th percentile of that latency in milliseconds.
+        cpu_ms: CPU time per frame in milliseconds, over all threads including idle ones.
+        date: Time of the measurement, ISO 8601, UTC.
     """
 
     models: dict[str, str]
@@ -88,7 +88,7 @@ class DeviceProfile:
     date: str
 
     def describe(self) -> str:
-        """Return the configuration as a person says it: "int8, 2 threads, no spinning"."""
+        """Return the configuration as text: "int8, 2 threads, no spinning"."""
         return describe(self.variant, self.options)
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,11 +101,11 @@ class DeviceProfile:
 
         Args:
             value: A parsed JSON value.
-            where: The file it came from, for error messages.
+            where: Name of its file in error messages.
 
         Raises:
-            ModelError: A key is missing, unknown or of the wrong type, or the version is not ours.
-            UsageError: The threads are none that a session takes.
+            ModelError: A key is missing, unknown or of the wrong type, or the version is not supported.
+            UsageError: The number of threads is out of range.
         """
         fields = Fields(value, where)
         check_version(fields, FORMAT_VERSION)
@@ -122,7 +122,7 @@ class DeviceProfile:
 
 
 def describe(variant: str, options: SessionOptions) -> str:
-    """Return a configuration as a person says it; the CPU goes without saying."""
+    """Return a configuration as text; the default provider, the CPU, is left out."""
     threads = f"{options.threads} thread{'s' * (options.threads != 1)}" if options.threads else "all cores"
     spinning = "spinning" if options.spinning else "no spinning"
     provider = provider_name(options.provider)
@@ -135,10 +135,10 @@ def provider_name(provider: str) -> str:
 
 
 def cpu_model(root: Path = Path("/")) -> str:
-    """Return the processor's model; on ARM, where Linux does not know it, the board's.
+    """Return the model of the CPU; on ARM, where Linux does not report it, that of the board.
 
     Args:
-        root: The file system that holds proc, for tests.
+        root: Root of the file system.
     """
     cpuinfo = system_text(root / "proc/cpuinfo")
     named = re.search(r"^model name\s*:\s*(.+)$", cpuinfo, re.MULTILINE)
@@ -149,12 +149,12 @@ def cpu_model(root: Path = Path("/")) -> str:
 
 
 def notice(profile: DeviceProfile, root: Path) -> str:
-    """Return the line that tells a person which profile of a package folder is followed, and what it says."""
+    """Return the line that reports the device profile of a package folder in use."""
     return f"device profile {printable(profile_path(root))}: {profile.describe()}"
 
 
 def profile_path(root: Path) -> Path:
-    """Return where the profile of a package folder lies: beside it, with its name."""
+    """Return the path of a package folder's profile: beside the folder, with its name."""
     folder = root if root.name not in ("", "..") else root.resolve()
     return folder.parent / f"{folder.name}.device.json"
 
@@ -171,10 +171,10 @@ def write_profile(profile: DeviceProfile, root: Path) -> Path:
 
 
 def check_writable(root: Path) -> None:
-    """Find out whether a profile could be written beside a package folder.
+    """Check that a profile can be written beside a package folder.
 
     Raises:
-        StorageError: It could not: the folder is read-only, or may not be written by this user.
+        StorageError: The folder is read-only, or this user may not write to it.
     """
     path = profile_path(root)
     with translated("write", path):
@@ -184,10 +184,10 @@ def check_writable(root: Path) -> None:
 
 
 def find_profile(package: Package) -> DeviceProfile | None:
-    """Return the profile beside a package, or None if there is none.
+    """Return the profile beside a package, or None if it has no profile.
 
     Raises:
-        ModelError: It cannot be read, or was made on another machine or for other models.
+        ModelError: The profile cannot be read, or was made on another machine or for other models.
     """
     path = profile_path(package.root)
     if not path.exists():
@@ -196,7 +196,7 @@ def find_profile(package: Package) -> DeviceProfile | None:
     try:
         profile = DeviceProfile.from_dict(parse_json(read_bytes(path, ModelError), where), where)
     except EdgeUnetError as cause:
-        # What a reader of model files advises, to export again, does not help here.
+        # The remedy in the reader's message, to export again, does not help here.
         what = str(cause).partition(" — ")[0]
         raise ModelError(f"{what} — the device profile is damaged — {_remedy(package)}") from cause
     difference = _difference(profile, package)
@@ -206,7 +206,7 @@ def find_profile(package: Package) -> DeviceProfile | None:
 
 
 def usable_profile(package: Package) -> DeviceProfile | None:
-    """Return the profile beside a package if it fits; one that does not is named in the log of "edge_runtime"."""
+    """Return the profile beside a package if it fits; one that does not fit is reported in the log "edge_runtime"."""
     try:
         return find_profile(package)
     except ModelError as error:
@@ -220,7 +220,7 @@ def models_of(package: Package) -> dict[str, str]:
 
 
 def _difference(profile: DeviceProfile, package: Package) -> str | None:
-    """Return in what a profile does not fit this package and machine; None if it does."""
+    """Return the difference between a profile and this package and machine as text; None if it fits."""
     if profile.models != models_of(package) or profile.variant not in profile.models:
         return "was measured with another model"
     here = Machine.here()

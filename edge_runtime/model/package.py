@@ -1,7 +1,7 @@
-"""The model package on disk: a manifest, what it lists, and nothing else.
+"""Read and verify a model package on disk: a manifest and the files that it lists.
 
-Every file is checked against its SHA-256 before anything is loaded: more than half of randomly damaged ONNX files load
-and silently answer differently.
+Every file is checked against its SHA-256 before anything is loaded, because more than half of randomly damaged ONNX
+files load and silently compute other results.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One ONNX file of the package, relative to it, with its digest and size."""
+    """ONNX file of the package: path relative to the package, SHA-256 and size in bytes."""
 
     file: str
     sha256: str
@@ -29,7 +29,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GoldenFrame:
-    """A frame and, by variant, the mask that the exporting machine computed for it: PNG files relative to the package."""
+    """Frame and its masks by variant, computed by the exporting machine: PNG files relative to the package."""
 
     image: str
     masks: dict[str, str]
@@ -37,19 +37,19 @@ class GoldenFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Everything ``manifest.json`` says.
+    """Content of ``manifest.json``.
 
     Attributes:
-        contract: What the model takes and gives.
-        variants: "fp32" and, where it won, others.
+        contract: Input, outputs and classes of the model.
+        variants: ONNX files by variant: "fp32", and "int8" if it met its budget.
         files: SHA-256 of every other file in the package, by its path relative to the package.
-        golden: Frames for the self-test on the device.
+        golden: Frames and masks for the self-test on the device.
         parameters: Number of weights of the Keras model.
-        gflops: 10⁹ floating-point operations (a multiply-add is two) for one frame.
-        parity: Keras against onnxruntime, as measured at export.
-        metrics: Validation metrics of Keras and of this package's variants.
-        quantization: What was tried to make an INT8 variant, what it lost and gained, and what came of it.
-        provenance: Data, versions, seed and times. This and the three above are reports: their keys may grow.
+        gflops: 10⁹ floating-point operations per frame; a multiply-add counts as two.
+        parity: Differences between Keras and onnxruntime, measured at export.
+        metrics: Validation metrics of Keras and of each variant.
+        quantization: Attempts at an INT8 variant, their losses and gains, and the outcome.
+        provenance: Data, versions, seed and times. This and the three above are reports, which may gain keys.
     """
 
     contract: Contract
@@ -119,7 +119,7 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Package:
-    """A package whose files have all been checked."""
+    """Package whose files have all been verified."""
 
     root: Path
     manifest: Manifest
@@ -129,7 +129,7 @@ class Package:
         """Read and verify a package.
 
         Raises:
-            ModelError: No package, a damaged, missing or extra file, or a manifest that this version does not read.
+            ModelError: Not a package, a damaged, missing or extra file, or a manifest that this version cannot read.
         """
         where = printable(root / MANIFEST)
         if not (root / MANIFEST).is_file():
@@ -143,7 +143,7 @@ class Package:
         return package
 
     def model_bytes(self, variant: str) -> bytes:
-        """Return the ONNX file of a variant, checked once more as read, so that what runs is what was verified."""
+        """Return the bytes of a variant's ONNX file, verified again, so that the bytes that run are those verified."""
         if variant not in self.manifest.variants:
             raise ModelError(
                 f"model package {printable(self.root)} — has no variant '{variant}' — it has {', '.join(self.manifest.variants)}"
@@ -157,7 +157,7 @@ class Package:
         digests = self.manifest.digests()
         for name, expected in digests.items():
             path = self.root / name
-            # A control character or a lone surrogate is in no name of ours, and resolving some of them is a ValueError.
+            # Our names have no control characters or lone surrogates, and resolving some of these raises a ValueError.
             if not name.isprintable() or not path.resolve().is_relative_to(self.root.resolve()):
                 raise ModelError(
                     f"{printable(self.root / MANIFEST)}: file '{printable(name)}' lies outside the package — refused"

@@ -1,4 +1,4 @@
-"""The one place that talks to onnxruntime: create a session safely, check it against its contract, run it."""
+"""Create an onnxruntime session safely, check it against its contract, and run it; no other module uses onnxruntime."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ MAX_THREADS = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionOptions:
-    """How a session uses the machine.
+    """Threads, spinning and execution provider of a session.
 
     Attributes:
-        threads: Threads inside one operator; 0 takes as many as this process may use.
-        spinning: Let idle threads spin. A little faster in a tight loop, but between the frames of a camera it burns a
-            core a thread, so it is off.
-        provider: onnxruntime's execution provider, such as "CPUExecutionProvider".
+        threads: Threads per inference; 0 uses as many as this process may use cores.
+        spinning: Whether idle threads spin. This is slightly faster in a tight loop, but between the frames of a camera
+            each thread occupies a core, so it is off by default.
+        provider: Execution provider of onnxruntime, such as "CPUExecutionProvider".
 
     Example:
         >>> from edge_runtime import Segmenter, SessionOptions
@@ -39,16 +39,17 @@ class SessionOptions:
     provider: str = "CPUExecutionProvider"
 
     def __post_init__(self) -> None:
-        """Check the number of threads, which onnxruntime would take at its word."""
+        """Check the number of threads, because onnxruntime accepts any."""
         if not 0 <= self.threads <= MAX_THREADS:
             raise UsageError(f"threads is {self.threads} — expected 0 (all usable cores) to {MAX_THREADS}")
 
 
 class Session:
-    """An onnxruntime session that keeps to its contract; several threads may run it at once, a fork of the process may not.
+    """Session of onnxruntime whose signature fits its contract.
 
-    Results are in memory of their own each time. Binding inputs and outputs beforehand (``run_with_iobinding``) was
-    measured and is no faster on a CPU: `tests/benchmarks/bench_frame.py` prints both.
+    Several threads may run it at once. A forked process must not use it. Each result has its own memory. Binding inputs
+    and outputs beforehand (``run_with_iobinding``) is not faster on a CPU: `tests/benchmarks/bench_frame.py` measures
+    both.
     """
 
     def __init__(
@@ -57,13 +58,13 @@ class Session:
         """Create the session and check names, shapes, types and metadata.
 
         Args:
-            model: The bytes of the ONNX file. From bytes onnxruntime finds no external data, which is as we want it.
-            where: Its name, for messages.
-            contract: What a manifest says of it; without one the file's own metadata must hold it.
+            model: Bytes of the ONNX file. Loading from bytes makes onnxruntime refuse external data, on purpose.
+            where: Name of the file in error messages.
+            contract: Contract of the manifest, which must equal that in the file's metadata; None: only the latter.
             options: Threads, spinning and provider.
 
         Raises:
-            ModelError: The file does not load, has no contract, or does not do what the contract says.
+            ModelError: The file does not load, has no contract, or does not fit it.
             UsageError: This onnxruntime does not have the execution provider.
         """
         options = options or SessionOptions()
@@ -73,14 +74,14 @@ class Session:
         settings = ort.SessionOptions()
         settings.intra_op_num_threads = options.threads or usable_cores()
         settings.inter_op_num_threads = 1
-        settings.log_severity_level = 4  # its errors reach us as exceptions; on stderr they would stand twice
+        settings.log_severity_level = 4  # its errors are raised as exceptions; on stderr they would appear twice
         settings.add_session_config_entry("session.intra_op.allow_spinning", "1" if options.spinning else "0")
         try:
             self._session = ort.InferenceSession(model, settings, providers=[options.provider])
-        except Exception as cause:  # onnxruntime's errors share no other base
+        except Exception as cause:  # onnxruntime's errors have no other common base class
             raise ModelError(_load_message(where, str(cause))) from cause
         if options.provider not in self._session.get_providers():
-            raise ModelError(  # onnxruntime takes the CPU instead and only logs it
+            raise ModelError(  # onnxruntime would use the CPU instead and only log it
                 f"{where} — {options.provider} does not start on this machine — check its driver and libraries, or "
                 "use CPUExecutionProvider"
             )
@@ -94,25 +95,25 @@ class Session:
             raise ModelError(f"{where} — its contract differs from the manifest's — export the package again")
         self.threads: int = settings.intra_op_num_threads
         self._check_signature(where)
-        # Only what is asked for is computed: a mask needs no softmax and no transpose of the logits.
+        # Compute only the requested output: a mask needs neither softmax nor the transposed logits.
         self._run_options = ort.RunOptions()
         self._run_options.only_execute_path_to_fetches = True
         self._process = os.getpid()
 
     def mask(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Run one image, (height_px, width_px, channels) uint8, to class ids, (height_px, width_px) uint8.
+        """Return the class ids of one image, (height_px, width_px) uint8, from (height_px, width_px, channels) uint8.
 
         Raises:
-            ModelError: The model failed on it.
+            ModelError: The model failed on the image.
             UsageError: This process was forked after the session was made.
         """
         return self._run("mask", image).astype(np.uint8, copy=False)
 
     def logits(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Run one image, (height_px, width_px, channels) uint8, to logits, (height_px, width_px, L) float32.
+        """Return the logits of one image, (height_px, width_px, L) float32, from (height_px, width_px, channels) uint8.
 
         Raises:
-            ModelError: The model failed on it.
+            ModelError: The model failed on the image.
             UsageError: This process was forked after the session was made.
         """
         return self._run("logits", image).astype(np.float32, copy=False)
@@ -125,7 +126,7 @@ class Session:
             )
         try:
             result: NDArray[Any] = self._session.run([output], {"image": image[np.newaxis]}, self._run_options)[0]
-        except Exception as cause:  # as above
+        except Exception as cause:  # onnxruntime's errors have no other common base class
             raise ModelError(f"model '{self.contract.name}' failed on a frame — {_first_line(str(cause))}") from cause
         return result[0]
 

@@ -1,4 +1,4 @@
-"""A run from a source to its outputs, attended or as a service.
+"""Run a segmentation from a source to its outputs, attended or as a service.
 
 from edge_runtime.run import RunConfig, execute
 

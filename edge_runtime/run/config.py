@@ -1,4 +1,4 @@
-"""What a run is to do: everything that is decided before anything is opened."""
+"""Configuration of a run, complete before anything is opened."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from edge_runtime.sources import Kind, SourceOptions
 
 Edges = Literal["hard", "soft"]
 TileSize: TypeAlias = tuple[int, int] | Literal["model"]
-"""(height, width) in pixels of the picture, or the size of the model's input."""
+"""(height, width) of a tile in pixels of the picture, or "model" for the size of the model's input."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
-    """Describe a run from a source to its outputs; see ``execute``.
+    """Configuration of a run from a source to its outputs; see ``execute``.
 
-    Messages name the options of ``edge-unet run``, which are the fields of the same names.
+    Error messages name the options of ``edge-unet run``, whose names are those of the fields.
 
     Attributes:
         package: Model package, or a bare .onnx file.
-        source: What ``open_source`` takes.
-        source_options: What is asked of the source.
-        max_frames: Stop after this many frames.
-        variant: Variant of the model; None: the device profile's, or the fastest in the package.
-        threads: Threads of one inference; None: the device profile's, or all usable cores, shared by the workers.
-        workers: Images at a time, of a folder; None: as many as there are usable cores.
-        tile: Cut large pictures into overlapping tiles of this size rather than shrink them. Pictures of up to 400
-            megapixels are taken then, unless ``source_options`` says otherwise.
-        smooth: Calm the flicker of a video or live source.
-        edges: "soft" lets edges follow the picture.
-        effect: What ``parse_effect`` takes; None: an overlay.
+        source: Source as for ``open_source``.
+        source_options: Options of the source.
+        max_frames: Number of frames after which the run stops; None: at the end of the source.
+        variant: Variant of the model; None: the device profile's, else the fastest in the package.
+        threads: Threads per inference; None: the device profile's, else all usable cores, shared by the workers.
+        workers: Images of a folder that are segmented at the same time; None: the number of usable cores.
+        tile: Size of overlapping tiles into which large pictures are cut, instead of being shrunk; None: no tiles. With
+            tiles, pictures of up to 400 megapixels are accepted, unless ``source_options`` sets another limit.
+        smooth: Reduce the flicker of a video or live source.
+        edges: "soft" lets the edges of the effect follow those of the picture.
+        effect: Effect as for ``parse_effect``; None: an overlay.
         opacity: Opacity of the overlay, 0–1.
-        legend: Name the classes on the overlay.
-        output: Where masks and pictures go.
-        json: File that gets a JSON line per frame and the summary; "-" for standard output.
-        shapes: Add outlines or COCO masks to the JSON lines.
-        service: Never give up: retry the source for ever, count what cannot be written and go on, write the video in
-            pieces, and raise ``WedgedError`` when native code hangs.
+        legend: Write the class names on the overlay.
+        output: Destinations of masks and pictures.
+        json: File for one JSON line per frame and the summary; "-" for standard output.
+        shapes: Add polygons or COCO RLE masks to the JSON lines.
+        service: Run unattended: retry the source for ever, count results that cannot be written and continue, write the
+            video in pieces, and raise ``WedgedError`` when native code hangs.
         status: File that is kept up to date with a JSON status; "-" for lines on stderr.
-        status_interval_s: Time between two of them.
+        status_interval_s: Seconds between two updates of the status.
 
     Example:
         >>> from edge_runtime import RunConfig, execute
@@ -75,7 +75,7 @@ class RunConfig:
     status_interval_s: float = 10.0
 
     def __post_init__(self) -> None:
-        """Refuse values out of range, and settings that contradict each other."""
+        """Refuse values out of range and contradictory settings."""
         self._check_values()
         output = self.output
         whole = self.smooth or self.edges == "soft"
@@ -110,10 +110,10 @@ class RunConfig:
             raise UsageError(f"--status-interval {self.status_interval_s:g} — expected seconds above 0")
 
     def check_kind(self, kind: Kind) -> None:
-        """Refuse settings that do not go with the source, once it is recognised.
+        """Refuse settings that do not apply to the kind of the source.
 
         Raises:
-            UsageError: One does not.
+            UsageError: A setting does not apply.
         """
         refused = {
             "--service — is for cameras and streams, which come back — leave it out for files": self.service

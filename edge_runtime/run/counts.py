@@ -1,4 +1,4 @@
-"""Counts and times of a run, exact and of bounded size however long it lasts."""
+"""Count the frames of a run exactly and collect its times, in bounded memory."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from edge_runtime.sources import Source
 
 _PERCENTILES = (50, 95, 99)
 _LATEST = 4096
-"""Percentiles are those of so many latest frames: a bit over two minutes at 30 frames a second."""
+"""Number of latest frames that percentiles cover: a little over two minutes at 30 frames per second."""
 
 
 class Times:
-    """The latest times of one kind, in milliseconds, in an array made once."""
+    """Latest times of one kind in milliseconds, in an array of fixed size."""
 
     def __init__(self, latest: int = _LATEST) -> None:
-        """Keep so many."""
+        """Keep the ``latest`` newest times."""
         self._values_ms = np.zeros(latest, np.float32)
         self._count = 0
 
     def add(self, value_ms: float) -> None:
-        """Take one more; the oldest makes room."""
+        """Add a time, which replaces the oldest if the array is full."""
         self._values_ms[self._count % len(self._values_ms)] = value_ms
         self._count += 1
 
     def percentiles(self) -> dict[str, float | None]:
-        """Return "p50", "p95" and "p99" of what is held, null where there is nothing."""
+        """Return "p50", "p95" and "p99" of the times in milliseconds; None without any."""
         if not self._count:
             return {f"p{p}": None for p in _PERCENTILES}
         found = np.percentile(self._values_ms[: self._count], _PERCENTILES)
@@ -39,12 +39,12 @@ class Times:
 
 
 class Statistics:
-    """Counts and times of a run; any thread may add and read.
+    """Counts and times of a run; any thread may add and read them.
 
     Attributes:
-        processed: Frames whose result has reached every destination.
-        dropped: Frames that were taken from the source and then given up, because the run ended.
-        failed: Frames whose result could not be written, or not be computed.
+        processed: Number of frames whose result has reached every destination.
+        dropped: Number of frames that were taken from the source and discarded because the run ended.
+        failed: Number of frames whose result could not be computed or written.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class Statistics:
         self._last_at = 0.0
 
     def add(self, result: FrameResult, stages_ms: Mapping[str, float]) -> None:
-        """Count a frame whose result has reached its destination, with the times of its stages in milliseconds."""
+        """Count a frame whose result has reached every destination, and add its times per stage in milliseconds."""
         with self._lock:
             self.processed += 1
             self._latency.add(result.latency_ms)
@@ -68,32 +68,32 @@ class Statistics:
                 self._first_at = result.frame.captured_at
 
     def add_dropped(self, frames: int = 1) -> None:
-        """Count frames given up at the end of a run."""
+        """Count frames discarded at the end of a run."""
         with self._lock:
             self.dropped += frames
 
     def add_failed(self) -> None:
-        """Count a frame whose result was lost."""
+        """Count a frame whose result could not be computed or written."""
         with self._lock:
             self.failed += 1
 
     @property
     def fps(self) -> float:
-        """Frames a second from the first capture to the latest result; 0 before any."""
+        """Frames per second from the first capture to the latest result; 0 before the first result."""
         if self._first_at is None:
             return 0.0
         return self.processed / max(self._last_at - self._first_at, 1e-6)
 
     def summary(self, source: Source) -> dict[str, Any]:
-        """Return the run in figures, as ``run --json`` prints it last and a service's status holds it.
+        """Return the summary of the run, as in the last line of ``run --json`` and in the status of a service.
 
-        Every captured frame is counted once: captured = processed + dropped + failed, once the run has ended.
+        When the run has ended, every captured frame is counted once: captured = processed + dropped + failed.
 
         Args:
-            source: The source that the frames came from.
+            source: Source of the frames.
 
         Returns:
-            A JSON object; percentiles are null where no frame was processed. Times are in milliseconds.
+            A JSON object with times in milliseconds; percentiles are null if no frame was processed.
         """
         with self._lock:
             return {

@@ -1,4 +1,4 @@
-"""Do a run: open everything, look after it from the caller's thread, and finish its files whatever happens."""
+"""Execute a run: open everything, supervise it from the caller's thread, and finish its files in any case."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _log = logging.getLogger("edge_runtime")
 _WAIT_S = 0.2
 _STOP_S = 1.6
 _SEGMENT_S = 600.0
-"""A service saves its video in pieces of ten minutes: a power cut costs one of them at most."""
+"""Seconds per video file of a service: a power cut costs one file at most."""
 
 
 def execute(
@@ -53,20 +53,20 @@ def execute(
     notifier: Notifier | None = None,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
-    """Do a run to its end, or to an error or interrupt; files, JSON lines and status are finished in any case.
+    """Execute a run to its end, or to an error or interrupt; files, JSON lines and status are finished in any case.
 
-    Everything that can be checked is checked before the first frame. Nothing of the process is changed: no signal
-    handler, environment variable or setting of OpenCV. The window, if there is one, is drawn by the calling thread,
-    which on macOS must be the main one.
+    All settings are checked before the first frame. No signal handler, environment variable or setting of OpenCV is
+    changed. A window is drawn by the calling thread, which must be the main thread on macOS.
 
     Args:
-        config: What to do.
-        observer: Told of it.
-        notifier: Towards systemd, for a service; None tells it nothing.
-        stop: Ends the run soon once it is set, from any thread: the frame in hand is finished.
+        config: Configuration of the run.
+        observer: Receives the events of the run.
+        notifier: Reports a service to systemd; None: systemd is not notified.
+        stop: Ends the run when set, from any thread; the current frame is finished first.
 
     Returns:
-        The run in figures, the "summary" of ``edge-unet run --json``: see ``Statistics.summary``.
+        The summary of the run, as "summary" of ``edge-unet run --json``: counts, frames per second, and times in
+        milliseconds.
 
     Raises:
         UsageError: Settings contradict each other or the source, or there is no display or virtual camera.
@@ -75,7 +75,7 @@ def execute(
         StorageError: A result could not be written.
         SourceError: The camera or stream is not available.
         WedgedError: Native code hangs, in a service.
-        BrokenPipeError: The reader of an output has gone.
+        BrokenPipeError: The reader of an output has closed the pipe.
 
     Example:
         >>> from edge_runtime import OutputOptions, RunConfig, execute
@@ -116,18 +116,18 @@ def execute(
         except BaseException:
             try:
                 _end(runner, observer, supervisor, lines)
-            except EdgeUnetError as error:  # what interrupted the run is raised
+            except EdgeUnetError as error:  # log it, because the exception that interrupted the run is raised
                 _log.error("%s", error)
             raise
         return _end(runner, observer, supervisor, lines)
 
 
 def _watch(runner: Runner, observer: Observer, supervisor: Supervisor | None) -> None:
-    """Start the run and look after it until it ends: the window, the observer, the watchdog."""
+    """Start the run and serve window, observer and watchdog until it ends."""
     runner.start()
     if supervisor is not None:
         supervisor.start()
-    # Each look takes a tenth of a millisecond out of cold caches: a quiet run is looked at once a second.
+    # Each check takes 0.1 ms with cold caches, so that a run without display is checked once per second.
     wait_s = min(observer.period_s, supervisor.period_s if supervisor is not None else 1.0)
     window = None
     while not (runner.wait(0.0 if window is not None else wait_s) or runner.stopping.is_set()):
@@ -140,10 +140,10 @@ def _watch(runner: Runner, observer: Observer, supervisor: Supervisor | None) ->
 
 
 def _end(runner: Runner, observer: Observer, supervisor: Supervisor | None, lines: JsonLines | None) -> dict[str, Any]:
-    """Stop the run where it has not ended, finish its files, report, and return the summary.
+    """Stop the run if it has not ended, finish its files, report the end, and return the summary.
 
     Raises:
-        EdgeUnetError: What ended the run.
+        EdgeUnetError: The error that ended the run.
     """
     runner.stop()
     ended = runner.wait(_STOP_S)
@@ -164,7 +164,7 @@ def _end(runner: Runner, observer: Observer, supervisor: Supervisor | None, line
 
 
 def _source(config: RunConfig) -> Source:
-    """Recognise the source, and find out whether there is what its pictures shall be shown on."""
+    """Return the source, after checking that the display or virtual camera of the run is available."""
     source = open_source(config.source, _source_options(config))
     config.check_kind(source.kind)
     if config.output.show:
@@ -175,7 +175,7 @@ def _source(config: RunConfig) -> Source:
 
 
 def _source_options(config: RunConfig) -> SourceOptions:
-    """Return what is asked of the source: a service waits for ever, tiles take very large pictures."""
+    """Return the options of the source: a service waits for ever, and tiles allow very large pictures."""
     options = config.source_options
     if config.service:
         options = replace(options, patience=replace(options.patience, give_up_s=math.inf, retry_at_start=True))
@@ -185,7 +185,7 @@ def _source_options(config: RunConfig) -> SourceOptions:
 
 
 def _output_options(config: RunConfig) -> OutputOptions:
-    """Return what the results become: a service writes its video in pieces, colours of masks stay exact."""
+    """Return the options of the outputs: a service writes its video in pieces, and mask colours are saved exactly."""
     options = config.output
     if config.service and options.segment_s is None:
         options = replace(options, segment_s=_SEGMENT_S)
@@ -193,14 +193,14 @@ def _output_options(config: RunConfig) -> OutputOptions:
 
 
 def _workers(config: RunConfig, source: Source) -> int:
-    """Return how many images are worked on at a time; one where a person looks at each, or where each is huge."""
+    """Return the number of images segmented at the same time: one if they are shown in a window or tiled."""
     if source.kind != "images" or config.output.show:
         return 1
     return config.workers or (1 if config.tile is not None else min(usable_cores(), source.total or 1))
 
 
 def _session_options(config: RunConfig, workers: int) -> SessionOptions | None:
-    """Return how the session uses the machine; None: as the device profile says."""
+    """Return the options of the session; None: those of the device profile."""
     threads = config.threads or (0 if workers == 1 else max(1, usable_cores() // workers))
     return SessionOptions(threads=threads) if threads else None
 
@@ -208,7 +208,7 @@ def _session_options(config: RunConfig, workers: int) -> SessionOptions | None:
 def _segmenters(
     config: RunConfig, segmenter: Segmenter, observer: Observer, stop: threading.Event
 ) -> Callable[[], Segment]:
-    """Return what makes the segmenter of a thread."""
+    """Return a function that makes the segmenter of a thread."""
 
     def on_progress(what: str, done: int, total: int) -> None:
         if stop.is_set():
@@ -225,17 +225,17 @@ def _segmenters(
 
 
 def _effects(config: RunConfig) -> list[tuple[str, Effect]]:
-    """Return the effects by name: the one that is drawn, and those that the window can switch to."""
+    """Return the effects by name: the selected one, then those to which the window can switch."""
     names = [config.effect or "overlay", *(("mask", "blur", "cutout") if config.output.show else ())]
     effects = {name: parse_effect(name, opacity=config.opacity, legend=config.legend) for name in names}
     if config.tile is not None and not config.legend:
-        local = ("overlay", "mask")  # they look only at what is near a pixel
+        local = ("overlay", "mask")  # these effects read only the neighbourhood of a pixel
         effects = {name: _in_bands(effect) if name in local else effect for name, effect in effects.items()}
     return list(effects.items())
 
 
 def _in_bands(effect: Effect) -> Effect:
-    """Return an effect that draws pictures above the usual limit in place: there is no memory for a second one."""
+    """Return an effect that draws very large pictures in place, because a second one might not fit into memory."""
 
     def draw(image_bgr: NDArray[np.uint8], segmentation: Segmentation) -> NDArray[np.uint8]:
         if segmentation.mask.size <= MAX_PIXELS:
@@ -246,7 +246,7 @@ def _in_bands(effect: Effect) -> Effect:
 
 
 def _supervisor(config: RunConfig, runner: Runner, segmenter: Segmenter, notifier: Notifier) -> Supervisor | None:
-    """Return who looks after the run, where somebody asked for that."""
+    """Return the supervisor of a service, or of a run with a status; else None."""
     if not config.service and config.status is None:
         return None
     return Supervisor(
@@ -255,6 +255,6 @@ def _supervisor(config: RunConfig, runner: Runner, segmenter: Segmenter, notifie
         notifier=notifier,
         status=config.status,
         interval_s=config.status_interval_s,
-        # Elsewhere a person may have paused the window, or a picture have thousands of tiles.
+        # Without --service, a person may have paused the window, or a picture may have thousands of tiles.
         wedged_s=WEDGED_S if config.service else math.inf,
     )

@@ -1,4 +1,4 @@
-"""What a run tells of itself while it goes on."""
+"""Interface for receiving the events of a run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from edge_runtime.sources import Source
 
 
 class Observer:
-    """Hears of a run. Every method does nothing here: override those that matter.
+    """Receiver of the events of a run. Its methods do nothing: override those that you need.
 
-    An exception that one of them raises ends the run, whose files are finished, and is raised by ``execute``.
+    An exception in a method ends the run. Its files are finished, then ``execute`` raises the exception.
 
     Attributes:
-        period_s: Longest time between two ``tick``s.
+        period_s: Longest time between two calls of ``tick``, in seconds.
 
     Example:
         >>> from edge_runtime import Observer, RunConfig, execute
@@ -34,16 +34,16 @@ class Observer:
     period_s: float = 1.0
 
     def begun(self, source: Source, segmenter: Segmenter) -> None:
-        """Hear that the source is recognised and the model loaded; nothing is opened yet."""
+        """Called when the source is recognised and the model is loaded; the source is not open yet."""
 
     def result(self, result: FrameResult, written: Written) -> None:
-        """Take a frame's result, in order, after its files are written; in a thread of the run, which waits meanwhile."""
+        """Called with each result, in order, after its files are written; a thread of the run waits meanwhile."""
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Hear how far the work on one large picture is; an ``OnProgress``, called from the threads of the run."""
+        """Called with the progress within one large picture, by threads of the run; an ``OnProgress``."""
 
     def tick(self, statistics: Statistics) -> None:
-        """Look at the counts so far, again and again, in the thread that called ``execute``."""
+        """Called repeatedly with the counts so far, by the thread that called ``execute``."""
 
     def ended(self, summary: dict[str, Any], files: list[str]) -> None:
-        """Take the summary and what was written, one line each, also where an error follows; in the caller's thread."""
+        """Called at the end, even before an error, with the summary and one line per output; by the caller's thread."""

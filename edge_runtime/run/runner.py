@@ -1,9 +1,9 @@
-"""A whole run in threads of its own, so that the caller's thread stays free for signals, a window and a watchdog.
+"""Execute the frames of a run in its own threads, so that the caller's thread can serve signals, window and watchdog.
 
-- Images: several workers, each reads, segments and writes a picture; they are reported in order.
-- Video: a thread reads ahead, one segments, one writes behind. No frame is lost.
-- Live: the source's own thread keeps the newest frame; segmenting and writing take turns, for a result that waits for the
-  one before it would be old when it arrives.
+- Images: several workers, each of which reads, segments and writes one picture; results are reported in order.
+- Video: one thread reads ahead, one segments, one writes behind. No frame is lost.
+- Live: the source's thread keeps the newest frame. Segmenting and writing alternate, because queueing results would
+  only make them stale.
 """
 
 from __future__ import annotations
@@ -31,22 +31,24 @@ _COMPLAIN_S = 60.0
 _Pending: TypeAlias = "Future[tuple[FrameResult, Written] | None]"
 
 Report = Callable[[FrameResult, Written], None]
-"""Called with each result in order, after its files are written."""
+"""Callback for each result, in order, after its files are written."""
 
 
-class Stopped(Exception):  # noqa: N818 - no error: the run was told to end
-    """Raised inside a segmenter by what it reports its progress to: the picture in hand is given up."""
+class Stopped(Exception):  # noqa: N818 - not an error: the run was told to end
+    """Raised by the progress callback of a segmenter to abandon the current picture."""
 
 
 class Runner:
-    """Source, segmenter and outputs at work; ``start`` it, ``wait`` for it, perhaps ``stop`` it, then ``close``.
+    """Threads that take frames from a source, segment them and write the results.
+
+    Call ``start``, then ``wait``, perhaps ``stop``, and at the end ``close``.
 
     Attributes:
-        source: Where the frames come from.
+        source: Source of the frames.
         statistics: Counts and times so far.
-        outputs: Where results go, once the source is open.
+        outputs: Outputs of the run; None until the source is open.
         stopping: Set by ``stop``.
-        last_error: The latest result that could not be written, in a run that keeps going.
+        last_error: Message of the latest result that could not be written, if ``keep_going``.
     """
 
     def __init__(
@@ -64,14 +66,14 @@ class Runner:
         """Prepare a run.
 
         Args:
-            source: Not open yet.
-            make_segment: Called once in each thread that segments; some segmenters keep a state.
-            open_outputs: Called with the open source.
-            report: See ``Report``.
-            stopping: Set when the run is to end; the outputs know it too, so that none of them waits any longer.
-            workers: Threads that work on images of a folder.
-            max_frames: End after so many.
-            keep_going: Count a result that cannot be written as failed and go on, as a service must.
+            source: Source of the frames, not open yet.
+            make_segment: Makes a segmenter; called once per segmenting thread, because some segmenters have a state.
+            open_outputs: Opens the outputs; called with the open source.
+            report: Callback for each result.
+            stopping: Event that ends the run; the outputs share it, so that they stop waiting.
+            workers: Number of threads for the images of a folder.
+            max_frames: Number of frames after which the run ends; None: at the end of the source.
+            keep_going: Count a result that cannot be written as failed and continue, as a service must.
         """
         self.source = source
         self.statistics = Statistics()
@@ -91,27 +93,28 @@ class Runner:
         self._thread = threading.Thread(target=self._run, name="edge-unet-run", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the threads."""
         self._thread.start()
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait at most so long for the end; return whether it has come."""
+        """Wait at most this long for the end of the run; return whether it has ended."""
         return self._done.wait(timeout_s)
 
     def stop(self) -> None:
-        """End the run soon: the frame in hand is finished, files are closed."""
+        """End the run after the current frame."""
         self.stopping.set()
         self.source.stop()
 
     def close(self) -> list[str]:
-        """Finish the outputs, in the thread that shows the window, once the run has ended.
+        """Finish the outputs after the run has ended, in the thread that shows the window.
 
         Returns:
-            What was written, one line each, for people.
+            One line of text per written output.
 
         Raises:
-            EdgeUnetError: What ended the run; see ``stream``. StorageError: an output could not be finished.
-            BrokenPipeError: The reader of our output has gone.
+            EdgeUnetError: The error that ended the run; see ``stream``.
+            StorageError: An output could not be finished.
+            BrokenPipeError: The reader of an output has closed the pipe.
         """
         try:
             if self.outputs is not None:
@@ -123,7 +126,7 @@ class Runner:
 
     @property
     def busy_s(self) -> float:
-        """How long the oldest piece of work in hand has taken so far; waiting for frames is no work."""
+        """Seconds that the oldest unfinished frame has been worked on; 0 while the run waits for frames."""
         started = list(self._busy.values())
         return time.monotonic() - min(started) if started else 0.0
 
@@ -184,7 +187,7 @@ class Runner:
             try:
                 for index in range(total):
                     pending.append(pool.submit(work, index))
-                    # One more than the workers: none waits while the oldest is reported.
+                    # One more than the workers, so that no worker waits while the oldest image is reported.
                     if len(pending) > self._workers:
                         self._take(pending)
                     if self._enough(outputs):
@@ -192,14 +195,14 @@ class Runner:
                 while pending:
                     self._take(pending)
             finally:
-                for future in pending:  # after an error: what has not begun never does, what is done goes nowhere
+                for future in pending:  # after an error: cancel what has not started, discard finished results
                     if not future.cancel() and future.exception() is None and future.result() is not None:
                         self.statistics.add_dropped()
         if not self.stopping.is_set():
             self.source.raise_problems()
 
     def _take(self, pending: deque[_Pending]) -> None:
-        """Report the oldest image in hand."""
+        """Report the oldest pending image."""
         future = pending.popleft()
         if self.stopping.is_set() and future.cancel():
             return
@@ -209,7 +212,7 @@ class Runner:
             self._add(*done)
 
     def _deliver(self, outputs: Outputs, result: FrameResult) -> None:
-        """Write and report a result; a run that keeps going counts one that cannot be written."""
+        """Write and report a result; with ``keep_going``, one that cannot be written is counted as failed."""
         try:
             with self._work():
                 written = outputs.write(result)
@@ -230,7 +233,7 @@ class Runner:
         return self.stopping.is_set() or not outputs.wants_more or done == self._max_frames
 
     def _complain(self, problem: str) -> None:
-        """Say what cannot be written, at most once a minute: it may go on for weeks."""
+        """Log that results cannot be written, at most once per minute because the problem may last for weeks."""
         self.last_error = problem
         if time.monotonic() - self._complained_at >= _COMPLAIN_S:
             self._complained_at = time.monotonic()
@@ -238,7 +241,7 @@ class Runner:
 
     @contextmanager
     def _work(self) -> Iterator[None]:
-        """Do a frame's work: noted for ``busy_s``, and counted as failed where it raises an error."""
+        """Measure the work on a frame for ``busy_s``, and count the frame as failed if the block raises an error."""
         thread = threading.get_ident()
         self._busy[thread] = time.monotonic()
         try:
@@ -254,10 +257,10 @@ class Runner:
 
 
 class _WriteBehind:
-    """Delivers results in a thread of its own; leaving the ``with`` block delivers what is left.
+    """Thread that delivers results; leaving the ``with`` block delivers the remaining ones.
 
     Attributes:
-        unused: After the block: results that an error kept from being delivered.
+        unused: Number of results that were not delivered because of an error, after the block.
     """
 
     def __init__(self, deliver: Callable[[FrameResult], None]) -> None:
@@ -268,7 +271,7 @@ class _WriteBehind:
         self.unused = 0
 
     def put(self, result: FrameResult) -> None:
-        """Hand over a result, or raise what delivering an earlier one raised."""
+        """Queue a result, or raise the error of an earlier delivery."""
         self._waiting.put(result)
         if self._error is not None:
             raise self._error
@@ -285,7 +288,7 @@ class _WriteBehind:
 
     def _run(self) -> None:
         while (result := self._waiting.get()) is not None:
-            if self._error is not None:  # the queue is emptied all the same, so that nobody waits for room
+            if self._error is not None:  # continue to empty the queue, so that ``put`` does not block
                 self.unused += 1
                 continue
             try:

@@ -1,4 +1,4 @@
-"""A run that nobody watches: what it is doing as JSON, systemd's watchdog, and a way out when native code hangs."""
+"""Supervise an unattended run: JSON status, systemd's watchdog, and an error when native code hangs."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from edge_runtime.run.runner import Runner
 from edge_runtime.storage import write_json
 
 WEDGED_S = 30.0
-"""The work on one frame takes milliseconds; after so long it will not end."""
+"""Seconds after which the work on one frame counts as hanging; it usually takes milliseconds."""
 
 
 class Notifier:
-    """Tells systemd how the service is; does nothing where systemd did not start it.
+    """Sender of state messages to systemd; does nothing if systemd did not start the process.
 
     Attributes:
-        interval_s: How often the watchdog is to be fed; infinite where there is none.
+        interval_s: Seconds between two watchdog messages; infinite without a watchdog.
 
     Reference: sd_notify(3), https://www.freedesktop.org/software/systemd/man/latest/sd_notify.html
     """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        """Take the variables that systemd sets: NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID."""
+        """Read the environment variables that systemd sets: NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID."""
         address = environment.get("NOTIFY_SOCKET", "")
-        # A leading "@" stands for the zero byte of the abstract namespace.
+        # A leading "@" stands for the zero byte of an abstract socket name.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         mine = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         limit_us = int(environment.get("WATCHDOG_USEC", "0")) if mine else 0
-        # Twice as often as the limit asks, as systemd recommends.
+        # Twice per limit, as systemd recommends.
         fed = bool(limit_us and self._address)
         self.interval_s = limit_us / 2e6 if fed else float("inf")
         self._next_at = time.monotonic() if fed else float("inf")
 
     def send(self, text: str) -> None:
-        """Send a message such as ``READY=1``; a supervisor that has gone is none of our business."""
+        """Send a message such as ``READY=1``; errors are ignored, because the run does not depend on systemd."""
         if not self._address:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
@@ -53,7 +53,7 @@ class Notifier:
                 return
 
     def alive(self) -> None:
-        """Feed the watchdog, as often as it asks."""
+        """Send a watchdog message if one is due."""
         now = time.monotonic()
         if now >= self._next_at:
             self._next_at = now + self.interval_s
@@ -61,7 +61,7 @@ class Notifier:
 
 
 class Supervisor:
-    """Looks after a run from the thread that started it; call ``tick`` every ``period_s``."""
+    """Supervisor of a run, in the thread that started it; call ``tick`` at least every ``period_s``."""
 
     def __init__(
         self,
@@ -73,15 +73,15 @@ class Supervisor:
         interval_s: float,
         wedged_s: float,
     ) -> None:
-        """Prepare.
+        """Prepare the supervision of a run.
 
         Args:
             runner: The run.
-            model: What the status says of the model: its name, variant …
-            notifier: Towards systemd.
-            status: File for the status; "-" writes it to stderr, a line each time; None to nowhere.
-            interval_s: Time between two of them.
-            wedged_s: The work on a frame that takes longer than this hangs; infinite where it may take any time.
+            model: Entries of the status that describe the model, such as its name and variant.
+            notifier: Sender of messages to systemd.
+            status: File for the status; "-" writes one line per update to stderr; None writes no status.
+            interval_s: Seconds between two updates of the status.
+            wedged_s: Seconds after which the work on a frame counts as hanging; infinite for no limit.
         """
         self._runner = runner
         self._model = dict(model)
@@ -96,18 +96,18 @@ class Supervisor:
 
     @property
     def period_s(self) -> float:
-        """How often ``tick`` is to be called at least."""
+        """Longest allowed time between two calls of ``tick``, in seconds."""
         return min(1.0, self._interval_s, self._notifier.interval_s)
 
     def start(self) -> None:
-        """Tell systemd that the service is up: the model is loaded; the camera may be hours away."""
+        """Tell systemd that the service is ready: the model is loaded, even if the camera is not available yet."""
         self._notifier.send("READY=1")
 
     def tick(self) -> None:
-        """Feed the watchdog, and write the status when it is time.
+        """Send a watchdog message and write the status, if they are due.
 
         Raises:
-            WedgedError: The work on a frame hangs; the stacks of all threads have been written to stderr.
+            WedgedError: The work on a frame hangs; the stacks of all threads were written to stderr.
         """
         busy_s = self._runner.busy_s
         if busy_s > self._wedged_s:
@@ -122,12 +122,12 @@ class Supervisor:
             self.write()
 
     def stop(self) -> None:
-        """Write the last status and tell systemd that the service is going down."""
+        """Write the last status and tell systemd that the service is stopping."""
         self._notifier.send("STOPPING=1")
         self.write()
 
     def write(self) -> None:
-        """Write the status now; a full disk is remembered in the next one and ends nothing."""
+        """Write the status now; if that fails, the next status has the error and the run continues."""
         value = self.status()
         self._notifier.send(f"STATUS={value['state']}, {value['fps_now']:g} fps, {value['processed']} frames")
         if self._target is None:
@@ -141,7 +141,7 @@ class Supervisor:
             self._problem = str(error)
 
     def status(self) -> dict[str, Any]:
-        """Return what the run is doing as a JSON object; times in seconds or milliseconds as the names say."""
+        """Return the status of the run as a JSON object; the keys name the units of times."""
         runner, now = self._runner, time.monotonic()
         summary = runner.statistics.summary(runner.source)
         fps_now = (summary["processed"] - self._processed) / max(now - self._since, 1e-6)
@@ -162,7 +162,7 @@ class Supervisor:
 
 
 def _process() -> dict[str, int | float | None]:
-    """Return resident memory, threads and open files of this process; null where the system does not tell."""
+    """Return resident memory, threads and open files of this process; None if the system does not report them."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return {

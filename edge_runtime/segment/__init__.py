@@ -1,1 +1,1 @@
-"""Segment frames: preprocessing, the segmenter, its wrappers for streams and large pictures, streaming, evaluation."""
+"""Segment frames: preprocessing, the segmenter, wrappers for streams and large pictures, streaming, evaluation."""

@@ -24,21 +24,21 @@ def evaluate_dataset(
 ) -> Evaluation:
     """Segment the images of a dataset and compare the results with its masks, at the images' own sizes.
 
-    The classes of the model alone say what the masks mean: ``dataset.yaml`` is not read.
+    The classes of the model say what the masks mean; ``dataset.yaml`` is not read.
 
     Args:
-        segmenter: The model.
+        segmenter: Segmenter to measure.
         data: Dataset folder: ``images`` and ``masks``, or these inside ``train``, ``val`` and ``test``.
         split: "train", "val" or "test"; None: test if there is one, else val, else all images.
         ignore_colors: RGB colours of colour-coded masks whose pixels are not counted.
         on_progress: Called with "measuring" and the number of images done and of all, at the start and after each.
 
     Returns:
-        The metrics.
+        Metrics of the segmenter on the dataset.
 
     Raises:
-        InputError: No such dataset or split, files that cannot be read or do not pair, or masks with values that mean
-            no class of the model.
+        InputError: No such dataset or split, files that cannot be read or do not pair, or masks with values that stand
+            for no class of the model.
         ModelError, UsageError: As for a call of the segmenter.
 
     Example:

@@ -1,4 +1,4 @@
-"""Turn a model's logits into probabilities and class ids."""
+"""Convert a model's logits to probabilities and class ids."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 
 def probabilities_of(logits: NDArray[np.float32], *, binary: bool) -> NDArray[np.float32]:
-    """Turn logits into probabilities, with NumPy's own rounding: what measurements compare.
+    """Convert logits to probabilities with NumPy; measurements use this function.
 
     Args:
-        logits: (…, L) float32.
+        logits: (…, L) float32 logits.
         binary: True for a sigmoid, False for a softmax over the last axis.
 
     Returns:
@@ -25,13 +25,13 @@ def probabilities_of(logits: NDArray[np.float32], *, binary: bool) -> NDArray[np
 
 
 def probability_planes(logits: NDArray[np.float32], *, binary: bool) -> NDArray[np.float32]:
-    """Turn logits into probabilities for every frame of a stream: one plane per class, up to 30 times as fast.
+    """Convert logits to probabilities in one plane per class, up to 30 times as fast as ``probabilities_of``.
 
-    NumPy is slow along a short last axis; over planes the same sums are a few passes over contiguous memory, and
-    OpenCV's exp is faster than NumPy's. Within 1e-6 of ``probabilities_of``, which stays the one to measure with.
+    NumPy is slow along a short last axis. Over planes the same sums are a few passes over contiguous memory, and
+    OpenCV's exp is faster than NumPy's. The results differ from those of ``probabilities_of`` by at most 1e-6.
 
     Args:
-        logits: (h, w, L) float32; left as they are.
+        logits: (h, w, L) float32 logits, not changed.
         binary: True for a sigmoid, False for a softmax.
 
     Returns:
@@ -44,7 +44,7 @@ def probability_planes(logits: NDArray[np.float32], *, binary: bool) -> NDArray[
         np.negative(planes, out=planes)
     else:
         planes -= planes.max(axis=0)
-    # Where OpenCV's exp overflows to infinity, the sigmoid below is 0 as it should be; NumPy's would warn.
+    # Where OpenCV's exp overflows to infinity, the sigmoid below is correctly 0; NumPy's would also warn.
     cv2.exp(rows, dst=rows)
     if binary:
         planes += 1
@@ -54,15 +54,15 @@ def probability_planes(logits: NDArray[np.float32], *, binary: bool) -> NDArray[
 
 
 def class_ids_of(scores: NDArray[np.float32], *, axis: int = -1, threshold: float = 0.5) -> NDArray[np.uint8]:
-    """Turn probabilities or logits into class ids: the class of the largest score, of equal ones the first.
+    """Convert probabilities or logits to class ids: the class with the largest score, of equal scores the first.
 
     Args:
         scores: float32, finite, with the L classes along ``axis``: (…, L), or planes (L, …) with ``axis=0``.
-        axis: The axis of the classes.
-        threshold: For L = 1, the score above which a pixel is class 1: 0.5 for probabilities, 0 for logits.
+        axis: Axis of the classes.
+        threshold: For L = 1, score above which a pixel is class 1: 0.5 for probabilities, 0 for logits.
 
     Returns:
-        (…) uint8, the shape of the scores without ``axis``.
+        Class ids, uint8, in the shape of the scores without ``axis``.
     """
     planes = np.moveaxis(scores, axis, 0)
     if len(planes) == 1:
@@ -78,6 +78,6 @@ def class_ids_of(scores: NDArray[np.float32], *, axis: int = -1, threshold: floa
     for class_id in range(1, len(planes)):
         np.greater(planes[class_id], best, out=better)
         np.multiply(candidate, np.uint8(class_id), out=candidate)
-        np.maximum(ids, candidate, out=ids)  # ids rise, so that the last better one stays
+        np.maximum(ids, candidate, out=ids)  # ids rise, so the last better one remains
         np.maximum(best, planes[class_id], out=best)
     return ids

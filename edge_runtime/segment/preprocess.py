@@ -1,4 +1,4 @@
-"""Turn a frame into the model's input: check it, convert its channels, resize it. Training calls the same functions."""
+"""Prepare a frame for the model: check it, convert its channels, resize it; training uses the same functions."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ Channels = Literal[1, 3]
 
 
 def checked_frame(frame: object, where: str = "frame", *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Return a frame as a plain (H, W, 3) or (H, W) uint8 array, or raise an error that says why it cannot be one.
+    """Return a frame as a plain (H, W, 3) or (H, W) uint8 array, or raise an error that says why this is impossible.
 
-    Accepted are uint8 arrays of shape (H, W), (H, W, 1), (H, W, 3) BGR and (H, W, 4) BGRA, whose alpha is dropped, with
-    any strides and also read-only. Other types are refused, not guessed: a float frame may be in 0–1 or 0–255, and a
-    masked array may hold anything under its mask.
+    Accepted are uint8 arrays of shape (H, W), (H, W, 1), (H, W, 3) BGR and (H, W, 4) BGRA, whose alpha is dropped. They
+    may have any strides and be read-only. Other types are refused, because their meaning is ambiguous: a float frame
+    may be in 0–1 or 0–255, and the masked values of a masked array are undefined.
 
     Args:
         frame: Any object.
-        where: Its name in error messages.
-        max_pixels: The largest height × width that is accepted.
+        where: Name of the frame in error messages.
+        max_pixels: Largest height × width that is accepted.
 
     Returns:
-        (H, W, 3) or (H, W) uint8: a view of the frame's memory where its rows lie one after the other, else a copy.
+        (H, W, 3) or (H, W) uint8: a view of the frame if its rows are consecutive in memory, else a copy.
 
     Raises:
-        InputError: Any other type, dtype, rank, channel count, an empty array, or more pixels.
+        InputError: Another type, dtype, rank or number of channels, an empty array, or too many pixels.
     """
     if not isinstance(frame, np.ndarray):
         raise InputError(f"{where} — is a {type(frame).__name__} — expected a NumPy array (H, W, 3) uint8 BGR")
     if isinstance(frame, np.ma.MaskedArray):
         raise InputError(f"{where} — is a masked array — expected a value for every pixel — fill it with .filled(…)")
-    frame = np.asarray(frame)  # np.matrix and other subclasses index in ways of their own
+    frame = np.asarray(frame)  # np.matrix and other subclasses have their own indexing
     if frame.dtype != np.uint8:
         raise InputError(
             f"{where} — dtype is {frame.dtype} — expected uint8 (0–255) — scale it to 0–255 and convert with astype(np.uint8)"
@@ -50,8 +50,8 @@ def checked_frame(frame: object, where: str = "frame", *, max_pixels: int = MAX_
     if frame.shape[0] * frame.shape[1] > max_pixels:
         raise InputError(f"{where} — shape is {frame.shape} — at most {max_pixels // 10**6} megapixels — scale it down")
     if frame.strides[0] < math.prod(frame.shape[1:]):
-        # Flipped or transposed frames OpenCV would copy as well. Rows that overlap (np.broadcast_to makes such) it refuses
-        # with an assertion, or takes a stride of 0 for no stride at all and reads beyond them.
+        # Flipped or transposed frames have to be copied; OpenCV would do so, too. Overlapping rows, as np.broadcast_to
+        # makes them, fail an assertion in OpenCV, or a stride of 0 makes it read beyond the array.
         frame = frame.copy("C")
     if frame.ndim == 2:
         return frame
@@ -59,7 +59,7 @@ def checked_frame(frame: object, where: str = "frame", *, max_pixels: int = MAX_
 
 
 def to_channels(frame: NDArray[np.uint8], channels: Channels) -> NDArray[np.uint8]:
-    """Convert a checked frame between grey and BGR, where it does not have the wanted number of channels.
+    """Convert a checked frame to grey or BGR if it has another number of channels.
 
     Args:
         frame: (H, W) or (H, W, 3) uint8, BGR.
@@ -83,10 +83,10 @@ def resize_image(image: NDArray[np.uint8], height_px: int, width_px: int) -> NDA
 
 
 def resize_mask(mask: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:
-    """Resize (H, W) uint8 class ids: nearest neighbour at pixel centres, so that no id is invented and nothing shifts.
+    """Resize (H, W) uint8 class ids by nearest neighbour at pixel centres, without new ids and without a shift.
 
-    Gives the pixels of ``cv2.resize`` with ``INTER_NEAREST_EXACT`` in a fifth of its time, because only whole rows are
-    copied: those of the transposed mask for the width.
+    The result equals that of ``cv2.resize`` with ``INTER_NEAREST_EXACT``, in a fifth of the time, because only whole
+    rows are copied; for the width, those of the transposed mask.
     """
     if mask.shape == (height_px, width_px):
         return mask
@@ -97,7 +97,7 @@ def resize_mask(mask: NDArray[np.uint8], height_px: int, width_px: int) -> NDArr
 
 @lru_cache(maxsize=64)
 def _nearest(size_px: int, new_size_px: int) -> NDArray[np.intp]:
-    """Return which of ``size_px`` pixels lies under the centre of each of ``new_size_px``, (new_size_px,)."""
+    """Return the index of the pixel, of ``size_px``, at the centre of each new pixel, (new_size_px,) intp."""
     pixels = np.arange(size_px, dtype=np.int32)[np.newaxis]
     found = cv2.resize(pixels, (new_size_px, 1), interpolation=cv2.INTER_NEAREST_EXACT)
     return found[0].astype(np.intp)
@@ -114,14 +114,14 @@ def model_input(
 
     Args:
         frame: (H, W) or (H, W, 3) uint8, BGR, 0–255, as ``checked_frame`` returns it.
-        height_px: Height of the model's input.
-        width_px: Width of the model's input.
+        height_px: Height of the model's input in pixels.
+        width_px: Width of the model's input in pixels.
         channels: Channels of the model's input, 1 (grey) or 3 (BGR).
         out: (height_px, width_px, channels) uint8, contiguous: memory to write the result to.
 
     Returns:
-        (height_px, width_px, channels) uint8, contiguous: ``out`` if given. Without it the result may share the frame's
-        memory, where nothing had to be changed.
+        (height_px, width_px, channels) uint8, contiguous: ``out`` if given. Otherwise the result may share the frame's
+        memory if the frame needed no change.
     """
     fitting = to_channels(frame, channels)
     if out is None:

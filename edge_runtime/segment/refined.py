@@ -18,10 +18,10 @@ from edge_runtime.segment.timing import StageTimes
 
 
 class RefinedSegmenter:
-    """A ``Segmenter`` with temporal smoothing, soft edges, or both.
+    """Segmenter with temporal smoothing, soft edges, or both.
 
-    With smoothing it remembers earlier frames, so it serves one stream and one thread: give each stream its own, around
-    one shared ``Segmenter``. After a gap of two seconds, a cut, or a change of the frame's size it starts afresh.
+    With smoothing it keeps earlier frames, so it serves one stream and one thread: make one per stream, around a shared
+    ``Segmenter``. After a gap of two seconds, a cut, or a change of the frame's size, smoothing starts again.
 
     Example:
         >>> from edge_runtime import RefinedSegmenter, Segmenter, parse_effect
@@ -36,8 +36,8 @@ class RefinedSegmenter:
         """Wrap a segmenter.
 
         Args:
-            segmenter: The model.
-            smooth: Average the probabilities over time where the picture stands still.
+            segmenter: Segmenter that runs the model.
+            smooth: Average the probabilities over time where the picture does not move.
             soft_edges: Fill ``Segmentation.alpha`` with an opacity whose edges follow those of the frame.
         """
         self._segmenter = segmenter
@@ -47,7 +47,7 @@ class RefinedSegmenter:
 
     @property
     def contract(self) -> Contract:
-        """Size of the model's input, and its classes."""
+        """Input size and classes of the model."""
         return self._segmenter.contract
 
     def reset(self) -> None:

@@ -1,4 +1,4 @@
-"""Hold the result for one frame: a mask, and what its class ids mean."""
+"""Define the result for one frame: a mask and its classes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from edge_runtime.model.contract import ClassInfo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segmentation:
-    """The result for one frame.
+    """Segmentation of one frame.
 
     Attributes:
         mask: (H, W) uint8 class ids at the frame's size.
-        classes: What the ids mean.
-        alpha: (H, W) uint8 opacity, 0–255, of everything that is not class 0; None without soft edges.
+        classes: Classes of the ids.
+        alpha: (H, W) uint8 opacity, 0–255, of all classes but 0; None without soft edges.
 
     Example:
         >>> from edge_runtime import Segmenter
@@ -36,18 +36,18 @@ class Segmentation:
     alpha: NDArray[np.uint8] | None = None
 
     def fractions(self) -> dict[str, float]:
-        """Return the share of the frame's pixels that each class covers, by name, 0–1."""
+        """Return the share of the frame's pixels per class name, 0–1."""
         counts = cv2.calcHist([self.mask], [0], None, [256], [0, 256]).reshape(-1)
         return {c.name: float(counts[c.id]) / self.mask.size for c in self.classes}
 
     def where(self, name: str) -> NDArray[np.bool_]:
-        """Return where the mask holds a class.
+        """Return the pixels of a class.
 
         Args:
             name: Name of the class.
 
         Returns:
-            (H, W) bool.
+            (H, W) bool, True where the mask has the class.
 
         Raises:
             KeyError: No class has this name.

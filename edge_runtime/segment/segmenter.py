@@ -1,4 +1,4 @@
-"""Load a model and segment frames with it: the class that applications use."""
+"""Load a model and segment frames with it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from edge_runtime.storage import printable, read_bytes
 
 
 class Segmenter:
-    """A loaded model that segments frames of any size.
+    """Loaded model that segments frames of any size.
 
-    Several threads may call it at once. A child process cannot use one that was loaded before ``fork`` and gets a
-    ``UsageError``: load it after the fork, in the process that uses it.
+    Several threads may call it at once. A segmenter that was loaded before ``fork`` raises ``UsageError`` in the child
+    process: load it after the fork, in the process that uses it.
 
     Attributes:
-        variant: Which model of the package it runs: "fp32", "int8".
-        profile: The device profile that chose variant and options, or None.
+        variant: Variant of the model in use: "fp32", "int8".
+        profile: Device profile that chose variant and options; None if no profile was used.
 
     Example:
         >>> from edge_runtime import Segmenter
@@ -43,12 +43,12 @@ class Segmenter:
     """
 
     def __init__(self, session: Session, variant: str, profile: DeviceProfile | None = None) -> None:
-        """Wrap a session that is open already; ``Segmenter.load`` opens a package or a file.
+        """Wrap an open session; to open a package or file, use ``Segmenter.load``.
 
         Args:
-            session: The loaded model.
-            variant: Its name.
-            profile: The device profile that the session's options came from.
+            session: Session with the loaded model.
+            variant: Name of the model's variant.
+            profile: Device profile that the session's options came from.
         """
         self._session = session
         self._buffers = threading.local()
@@ -60,17 +60,17 @@ class Segmenter:
         """Load a model package, or a bare ``.onnx`` file that `edge-unet export` wrote.
 
         Args:
-            path: Package folder or ONNX file. A package's files are checked against their SHA-256 first; a bare file
-                has nothing to be checked against.
-            variant: "fp32", …; by default the fastest that the package holds.
-            options: Threads, spinning and execution provider. Where neither these nor a variant are given, the device
-                profile that `edge-unet tune` wrote decides, if there is one for this machine.
+            path: Package folder or ONNX file. A package's files are first checked against their SHA-256; for a bare
+                file there is no checksum.
+            variant: Variant to load, such as "fp32"; None: the device profile's, else the fastest in the package.
+            options: Threads, spinning and execution provider; None: the device profile's, else the defaults. A device
+                profile of `edge-unet tune` is used only if neither a variant nor options are given.
 
         Returns:
-            The segmenter, which has run once already: the first frame takes no longer than others.
+            The segmenter, after one warm-up run, so that the first frame is as fast as others.
 
         Raises:
-            ModelError: The package or file is missing, damaged, or not one of ours, or its answers are not finite.
+            ModelError: The package or file is missing, damaged or not a model of ours, or its outputs are not finite.
             UsageError: This onnxruntime does not have the execution provider.
         """
         path = Path(path)
@@ -91,27 +91,27 @@ class Segmenter:
 
     @property
     def contract(self) -> Contract:
-        """Size of the model's input, and its classes."""
+        """Input size and classes of the model."""
         return self._session.contract
 
     @property
     def session(self) -> Session:
-        """The onnxruntime session underneath, to measure the bare run as `edge-unet bench` does.
+        """Session of onnxruntime, for measuring the bare run as `edge-unet bench` does.
 
-        To compute something, use ``logits_of`` and ``mask_of``.
+        To compute results, use ``logits_of`` and ``mask_of``.
         """
         return self._session
 
     @property
     def threads(self) -> int:
-        """Number of threads that one inference uses."""
+        """Number of threads per inference."""
         return self._session.threads
 
     def __call__(self, image_bgr: NDArray[np.uint8], times: StageTimes | None = None) -> Segmentation:
         """Segment one frame.
 
         Args:
-            image_bgr: (H, W, 3) uint8 BGR of any size; (H, W) and (H, W, 1) grey and (H, W, 4) BGRA are taken too.
+            image_bgr: (H, W, 3) uint8 BGR of any size; also (H, W) or (H, W, 1) grey, or (H, W, 4) BGRA.
             times: Collects the times of the stages "resize", "inference" and "mask".
 
         Returns:
@@ -119,7 +119,7 @@ class Segmenter:
 
         Raises:
             InputError: The frame has another type, dtype or shape, no pixels, or more than 64 megapixels.
-            ModelError: The model failed on it.
+            ModelError: The model failed on the frame.
             UsageError: This process was forked after the segmenter was loaded.
         """
         times = StageTimes() if times is None else times
@@ -162,13 +162,13 @@ class Segmenter:
         return self.logits_of(self._input(checked_frame(image_bgr)))
 
     def input_of(self, image_bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a frame as the model takes it: checked, with its number of channels, resized.
+        """Return a frame as input of the model: checked, converted to its channels, resized.
 
         Args:
             image_bgr: As for a call.
 
         Returns:
-            (height_px, width_px, channels) uint8 in memory of its own.
+            (height_px, width_px, channels) uint8 in newly allocated memory.
 
         Raises:
             InputError: As for a call.
@@ -208,10 +208,10 @@ class Segmenter:
     def stream(self, source: int | str | Path) -> Iterator[FrameResult]:
         """Segment a source frame by frame.
 
-        Of a live source the newest frame is taken, and frames that come too fast are dropped; files lose none.
+        Of a live source, the newest frame is taken, and frames that arrive too fast are dropped. Files lose no frame.
 
         Args:
-            source: Camera index, URL, video, image, folder or glob.
+            source: Camera index, address, video, image, folder or glob.
 
         Yields:
             The result of each frame, in order.
@@ -223,9 +223,9 @@ class Segmenter:
         return stream(self, source)
 
     def _input(self, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a checked frame as the model's input, in memory that this thread's next call overwrites.
+        """Return a checked frame as input of the model, in memory that this thread's next call overwrites.
 
-        The caller of the segmenter cannot change it while the model runs.
+        The memory is not that of the frame, so the caller cannot change it while the model runs.
         """
         c = self.contract
         buffer: NDArray[np.uint8] | None = getattr(self._buffers, "image", None)
@@ -234,7 +234,7 @@ class Segmenter:
         return model_input(frame, c.height_px, c.width_px, c.channels, out=buffer)
 
     def _warm_up(self, where: str) -> None:
-        """Run once, so that the first frame is not the slow one and a model that answers NaN is refused at the start."""
+        """Run once, so that the first frame is not slow and a model whose outputs are not finite is refused at once."""
         c = self.contract
         grey = np.full((c.height_px, c.width_px, 3), 128, np.uint8)
         if not np.isfinite(self.logits(grey)).all():

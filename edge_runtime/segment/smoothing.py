@@ -1,4 +1,4 @@
-"""Smooth masks over time: hold them still where the picture stands still, follow at once where it moves."""
+"""Smooth masks over time: keep them stable where the picture does not move, and follow at once where it does."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from edge_runtime.segment.postprocess import class_ids_of
 from edge_runtime.segment.preprocess import to_channels
 
 _LEAST_WEIGHT = 0.2
-"""Weight of the new frame where nothing moves, so small that one wrong frame stays below ``_MARGIN``."""
+"""Weight of the new frame where nothing moves, small enough that one wrong frame stays below ``_MARGIN``."""
 _LEAST_MOTION, _FULL_MOTION = 2.0, 8.0
 """Motion around a pixel, in grey levels above the noise, from which the weight rises and at which it reaches 1."""
 _MARGIN = 0.3
-"""Probability by which another class must win where nothing moves."""
+"""Difference of probability by which another class must win where nothing moves."""
 _MOST_NOISE = 4.0
 """Upper limit of the estimated noise, in grey levels; if everything changes by more, the camera moves."""
 _CUT_SHARE = 0.6
-"""Share of moving pixels above which the frame is taken for a new scene."""
+"""Share of moving pixels above which the frame counts as a new scene."""
 _REACH_PX = 5
-"""Side, at the model's size, of the window that motion is averaged over and then spread over."""
+"""Side in pixels, at the model's size, of the windows that average motion and then spread it."""
 _MAX_GAP_S = 2.0
-"""Time between two frames after which the earlier one no longer counts."""
+"""Seconds between two frames after which the earlier one is ignored."""
 
 
 class TemporalSmoother:
-    """Averages the probabilities of one stream over time and holds class ids by hysteresis.
+    """Temporal filter of one stream that averages probabilities and applies hysteresis to class ids.
 
-    Each pixel's average moves towards the new frame by a weight: small where the picture stands still, 1 where it
-    moves, so that moving hands are not smeared. A pixel keeps its class until another class wins by a margin, which
-    shrinks to 0 where the picture moves. Not thread-safe; one smoother per stream.
+    Each pixel's average moves towards the new frame by a weight: small where the picture does not move, 1 where it
+    moves, so that moving objects are not smeared. A pixel keeps its class until another class wins by a margin, which
+    shrinks to 0 where the picture moves. Not thread-safe; use one smoother per stream.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all earlier frames: the next one is taken as it is."""
+        """Forget all earlier frames: the next one is not smoothed."""
         self._frame = np.empty((0, 0), np.uint8)
         self._average = np.empty((0, 0, 0), np.float32)
         self._work = np.empty((0, 0, 0), np.float32)
@@ -53,7 +53,7 @@ class TemporalSmoother:
 
         Args:
             planes: (L, h, w) float32 probabilities, one plane per class; for a binary model the one of class 1.
-            frame: (h, w, C) uint8, the frame at the same size, grey (C = 1) or BGR (C = 3).
+            frame: (h, w, C) uint8 frame at the same size, grey (C = 1) or BGR (C = 3).
             at_s: Time of the frame in seconds, on a monotonic clock.
 
         Returns:
@@ -77,12 +77,12 @@ class TemporalSmoother:
         return self._average, self._ids.copy()
 
     def _held_ids(self, weight: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """Return (h, w) uint8 class ids, where the class that a pixel had before gets a margin over the others."""
+        """Return (h, w) uint8 class ids, in which the previous class of a pixel has a margin over the others."""
         scores = self._work
         np.copyto(scores, self._average)
         margin = (1 - weight) * np.float32(_MARGIN)
         if len(scores) == 1:
-            # Above one half by half the margin to become 1, below it by as much to become 0.
+            # To change its class, a pixel must be above or below one half by half the margin.
             margin *= self._ids - np.float32(0.5)
             scores += margin
         else:
@@ -115,7 +115,7 @@ def motion_between(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> NDArray
 
 
 def _weight_of(motion: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """Return the weight of the new frame, (h, w) float32, or None if so much moves that it is a new scene."""
+    """Return the weight of the new frame, (h, w) float32; None if it counts as a new scene."""
     motion -= _LEAST_MOTION
     motion *= (1 - _LEAST_WEIGHT) / (_FULL_MOTION - _LEAST_MOTION)
     motion += _LEAST_WEIGHT

@@ -17,7 +17,7 @@ from edge_runtime.sources import Frame, ReadAhead, Source, open_source
 
 
 class Segment(Protocol):
-    """Anything that segments one frame: a ``Segmenter``, a ``RefinedSegmenter``, a ``TiledSegmenter``."""
+    """Callable that segments one frame: ``Segmenter``, ``RefinedSegmenter``, ``TiledSegmenter`` or your own."""
 
     def __call__(self, image_bgr: NDArray[np.uint8], times: StageTimes | None = None) -> Segmentation:
         """Segment (H, W, 3) uint8 BGR; ``times`` collects the time of each stage."""
@@ -25,14 +25,14 @@ class Segment(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameResult:
-    """A frame, its mask, and the times measured on the way.
+    """Frame with its segmentation and times.
 
     Attributes:
-        frame: The frame as it was captured.
-        segmentation: Its mask.
-        age_ms: Time from capture to mask, waiting included: what a viewer perceives as lag.
-        latency_ms: Time that segmenting took, from the frame in memory to its mask.
-        stages_ms: The stages of the latency, by name: "resize", "inference", "mask", with refinements "refine".
+        frame: The frame as captured.
+        segmentation: Segmentation of the frame.
+        age_ms: Milliseconds from capture to mask, including waiting, which a viewer perceives as lag.
+        latency_ms: Milliseconds from the frame in memory to its mask.
+        stages_ms: Milliseconds per stage of the latency: "resize", "inference", "mask", and "refine" if refined.
 
     Example:
         >>> from edge_runtime import Segmenter
@@ -54,12 +54,12 @@ class FrameResult:
 def stream(segmenter: Segment, source: int | str | Path | Source) -> Iterator[FrameResult]:
     """Segment a source frame by frame.
 
-    Files are read a few frames ahead while the model works; of a live source the newest frame is taken.
+    Files are read a few frames ahead while the model runs. Of a live source, the newest frame is taken.
 
     Args:
-        segmenter: A ``Segmenter``, or anything that is called like one.
-        source: What ``open_source`` takes, opened at the first frame and closed after the last; or a source that is
-            open already, which stays open.
+        segmenter: A ``Segmenter``, or a callable with the same signature.
+        source: Source as for ``open_source``, which is opened before the first frame and closed after the last; or an
+            open source, which stays open.
 
     Yields:
         The result of each frame, in order.
@@ -88,7 +88,7 @@ def stream(segmenter: Segment, source: int | str | Path | Source) -> Iterator[Fr
 
 
 def segment_frame(segmenter: Segment, frame: Frame) -> FrameResult:
-    """Segment one frame and measure its latency, the stages of it, and its age."""
+    """Segment one frame and measure its latency, in total and per stage, and its age."""
     times = StageTimes()
     start = time.perf_counter()
     segmentation = segmenter(frame.image_bgr, times)

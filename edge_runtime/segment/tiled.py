@@ -1,9 +1,9 @@
 """Segment pictures much larger than the model's input in overlapping tiles, with bounded memory.
 
-Tiles are processed row by row. The logits of a tile are weighted by a window that fades towards its edges, where the
-model sees least of a pixel's surroundings, and added to those of its neighbours. Once no later tile overlaps a row of
-pixels, its logits become class ids; only the strip that two rows of tiles share is kept. The picture and its mask are
-the only arrays of the picture's size.
+Tiles are processed row by row. The logits of a tile are weighted by a window that decreases towards the tile's edges,
+where the model sees least of a pixel's surroundings, and added to those of neighbouring tiles. Once no later tile
+overlaps a row of pixels, its logits are converted to class ids. Only the strip that two rows of tiles share is kept.
+The picture and its mask are the only arrays of the picture's size.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.segment.timing import StageTimes
 
 MAX_TILED_PIXELS = 400_000_000
-"""Most pixels of a picture: 400 megapixels are 1.2 GB of BGR and 0.4 GB of mask."""
+"""Largest number of pixels of a picture: 400 megapixels are 1.2 GB of BGR and 0.4 GB of mask."""
 OVERLAP = 0.5
-"""Share of a tile's height and width that the next one covers again. A half takes four times the tiles of none; more
-of it comes only a little closer to a model that sees the whole picture at once."""
+"""Share of a tile's height and width that the next tile overlaps. One half needs four times as many tiles as no
+overlap. More comes only slightly closer to a model that sees the whole picture at once."""
 _SIGMA = 1 / 8
 _STRIDE_PX = 32
 _BAND_PIXELS = 500_000
 
 
 class TiledSegmenter:
-    """A ``Segmenter`` for pictures of up to 400 megapixels, which it cuts into tiles.
+    """Segmenter for pictures of up to 400 megapixels, which it cuts into overlapping tiles.
 
-    Every tile is resized to the model's input, so ``tile_size`` sets the scale of the picture: choose it so that things
-    are about as large in a tile as they were in the training images. Several threads may call it at once.
+    Every tile is resized to the model's input, so ``tile_size`` sets the scale of the picture. Choose it so that
+    objects are about as large in a tile as in the training images. Several threads may call it at once.
 
     Example:
         >>> from edge_runtime import Segmenter, TiledSegmenter
@@ -62,12 +62,12 @@ class TiledSegmenter:
         """Wrap a segmenter.
 
         Args:
-            segmenter: The model.
-            tile_size: (height, width) in pixels of the picture that a tile covers; the model's input size by default.
-            overlap: Least share of a tile that the next one covers again, 0 to 0.9; tiles are spread evenly, so it is
-                often more.
-            on_progress: Called as ``("tiles", done, total)`` before the first tile of a picture and after each. Raise
-                in it to stop a long call.
+            segmenter: Segmenter that runs the model.
+            tile_size: (height, width) of a tile in pixels of the picture; None: the size of the model's input.
+            overlap: Smallest share of a tile that the next one overlaps, 0 to 0.9. Because tiles are spread evenly,
+                the actual overlap is often larger.
+            on_progress: Called as ``("tiles", done, total)`` before the first tile of a picture and after each tile.
+                An exception that it raises stops the call.
 
         Raises:
             UsageError: A tile without pixels or of more than 64 megapixels, or an overlap outside its range.
@@ -86,21 +86,21 @@ class TiledSegmenter:
 
     @property
     def contract(self) -> Contract:
-        """Size of the model's input, and its classes."""
+        """Input size and classes of the model."""
         return self._segmenter.contract
 
     def __call__(self, image_bgr: NDArray[np.uint8], times: StageTimes | None = None) -> Segmentation:
-        """Segment one picture; one no larger than a tile is segmented whole, as by a ``Segmenter``.
+        """Segment one picture; if it is no larger than a tile, it is segmented whole, as by a ``Segmenter``.
 
         Args:
-            image_bgr: As for a ``Segmenter``, up to 400 megapixels. It is not copied: do not change it during the call.
+            image_bgr: As for a ``Segmenter``, up to 400 megapixels. It is not copied; do not change it during the call.
             times: Collects the times of the stages "resize", "inference" and "mask", added up over the tiles.
 
         Returns:
             The mask at the picture's size.
 
         Raises:
-            InputError: As for a ``Segmenter``, but only beyond 400 megapixels.
+            InputError: As for a ``Segmenter``, but with a limit of 400 megapixels.
             ModelError, UsageError: As for a ``Segmenter``.
         """
         times = StageTimes() if times is None else times
@@ -119,8 +119,8 @@ class TiledSegmenter:
     def _blended(self, frame: NDArray[np.uint8], rows: Axis, columns: Axis, times: StageTimes) -> Segmentation:
         mask = np.empty((rows.picture, columns.picture), np.uint8)
         row_under, column_under = rows.nearest(), columns.nearest()
-        # Weighted logits of as many rows as a tile has, from the current row of tiles on. They need no division by the
-        # sum of the weights: neither the sign nor the order of a pixel's classes depends on it.
+        # Weighted logits of the current row of tiles. They need no division by the sum of the weights, because neither
+        # the sign of a logit nor the order of a pixel's classes depends on it.
         band = np.zeros((rows.tile, columns.scaled, self.contract.logit_channels), np.float32)
         done, total = 0, len(rows.starts) * len(columns.starts)
         self._on_progress("tiles", done, total)
@@ -144,7 +144,7 @@ class TiledSegmenter:
         return Segmentation(mask=mask, classes=self.contract.classes)
 
     def _tile(self, frame: NDArray[np.uint8], rows: Axis, columns: Axis, top: int, left: int) -> NDArray[np.uint8]:
-        """Return the model's input for one tile; beyond the picture's edge, the picture is reflected."""
+        """Return the model's input for one tile; beyond its edge, the picture is reflected."""
         c = self.contract
         part = frame[rows.part(top), columns.part(left)]
         image = model_input(part, rows.used(top), columns.used(left), c.channels)
@@ -156,13 +156,13 @@ class TiledSegmenter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """The tiles along the height or the width of a picture.
+    """Tiles along the height or width of a picture.
 
     Attributes:
         picture: Size of the picture in pixels.
-        scaled: Size of the picture in pixels at the scale of the model's input, the same for all tiles.
-        tile: Size of a tile in scaled pixels: that of the model's input.
-        starts: Where tiles start, in scaled pixels; the last may reach beyond the picture.
+        scaled: Size of the picture in pixels at the scale of the model's input.
+        tile: Size of a tile in scaled pixels, which is that of the model's input.
+        starts: Starts of the tiles in scaled pixels; the last tile may reach beyond the picture.
     """
 
     picture: int
@@ -172,16 +172,16 @@ class Axis:
 
     @classmethod
     def spread(cls, picture_px: int, tile_px: int, model_px: int, overlap: float) -> Axis:
-        """Spread tiles evenly from edge to edge, no more of them than the overlap needs.
+        """Spread tiles evenly from edge to edge, with the smallest number that gives the overlap.
 
-        They start at multiples of the network's stride, because a network answers the same for a shifted picture only
-        if it is shifted by such a multiple. That matters more than the overlap does.
+        Tiles start at multiples of the network's stride, because only for shifts by such multiples does a network
+        compute the same result. This matters more than the overlap.
 
         Args:
-            picture_px: Size of the picture, in its pixels.
-            tile_px: Size of a tile, in pixels of the picture.
-            model_px: Size of the model's input, a multiple of its stride, which is a power of two up to 32.
-            overlap: Least share of a tile that the next one covers again.
+            picture_px: Size of the picture in its pixels.
+            tile_px: Size of a tile in pixels of the picture.
+            model_px: Size of the model's input in pixels, a multiple of its stride, which is a power of two up to 32.
+            overlap: Smallest share of a tile that the next one overlaps.
         """
         scaled = max(1, round(picture_px * model_px / tile_px))
         furthest = max(1, math.floor(model_px * (1 - overlap)))
@@ -194,26 +194,26 @@ class Axis:
         return cls(picture=picture_px, scaled=scaled, tile=model_px, starts=starts)
 
     def used(self, start: int) -> int:
-        """Return the number of scaled pixels of the tile at ``start`` that lie in the picture."""
+        """Return the number of scaled pixels of the tile at ``start`` that are inside the picture."""
         return min(self.tile, self.scaled - start)
 
     def part(self, start: int) -> slice:
         """Return the range of the picture's pixels that the tile at ``start`` covers; never empty."""
         first, last = (round(place * self.picture / self.scaled) for place in (start, start + self.used(start)))
-        first = min(first, self.picture - 1)  # where a pixel of the picture is many of the model's
+        first = min(first, self.picture - 1)  # if one pixel of the picture covers many of the model
         return slice(first, max(first + 1, last))
 
     def nearest(self) -> NDArray[np.int64]:
-        """Return the scaled pixel under the centre of each pixel of the picture, (picture,) int64."""
+        """Return the index of the scaled pixel at the centre of each pixel of the picture, (picture,) int64."""
         return (2 * np.arange(self.picture, dtype=np.int64) + 1) * self.scaled // (2 * self.picture)
 
 
 def window(height_px: int, width_px: int) -> NDArray[np.float32]:
-    """Compute the weights of a tile's pixels, (height_px, width_px) float32 in 0–1: a Gaussian, positive everywhere.
+    """Return the weights of a tile's pixels, (height_px, width_px) float32 in 0–1: a Gaussian, positive everywhere.
 
     Reference:
         Isensee et al., nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation, 2021,
-        https://arxiv.org/abs/1904.08128: standard deviation of an eighth of the tile, at half a tile's overlap.
+        https://arxiv.org/abs/1904.08128: the standard deviation is an eighth of the tile, the overlap half a tile.
     """
     vertical, horizontal = (
         np.exp(-0.5 * (((np.arange(size) + 0.5) / size - 0.5) / _SIGMA) ** 2) for size in (height_px, width_px)
@@ -228,16 +228,16 @@ def draw_in_bands(
     *,
     margin_px: int = 32,
 ) -> NDArray[np.uint8]:
-    """Draw an effect over a large picture in place, a band of rows at a time, without another picture of its size.
+    """Draw an effect over a large picture in place, in bands of rows, without a second picture of its size.
 
-    For effects that look only at the surroundings of a pixel, such as an overlay. What an effect derives from the size
-    of its frame, such as the width of a contour, it derives from the size of a band.
+    Use it for effects that depend only on the neighbourhood of a pixel, such as an overlay. An effect that depends on
+    the size of its frame, as the width of a contour does, gets the size of a band.
 
     Args:
         effect: ``(image_bgr, segmentation) -> picture_bgr``, both (H, W, 3) uint8 BGR.
-        image_bgr: (H, W, 3) uint8 BGR, writeable; drawn over.
-        segmentation: The result for the whole picture.
-        margin_px: Rows above and below a band that the effect sees as well.
+        image_bgr: (H, W, 3) uint8 BGR, writeable; overwritten.
+        segmentation: Segmentation of the whole picture.
+        margin_px: Rows above and below a band that are also passed to the effect.
 
     Returns:
         ``image_bgr`` itself.
@@ -245,7 +245,7 @@ def draw_in_bands(
     height, width = image_bgr.shape[:2]
     bands = math.ceil(height * width / _BAND_PIXELS)
     edges = [round(band * height / bands) for band in range(bands + 1)]
-    above = image_bgr[:0]  # the rows above a band as they were before anything was drawn on them
+    above = image_bgr[:0]  # rows above a band, as before they were overwritten
     for top, bottom in pairwise(edges):
         part = slice(top - len(above), min(height, bottom + margin_px))
         alpha = segmentation.alpha

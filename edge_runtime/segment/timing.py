@@ -1,4 +1,4 @@
-"""Measure how long the stages of segmenting a frame take, beside the result."""
+"""Measure the time of each stage of segmenting a frame."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 
 
 class StageTimes:
-    """Collects the time of each stage of one call.
+    """Collector of the time per stage of one call.
 
-    Not thread-safe, and it adds up over calls: give each call its own.
+    Not thread-safe. Times add up over calls, so use a new collector for each call.
 
     Attributes:
         stages_ms: Milliseconds per stage, in the order in which the stages were first entered.
@@ -30,7 +30,7 @@ class StageTimes:
         self.stages_ms: dict[str, float] = {}
 
     def stage(self, name: str) -> AbstractContextManager[None]:
-        """Measure a ``with`` block and add its time to the stage of this name, also where the block raises."""
+        """Return a context manager that adds the time of its block to a stage, even if the block raises."""
         return _Stage(self.stages_ms, name)
 
     @property
@@ -40,7 +40,7 @@ class StageTimes:
 
 
 class _Stage(AbstractContextManager[None]):
-    """One timed block; a class, because a generator-based context manager takes twice the time."""
+    """Timed block; a class, because a generator-based context manager takes twice the time."""
 
     __slots__ = ("_name", "_stages_ms", "_started")
 

@@ -1,4 +1,4 @@
-"""Where results go: mask files, pictures, videos, a window, JSON Lines, other programs. Every write is checked."""
+"""Write results: mask files, pictures, videos, a window, JSON Lines, other programs; every write is checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes to a file, a named pipe or standard output, without waiting for ever for a reader that has stalled."""
+"""Write bytes to a file, a named pipe or standard output, without waiting for ever for a stalled reader."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ from edge_runtime.storage import translated
 
 _STEP_S = 0.2
 _GRACE_S = 1.0
-"""How long a write goes on once the run is to end, for a reader that is slow but alive."""
+"""Seconds that a write may continue after the run was told to end, for a slow reader."""
 
 
 class ByteStream:
-    """A file, a named pipe, or standard output for "-". Writes are unbuffered and whole, also from several threads."""
+    """Output to a file, a named pipe, or standard output for "-"; writes are unbuffered and whole, from any thread."""
 
     def __init__(self, target: str, stop: threading.Event) -> None:
-        """Open a file anew; a named pipe waits for its reader until ``stop`` is set.
+        """Open a file, replacing its content; a named pipe waits for its reader until ``stop`` is set.
 
         Args:
-            target: A path, or "-".
-            stop: Set when the run is to end: from then on nothing waits for a reader that takes nothing.
+            target: Path, or "-" for standard output.
+            stop: Set when the run is to end; from then on, writes do not wait for a reader that has stalled.
 
         Raises:
-            StorageError: It cannot be opened.
+            StorageError: The target cannot be opened.
         """
         self._stop = stop
         self._where = Path("standard output" if target == "-" else target)
         self._lock = threading.Lock()
         with translated("write", self._where):
             descriptor = self._stdout() if target == "-" else self._opened(Path(target))
-            # Given up before there was a reader: closed from the start.
+            # No descriptor: ``stop`` was set before there was a reader, so the stream is closed from the start.
             self._gone = descriptor is None
             self._fd = os.open(os.devnull, os.O_WRONLY) if descriptor is None else descriptor
         self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
-        # A blocking pipe that is ready takes this much without blocking, and not always more.
+        # A blocking pipe that is ready accepts this many bytes without blocking, but not always more.
         whole = sys.platform == "win32" or self._regular or not os.get_blocking(self._fd)
         self._most = sys.maxsize if whole else select.PIPE_BUF
 
     def write(self, data: bytes | memoryview) -> None:
-        """Write all of ``data``, or give up quietly where the run is to end and the reader takes nothing.
+        """Write all of ``data``; after ``stop``, data for a stalled reader is silently discarded.
 
         Raises:
-            StorageError: The disk is full; a regular file is cut off before ``data``, so that it holds whole writes only.
-            BrokenPipeError: The reader has gone; later writes do nothing.
+            StorageError: The disk is full; a regular file is truncated before ``data``, so that it has whole writes.
+            BrokenPipeError: The reader has closed the pipe; later writes do nothing.
         """
         with self._lock:
             if self._gone:
@@ -67,10 +67,10 @@ class ByteStream:
                 raise
 
     def close(self) -> None:
-        """Close it; standard output itself stays open.
+        """Close the stream; standard output itself stays open.
 
         Raises:
-            StorageError: What was written did not all arrive, as a file system of another machine may say at last.
+            StorageError: Not all data was stored, which a network file system may report only now.
         """
         with translated("write", self._where):
             os.close(self._fd)
@@ -96,11 +96,11 @@ class ByteStream:
     def _write_some(self, part: memoryview) -> int:
         try:
             return os.write(self._fd, part)
-        except BlockingIOError:  # someone else filled the pipe since it was ready
+        except BlockingIOError:  # another process has filled the pipe in the meantime
             return 0
 
     def _ready(self) -> bool:
-        """Wait a step for the reader; a reader that has gone counts as ready, for writing says so."""
+        """Wait a step for the reader; a closed pipe counts as ready, because writing reports it."""
         if sys.platform == "win32":
             return True
         poll = select.poll()
@@ -114,16 +114,16 @@ class ByteStream:
             try:
                 return os.open(path, os.O_WRONLY | how, 0o666)
             except OSError as error:
-                if not (pipe and error.errno == errno.ENXIO):  # a named pipe without a reader
+                if not (pipe and error.errno == errno.ENXIO):  # ENXIO: a named pipe without a reader
                     raise
             if self._stop.wait(_STEP_S):
                 return None
 
     def _stdout(self) -> int:
-        """Return a descriptor for standard output that is ours to close, and to make non-blocking where it is a pipe.
+        """Return a descriptor for standard output that we may close, and if it is a pipe, make non-blocking.
 
-        Blocking or not is a property that all processes share which inherited the pipe, so it is opened once more.
-        Where that is not possible it is written in small pieces, which takes three times as long.
+        All processes that inherited the pipe share its blocking mode, so it is opened again. If that is not possible,
+        the pipe is written in small pieces, which takes three times as long.
         """
         fd = sys.stdout.fileno()
         if sys.platform == "linux" and stat.S_ISFIFO(os.fstat(fd).st_mode):

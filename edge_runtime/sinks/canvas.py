@@ -1,4 +1,4 @@
-"""Pictures of any size, with or without alpha, made BGR of one size, as a stream of pictures needs it."""
+"""Convert pictures of any size, with or without alpha, to BGR of one size, for a stream of pictures."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from numpy.typing import NDArray
 
 
 class Canvas:
-    """Makes every picture BGR of the first one's size. Not for several threads: its buffers are used again."""
+    """Converter of pictures to BGR at the size of the first one; not thread-safe, because it reuses its buffers."""
 
     def __init__(self, *, even: bool = False) -> None:
-        """``even`` cuts an odd size by a pixel, for formats that share colours between two pixels."""
+        """Prepare; ``even`` reduces an odd size by one pixel, for formats with one colour per two pixels."""
         self._even = even
         self.size = (0, 0)
         self._opaque = np.empty(0, np.uint8)
         self._alpha = np.empty(0, np.uint8)
 
     def paint(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return a picture as contiguous (H, W, 3) uint8 BGR of the first one's size, ``size``.
+        """Return a picture as contiguous (H, W, 3) uint8 BGR at the size of the first one, ``size``.
 
         Args:
-            picture: (H, W, 3) BGR, or (H, W, 4) BGRA, which is put on black.
+            picture: (H, W, 3) BGR, or (H, W, 4) BGRA, which is blended with black; uint8.
 
         Returns:
-            The picture itself where nothing was to be done; else it is good until the next call.
+            The picture itself if it needed no change; otherwise an array that the next call overwrites.
         """
         height, width = picture.shape[:2]
         if self.size == (0, 0):

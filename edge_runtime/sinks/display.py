@@ -1,4 +1,4 @@
-"""What a window shows of a picture: scaled to the window, transparent parts as a checkerboard, a line of text."""
+"""Prepare pictures for a window: scale them, show transparency as a checkerboard, write a line of text."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ _MARGIN_PX = 6
 
 
 def window_size(height_px: int, width_px: int) -> tuple[int, int]:
-    """Return the (height, width) of a window for pictures of a size: they fit a small screen, and can be seen."""
+    """Return the (height, width) in pixels of a window for pictures of a size, neither too large nor too small."""
     down = min(_LARGEST[0] / height_px, _LARGEST[1] / width_px)
     up = max(_SMALLEST[0] / height_px, _SMALLEST[1] / width_px)
     return fitted(height_px, width_px, scale=min(down, max(1.0, up)))
 
 
 def fitted(height_px: int, width_px: int, *, scale: float) -> tuple[int, int]:
-    """Return a size times ``scale``, at least a pixel each way."""
+    """Return (height, width) times ``scale``, each at least 1 pixel."""
     return max(1, round(height_px * scale)), max(1, round(width_px * scale))
 
 
 def display_picture(picture: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:
-    """Return a picture as it is shown, (H, W, 3) uint8 BGR, always a copy.
+    """Return a copy of a picture for display, (H, W, 3) uint8 BGR.
 
     Args:
-        picture: (H, W, 3) BGR, or (H, W, 4) BGRA, which is put on a checkerboard.
-        height_px: Height to fit into; the aspect ratio stays.
-        width_px: Width to fit into.
+        picture: (H, W, 3) BGR, or (H, W, 4) BGRA, which is blended with a checkerboard; uint8.
+        height_px: Largest height in pixels; the aspect ratio is kept.
+        width_px: Largest width in pixels.
     """
     height, width = picture.shape[:2]
     scale = min(height_px / height, width_px / width)
     size = fitted(height, width, scale=scale)
-    # Enlarged pixels stay sharp squares only where they are few: that is where one wants to see them.
+    # A small picture is enlarged to sharp squares, because a viewer wants to see its pixels.
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST if scale >= 4 else cv2.INTER_LINEAR
     shown = np.asarray(cv2.resize(picture, size[::-1], interpolation=how), np.uint8)
     if picture.shape[2] == 3:
@@ -51,9 +51,9 @@ def display_picture(picture: NDArray[np.uint8], height_px: int, width_px: int) -
 
 
 def draw_text(picture_bgr: NDArray[np.uint8], text: str) -> None:
-    """Write a line of ASCII text into the upper left corner, white on a darkened strip, so that it is read on anything.
+    """Write a line of ASCII text into the upper left corner, white on a darkened strip, legible on any picture.
 
-    It has the same size in every window, and a smaller one where it would not fit.
+    The text has the same size in every window, unless it has to be smaller to fit.
     """
     (width, _), _ = cv2.getTextSize(text, _FONT, _FONT_SCALE, 1)
     room = picture_bgr.shape[1] - 4 * _MARGIN_PX

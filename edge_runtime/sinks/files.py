@@ -1,4 +1,4 @@
-"""Masks and pictures as files."""
+"""Write masks and pictures as files."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from edge_runtime.storage import printable, replace_file, sync_names, temporary_
 
 _JPEG_QUALITY = 95
 _SYNC_EVERY = 64
-"""Files between two syncs of their folder. Each file's content is durable at once, its name with the next sync: after a
-power cut the latest few may be missing, none is half. Syncing the folder with every file takes up to as long again."""
+"""Number of files between two syncs of their folder. Each file's content is durable at once, its name after the next
+sync. After a power cut, the latest files may be missing, but none is incomplete. A sync per file would up to double the
+time."""
 
 
 class PictureSink(Protocol):
-    """Takes the pictures that an effect draws.
+    """Destination of the pictures that an effect draws.
 
-    A ``StorageError`` of ``write`` means that this picture was not kept; the sink stays usable, and the next ``write``
-    tries again.
+    After a ``StorageError`` in ``write``, this picture was not kept, and the next ``write`` tries again.
     """
 
     def write(self, frame: Frame, picture: NDArray[np.uint8]) -> None:
-        """Take the picture of a frame, (H, W, 3) BGR or (H, W, 4) BGRA uint8."""
+        """Write the picture of a frame, (H, W, 3) BGR or (H, W, 4) BGRA uint8."""
 
     def close(self) -> list[str]:
-        """Finish; returns what was written, one line each, for people."""
+        """Finish writing; return one line of text per output."""
 
 
 class _Files:
-    """Files in a folder, each atomic. Safe to use from several threads."""
+    """Writer of atomic files in a folder; thread-safe."""
 
     _what = "files"
 
@@ -48,10 +48,10 @@ class _Files:
         self.written = 0
 
     def close(self) -> list[str]:
-        """Make the names of all files durable; returns what was written.
+        """Make the names of all files durable; return one line of text per output.
 
         Raises:
-            StorageError: The folder has gone.
+            StorageError: The folder no longer exists.
         """
         if not self.written:
             return []
@@ -73,7 +73,7 @@ class _Files:
 
 
 class MaskFiles(_Files):
-    """Class ids as PNG files, ``FOLDER/NAME.png``. Safe to use from several threads."""
+    """Writer of class ids as PNG files, ``FOLDER/NAME.png``; thread-safe."""
 
     _what = "masks"
 
@@ -81,7 +81,7 @@ class MaskFiles(_Files):
         """Write (H, W) uint8 class ids and return the file's path.
 
         Raises:
-            StorageError: It could not be written.
+            StorageError: The file could not be written.
         """
         path = self._folder / f"{frame.name}.png"
         self._save(path, encode_png(mask, printable(path)))
@@ -89,15 +89,15 @@ class MaskFiles(_Files):
 
 
 class PictureFiles(_Files):
-    """Pictures as files, ``FOLDER/NAME.jpg``, or ``.png`` where they are exact or have an alpha channel.
+    """Writer of pictures as files, ``FOLDER/NAME.jpg``, or ``.png`` if they must be exact or have an alpha channel.
 
-    Safe to use from several threads.
+    Thread-safe.
     """
 
     _what = "pictures"
 
     def __init__(self, folder: Path, *, exact: bool = False, retention: Retention | None = None) -> None:
-        """``exact`` writes PNG where JPEG would do for the eye."""
+        """Write to ``folder``, with ``exact`` as PNG instead of JPEG; ``retention`` limits the size of the results."""
         super().__init__(folder, retention)
         self._exact = exact
 
@@ -105,7 +105,7 @@ class PictureFiles(_Files):
         """Write a picture, (H, W, 3) BGR or (H, W, 4) BGRA uint8.
 
         Raises:
-            StorageError: It could not be written.
+            StorageError: The file could not be written.
         """
         if self._exact or picture.shape[2] == 4:
             path = self._folder / f"{frame.name}.png"
@@ -120,15 +120,15 @@ class PictureFiles(_Files):
         self._save(path, data.data)
 
     def _written_straight(self, path: Path, picture: NDArray[np.uint8]) -> bool:
-        """Encode a very large picture into its file, for lack of memory for the encoded bytes; False if OpenCV cannot."""
+        """Encode a very large picture directly into its file, to save memory; return False if OpenCV cannot."""
         temporary = temporary_name(path.with_name("picture.jpg"))
         try:
-            # A path that is no text is not given to OpenCV, which does not survive it in reading.
+            # Do not pass OpenCV a path that is not valid text, because it crashes when reading one.
             str(temporary).encode()
             done = cv2.imwrite(str(temporary), picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         except (UnicodeEncodeError, cv2.error):
             done = False
-        if not done:  # a full disk too: writing the bytes will say so
+        if not done:  # such as a full disk, which writing the bytes reports
             temporary.unlink(missing_ok=True)
             return False
         size_bytes = temporary.stat().st_size

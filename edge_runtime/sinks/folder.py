@@ -1,4 +1,4 @@
-"""The folder that results go to."""
+"""Prepare the folder for results."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.tmp(\.mp4|\.png|\.jpg)")
 
 
 def prepare_folder(folder: Path, kind: Kind) -> None:
-    """Make the folders that results go to and prove that they can be written, before the first frame.
+    """Make the folders for results and check that they can be written, before the first frame.
 
-    What a run that was killed left half done is removed, once it is ten minutes old.
+    Incomplete files of a killed run are removed once they are ten minutes old.
 
     Raises:
-        StorageError: A file is in the way, or the folder is read-only or full.
+        StorageError: A file has the name of the folder, or the folder is read-only or full.
         UsageError: The folder is a dataset, whose masks would be overwritten.
     """
     if (folder / "images").is_dir() and (folder / "masks").is_dir():
@@ -43,6 +43,6 @@ def prepare_folder(folder: Path, kind: Kind) -> None:
 def _remove_abandoned(folder: Path) -> None:
     with translated("clean", folder):
         for path in folder.glob(".*.tmp*"):
-            # A younger one may be another run's, which is writing it right now.
+            # Another run may be writing a younger file right now.
             if _TEMPORARY.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED_S:
                 path.unlink(missing_ok=True)

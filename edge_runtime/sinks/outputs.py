@@ -1,4 +1,4 @@
-"""Everything that a frame's result becomes, together."""
+"""Write a frame's result to all its destinations."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputOptions:
-    """Where masks and pictures go.
+    """Destinations of masks and pictures.
 
     Attributes:
-        save: Folder for masks, and pictures or a video, that ``prepare_folder`` has made; None: nothing is saved.
-        limit_mb: Delete the oldest results of ``save`` beyond this size; see ``Retention``.
-        exact: Pictures as PNG rather than JPEG.
-        segment_s: Begin another video after so many seconds.
-        show: Open a window, after ``check_display``.
-        raw: Write raw pictures to this file or named pipe, or to standard output for "-".
-        virtual_camera: Show the pictures as a virtual camera, after ``check_virtual_camera``.
+        save: Folder for masks, and for pictures or a video; None: nothing is saved.
+        limit_mb: Size of ``save`` in megabytes above which its oldest results are deleted; None: no limit.
+        exact: Save pictures as PNG instead of JPEG.
+        segment_s: Length of a video file in seconds, after which another file begins; None: one file.
+        show: Show the pictures in a window.
+        raw: File or named pipe for raw pictures; "-" for standard output.
+        virtual_camera: Send the pictures to a virtual camera.
 
     Example:
         >>> from edge_runtime import OutputOptions, RunConfig, execute
@@ -65,17 +65,17 @@ class OutputOptions:
 
     @property
     def draws(self) -> bool:
-        """Whether an effect is drawn for anything."""
+        """Whether any destination needs an effect to be drawn."""
         return self.save is not None or self.show or self.raw is not None or self.virtual_camera
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What became of a frame's result.
+    """Outcome of writing a frame's result.
 
     Attributes:
-        mask_path: The mask's file, if masks are saved.
-        stages_ms: Time it took: "effect" to draw, "sinks" to write. Waiting for a person is not in it.
+        mask_path: File of the mask; None if masks are not saved.
+        stages_ms: Milliseconds per stage: "effect" to draw, "sinks" to write, without waiting for a person.
     """
 
     mask_path: Path | None
@@ -83,14 +83,14 @@ class Written:
 
 
 class Outputs:
-    """Everything that a frame's result becomes besides JSON; leaving the ``with`` block finishes all of it.
+    """All destinations of a frame's result except JSON; leaving the ``with`` block finishes them.
 
-    ``write`` may be called from several threads. The window, where there is one, is for the main thread to pump, and the
-    block must be left in the main thread, when no other thread writes any more.
+    Several threads may call ``write``. The main thread must pump the window, if there is one, and must leave the block
+    when no other thread writes any more.
 
     Attributes:
-        window: The window, or None.
-        finished: What was written, one line each, for people; once the block was left.
+        window: The window; None without one.
+        finished: One line of text per output, after the block.
     """
 
     def __init__(
@@ -103,15 +103,15 @@ class Outputs:
         window: Window | None = None,
         rest_s: float = _REST_S,
     ) -> None:
-        """Put sinks together.
+        """Combine sinks.
 
         Args:
-            effects: Names and effects; the window switches between them, without one the first is drawn.
-            masks: Takes the masks.
-            files: Takes the pictures, from several threads at once.
-            streams: Take the pictures one after the other.
-            window: Shows them.
-            rest_s: Seconds that a sink rests after a failure.
+            effects: Names and effects; the window switches between them. Without a window, the first is drawn.
+            masks: Writer of the masks.
+            files: Writer of the pictures as files, called from several threads at once.
+            streams: Sinks that need the pictures one after the other.
+            window: Window for the pictures.
+            rest_s: Seconds for which a sink is not used after a failure.
         """
         self._effects = effects
         self._masks = masks
@@ -124,18 +124,18 @@ class Outputs:
 
     @property
     def wants_more(self) -> bool:
-        """False once the window was closed."""
+        """Whether the window is still open; True without a window."""
         return self.window is None or self.window.wants_more
 
     def write(self, result: FrameResult) -> Written:
-        """Draw the effect once and give mask and picture to every sink.
+        """Draw the effect once and write mask and picture to every sink.
 
         Raises:
-            StorageError: Something of this frame was not kept; everything else was. A sink that failed rests for a few
-                seconds, in which it raises the same again, and then tries again: whoever wants to go on can.
+            StorageError: A sink failed; all others have written their part. For a few seconds, the sink raises the same
+                error again, then it tries again, so that a caller may continue.
             UsageError: There is no virtual camera.
-            SourceError: The virtual camera has gone.
-            BrokenPipeError: The reader of the raw frames has gone.
+            SourceError: The virtual camera no longer exists.
+            BrokenPipeError: The reader of the raw frames has closed the pipe.
         """
         start = time.perf_counter()
         failures: list[StorageError] = []
@@ -163,10 +163,10 @@ class Outputs:
     def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
         failures: list[StorageError] = []
         sinks = [sink for sink in (self._masks, self._files, *self._streams, self.window) if sink is not None]
-        with contextlib.ExitStack() as stack:  # all are finished, whatever one of them raises
+        with contextlib.ExitStack() as stack:  # finishes all sinks, whatever one of them raises
             for sink in reversed(sinks):
                 stack.callback(self._close, sink, failures)
-        # A disk that filled up while writing fails again while finishing; the first error says more.
+        # If the disk became full while writing, finishing fails as well; the first error says more.
         if failures and not (kind is not None and issubclass(kind, StorageError)):
             raise failures[0]
 
@@ -202,7 +202,7 @@ class Outputs:
 
 
 class _Guard:
-    """Lets a sink rest after a failure: a full disk is not asked again with every frame."""
+    """Guard that does not use a sink for a while after a failure, so that a full disk is not tried with every frame."""
 
     def __init__(self, rest_s: float) -> None:
         self._rest_s = rest_s
@@ -210,9 +210,9 @@ class _Guard:
         self._message = ""
 
     def call(self, write: Callable[[], _T]) -> _T:
-        """Write, or raise what went wrong a moment ago."""
+        """Call ``write``, or raise its recent error again."""
         if time.monotonic() < self._until:
-            raise StorageError(self._message)  # another object each time: a traceback would hold the pictures
+            raise StorageError(self._message)  # a new object, because a traceback would keep the pictures alive
         try:
             return write()
         except StorageError as error:
@@ -230,18 +230,18 @@ def open_outputs(
     """Return the outputs for an open source.
 
     Args:
-        kind: Images become pictures, a video or live source one video.
-        fps: The source's nominal rate.
+        kind: Kind of the source; images are saved as pictures, a video or live source as a video.
+        fps: Nominal frames per second of the source; None if unknown.
         effects: Names and effects; the first is drawn until the window switches to another.
-        options: Where results go; None: nowhere.
-        stop: Set when the run is to end, so that nothing waits any longer for a person or a stalled reader.
+        options: Destinations of the results; None: no destinations.
+        stop: Set when the run is to end, so that outputs stop waiting for a person or a stalled reader.
 
     Raises:
         StorageError: ``raw`` cannot be opened, or ``save`` cannot be read.
     """
     options, stop = options or OutputOptions(), stop or threading.Event()
     save = options.save
-    # A live source's nominal rate says nothing about how many of its frames the model has time for.
+    # The nominal rate of a live source does not tell how many of its frames the model has time for.
     video_fps = None if kind == "live" else fps or DEFAULT_FPS
     retention = Retention(save, options.limit_mb) if save is not None and options.limit_mb is not None else None
     masks = files = None

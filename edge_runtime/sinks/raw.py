@@ -1,4 +1,4 @@
-"""Raw pictures for another program, such as ffmpeg, to read."""
+"""Write raw pictures for another program, such as ffmpeg."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from edge_runtime.storage import printable
 
 
 class RawFrames:
-    """Pictures as raw BGR24, one after the other: ``edge-unet run … | ffmpeg -f rawvideo -pix_fmt bgr24 -s WxH -i - …``.
+    """Writer of consecutive raw BGR24 pictures, as for ``ffmpeg -f rawvideo -pix_fmt bgr24 -s WxH -i -``.
 
-    All have the size of the first; another one is scaled to it.
+    All have the size of the first picture; pictures of another size are scaled to it.
     """
 
     def __init__(self, target: str, stop: threading.Event) -> None:
         """Open a file, a named pipe, or standard output for "-"; see ``ByteStream``.
 
         Raises:
-            StorageError: It cannot be opened.
+            StorageError: The target cannot be opened.
         """
         self._stream = ByteStream(target, stop)
         self._canvas = Canvas()
@@ -31,17 +31,17 @@ class RawFrames:
         self.written = 0
 
     def write(self, frame: Frame, picture: NDArray[np.uint8]) -> None:
-        """Write a picture, (H, W, 3) BGR or (H, W, 4) BGRA uint8, the latter on black.
+        """Write a picture, (H, W, 3) BGR or (H, W, 4) BGRA uint8; BGRA is blended with black.
 
         Raises:
             StorageError: The disk is full.
-            BrokenPipeError: The reader has gone.
+            BrokenPipeError: The reader has closed the pipe.
         """
         self._stream.write(self._canvas.paint(picture).data.cast("B"))
         self.written += 1
 
     def close(self) -> list[str]:
-        """Close it; returns the size that a reader must know."""
+        """Close the target; return a line of text with the size of the pictures, which their reader must know."""
         self._stream.close()
         height, width = self._canvas.size
         name = "standard output" if self._target == "-" else printable(self._target)

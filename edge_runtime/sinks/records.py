@@ -1,4 +1,4 @@
-"""JSON Lines: one object a frame, to a file or to standard output."""
+"""Write JSON Lines, one object per frame, to a file or standard output."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ Shapes = Literal["polygons", "rle"]
 
 
 class JsonLines:
-    """One JSON object a line, to a file, a named pipe or standard output, each written at once and whole.
+    """Writer of one JSON object per line to a file, a named pipe or standard output; each line is written at once.
 
-    Lines are ASCII: readable in any locale, and a file name that is no text survives. Safe to use from several threads.
+    Lines are ASCII, so that they can be read in any locale and file names that are not valid text are preserved.
+    Thread-safe.
     """
 
     def __init__(self, target: str, stop: threading.Event | None = None) -> None:
-        """Open a file anew, or standard output for "-"; ``stop`` ends the waiting for a reader, see ``ByteStream``.
+        """Open a file, replacing its content, or standard output for "-"; for ``stop``, see ``ByteStream``.
 
         Raises:
             StorageError: The file cannot be written.
@@ -32,8 +33,8 @@ class JsonLines:
         """Write one object.
 
         Raises:
-            StorageError: The disk is full; the line is left out whole, and the next one is tried again.
-            BrokenPipeError: The reader of standard output has gone; later lines go nowhere.
+            StorageError: The disk is full; the whole line is left out, and the next one is tried again.
+            BrokenPipeError: The reader has closed the pipe; later lines are discarded.
         """
         self._stream.write((json.dumps(value, allow_nan=False) + "\n").encode("ascii"))
 
@@ -45,16 +46,16 @@ class JsonLines:
 
 
 def frame_record(result: FrameResult, mask_path: Path | None, shapes: Shapes | None = None) -> dict[str, Any]:
-    """Return a frame's line of ``run --json``.
+    """Return the object of a frame for ``run --json``.
 
     Args:
-        result: The frame and its mask.
-        mask_path: The file that the mask was written to.
+        result: Frame, segmentation and times.
+        mask_path: File of the mask; None if it was not saved.
         shapes: Add "polygons" or "rle", the area of each class by name; see ``edge_runtime.sinks.shapes``.
 
     Returns:
-        Its index and source, its size [height, width], what is wrong with the picture, times in milliseconds, the share
-        of pixels of each class, and its mask file.
+        Index and source of the frame, its size [height, width], flags, times in milliseconds, share of pixels per
+        class, and mask file.
     """
     frame, segmentation = result.frame, result.segmentation
     record = {

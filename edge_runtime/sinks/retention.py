@@ -1,4 +1,4 @@
-"""A cap on what results take on the disk: the oldest are deleted."""
+"""Limit the disk space of results by deleting the oldest."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ _OURS = {
     "overlays": re.compile(r"\d{6,}\.(jpg|png)"),
     "": re.compile(r"overlay(-\d{8}-\d{6}(-\d+)?)?\.mp4"),
 }
-"""The names that results of videos and live sources have, by folder. Nothing else is ever deleted."""
+"""Pattern of the names of results of videos and live sources, by folder. No other file is ever deleted."""
 _BLOCK_BYTES = 4096
 MAX_FILES = 100_000
-"""However small they are: a folder of more is slow on every file system, and their names would fill the memory."""
+"""Largest number of files, because larger folders are slow on every file system and need memory for the names."""
 
 
 class Retention:
-    """Keeps a results folder below a size by deleting its oldest results; safe to use from several threads.
+    """Limit on the size of a results folder, enforced by deleting its oldest results; thread-safe.
 
-    The folder is read once, at the start; then each file that is written is added. So a frame costs no reading of
-    folders, and results of earlier runs count and go first.
+    The folder is read once at the start, and each written file is added, so that folders are not read for each frame.
+    Results of earlier runs count, and are deleted first.
     """
 
     def __init__(self, folder: Path, limit_mb: float, max_files: int = MAX_FILES) -> None:
-        """Read the results that are there already.
+        """Read the existing results.
 
         Args:
-            folder: The folder that results go to.
-            limit_mb: Megabytes (10^6 bytes) that they may take; a file counts in blocks of 4 KiB, as on the disk.
-            max_files: How many they may be.
+            folder: Folder of the results.
+            limit_mb: Largest total size in megabytes (10^6 bytes); files count in blocks of 4 KiB, as on the disk.
+            max_files: Largest number of files.
 
         Raises:
             StorageError: The folder cannot be read.
@@ -41,7 +41,7 @@ class Retention:
         self._max_files = max_files
         self._lock = threading.Lock()
         self._total_bytes = 0
-        self._sizes: dict[str, int] = {}  # by path, oldest first
+        self._sizes: dict[str, int] = {}  # bytes by path, oldest first
         found: list[tuple[float, Path, int]] = []
         with translated("read", folder):
             for part, pattern in _OURS.items():
@@ -52,10 +52,10 @@ class Retention:
             self._count(path, size)
 
     def add(self, path: Path, size_bytes: int) -> None:
-        """Count a file that was just written, and delete the oldest ones if there is too much now; never this one.
+        """Count a file that was just written, and delete the oldest ones above the limit, but never this one.
 
         Raises:
-            StorageError: A file cannot be deleted; it is left out of account from then on.
+            StorageError: A file cannot be deleted; it is not counted from then on.
         """
         with self._lock:
             self._count(path, size_bytes)
@@ -68,7 +68,7 @@ class Retention:
                     Path(oldest).unlink(missing_ok=True)
 
     def _count(self, path: Path, size_bytes: int) -> None:
-        self._total_bytes -= self._sizes.pop(str(path), 0)  # written over: it is the newest now
+        self._total_bytes -= self._sizes.pop(str(path), 0)  # an overwritten file becomes the newest
         blocks_bytes = -(-size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
         self._sizes[str(path)] = blocks_bytes
         self._total_bytes += blocks_bytes

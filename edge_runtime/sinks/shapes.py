@@ -1,4 +1,4 @@
-"""Class areas of a mask as polygons and as COCO run-length encoding."""
+"""Convert the class areas of a mask to polygons or to COCO's run-length encoding."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from edge_runtime.model.contract import ClassInfo
 
 
 class Rle(TypedDict):
-    """The area of a class as COCO's compressed run-length encoding; ``size`` is [height, width]."""
+    """Area of a class as COCO's compressed run-length encoding; ``size`` is [height, width]."""
 
     size: list[int]
     counts: str
 
 
 def polygons(mask: NDArray[np.uint8], classes: tuple[ClassInfo, ...]) -> dict[str, list[list[int]]]:
-    """Return the outlines of each class that is in a mask, class 0 left out.
+    """Return the outlines of each class in a mask except class 0, as rings by class name.
 
-    A ring is flat, [x, y, x, y, …], in pixels of the frame, x to the right and y down, (0, 0) the centre of the first
-    pixel; its corners are pixels of the class itself, and its last corner is joined to its first. Outer rings and the
-    rings of holes stand side by side: filling all rings of a class together, even-odd and with their edges, gives its
-    area again, as ``cv2.fillPoly`` does. A single pixel is a ring of one corner, a line one of two.
+    A ring is a flat list [x, y, x, y, …] in pixels of the frame: x to the right, y down, (0, 0) at the centre of the
+    first pixel. Its corners are pixels of the class, and its last corner is joined to its first. Outer rings and rings
+    of holes are in one list: filling all rings of a class together, even-odd and with their edges as ``cv2.fillPoly``
+    does, gives its area. A single pixel is a ring with one corner, a line is a ring with two.
 
     Args:
         mask: (H, W) uint8 class ids.
-        classes: What the ids mean.
+        classes: Classes of the ids.
     """
     found: dict[str, list[list[int]]] = {}
     for info in _present(mask, classes):
@@ -39,18 +39,18 @@ def polygons(mask: NDArray[np.uint8], classes: tuple[ClassInfo, ...]) -> dict[st
 
 
 def run_lengths(mask: NDArray[np.uint8], classes: tuple[ClassInfo, ...]) -> dict[str, Rle]:
-    """Return each class that is in a mask, class 0 left out, as ``pycocotools.mask.encode`` does.
+    """Return the area of each class in a mask except class 0, encoded as by ``pycocotools.mask.encode``.
 
-    Runs go down the columns, the first one outside the class.
+    Runs go down the columns; the first run is outside the class.
 
     Args:
         mask: (H, W) uint8 class ids.
-        classes: What the ids mean.
+        classes: Classes of the ids.
 
     Reference: ``rleEncode`` and ``rleToString``, https://github.com/cocodataset/cocoapi/blob/master/common/maskApi.c
     """
     columns = cv2.transpose(mask).reshape(-1)
-    # One pass for all classes: the runs of equal ids, of which each class takes its own.
+    # One pass for all classes finds the runs of equal ids; each class uses its own runs.
     starts = np.concatenate(([0], np.flatnonzero(columns[1:] != columns[:-1]) + 1))
     ends = np.append(starts[1:], columns.size)
     ids = columns[starts]
@@ -71,10 +71,10 @@ def _present(mask: NDArray[np.uint8], classes: tuple[ClassInfo, ...]) -> list[Cl
 
 
 def _compressed(counts: NDArray[np.int64]) -> str:
-    """Return run lengths as text: from the fourth on the difference to the last but one, five bits a character."""
+    """Return run lengths as text, five bits per character; from the fourth on, differences to the last but one."""
     values = counts.copy()
     values[3:] -= counts[1:-2]
-    characters = np.zeros((values.size, 7), np.uint8)  # 7 * 5 bits hold every difference of 32-bit lengths
+    characters = np.zeros((values.size, 7), np.uint8)  # 7 * 5 bits are enough for any difference of 32-bit lengths
     used = np.zeros((values.size, 7), np.bool_)
     more = np.ones(values.size, np.bool_)
     for position in range(7):

@@ -1,4 +1,4 @@
-"""Pictures as video files: one, or one after the other."""
+"""Write pictures as one video file, or as consecutive video files."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from edge_runtime.sources.frame import Frame
 from edge_runtime.storage import printable, replace_file, temporary_name, translated
 
 VIDEO_CODEC, VIDEO_SUFFIX = "mp4v", ".mp4"
-"""The one codec that the OpenCV wheels write at speed and common players play: 1 ms a 640x480 frame. The wheels have no
+"""The only codec that OpenCV's wheels write fast and common players support: 1 ms per 640x480 frame. The wheels have no
 H.264 encoder, VP8 takes 19 ms and VP9 110 ms."""
 DEFAULT_FPS = 25.0
 _MEASURED_FRAMES = 12
 _MIN_FREE_BYTES, _INDEX_BYTES = 1_000_000, 32
-"""What must be left on the disk to finish a video: the last pictures, and the index, so much a frame."""
+"""Free bytes that are needed to finish a video: for the last pictures, and per frame for the index."""
 
 
 class VideoFile:
-    """Pictures as one video, under a temporary name until ``close`` has finished and checked it.
+    """Writer of one video, under a temporary name until ``close`` has finished and checked it.
 
-    Without a known rate the first frames are held back to measure one, so that a recorded camera plays at its own speed
-    however fast the model is.
+    If the rate is unknown, it is measured on the first frames, which are held back for this. A recorded camera
+    therefore plays at its own speed, however fast the model is.
     """
 
     def __init__(self, path: Path, fps: float | None) -> None:
-        """Prepare a video; ``fps`` None measures the rate, from capture times."""
+        """Prepare a video at ``fps`` frames per second; None: measured from capture times."""
         self.path = path
         self._fps = fps
         self._temporary = temporary_name(path)
@@ -45,11 +45,11 @@ class VideoFile:
         self.written = 0
 
     def write(self, frame: Frame, picture: NDArray[np.uint8]) -> None:
-        """Append a picture, (H, W, 3) BGR or (H, W, 4) BGRA on black; of another size than the first, it is scaled.
+        """Append a picture, (H, W, 3) BGR or (H, W, 4) BGRA on black, scaled to the size of the first one; uint8.
 
         Raises:
-            StorageError: The video cannot be opened, it was deleted, or the disk is full; ``close`` is all that is left
-                to do.
+            StorageError: The video cannot be opened, it was deleted, or the disk is full. Then only ``close`` may be
+                called.
         """
         if self._writer is None:
             self._held.append((frame.captured_at, picture))
@@ -60,10 +60,10 @@ class VideoFile:
             self._append(picture)
 
     def close(self) -> None:
-        """Finish the file, check that it can be read, and give it its name; without pictures there is none.
+        """Finish the file, check that it can be read, and rename it; without pictures, no file is written.
 
         Raises:
-            StorageError: It is not all there; OpenCV writes videos without saying when the disk is full.
+            StorageError: The video is incomplete, because OpenCV does not report a full disk while writing.
         """
         try:
             if self._writer is None and self._held:
@@ -101,12 +101,12 @@ class VideoFile:
     def _append(self, picture: NDArray[np.uint8]) -> None:
         if self._writer is None:
             return
-        # A full disk, or a folder that was deleted, is noticed now, not after hours.
+        # Detect a full disk or a deleted folder now, not after hours.
         with translated("write", self.path):
             free = shutil.disk_usage(self._temporary).free
         if free < _MIN_FREE_BYTES + _INDEX_BYTES * self.written:
             raise self._failed("no space left on device")
-        self._writer.write(self._canvas.paint(picture))  # of another size, it would be left out without a word
+        self._writer.write(self._canvas.paint(picture))  # OpenCV silently skips a picture of another size
         self.written += 1
 
     def _measured_fps(self) -> float:
@@ -118,9 +118,9 @@ class VideoFile:
 
 
 class VideoFiles:
-    """Pictures as a video, or as one after the other, so that a kill or a power cut costs the latest one at most.
+    """Writer of one video, or of consecutive ones, so that a kill or power cut costs at most the latest.
 
-    After a ``StorageError`` what there is of the video is finished, and the next picture begins another one.
+    After a ``StorageError``, the current video is finished, and the next picture begins another one.
     """
 
     def __init__(
@@ -129,11 +129,12 @@ class VideoFiles:
         """Prepare the first video.
 
         Args:
-            path: ``overlay.mp4``. Segments, and what comes after a failure, have the local time of their start in their
-                name, as in ``overlay-20261122-140500.mp4``; only ``overlay.mp4`` itself is ever written over.
-            fps: Rate of the videos; None measures each one's, from capture times.
-            segment_s: Length of a segment, as it will play; None for a single video.
-            retention: Told of each finished video.
+            path: Path of a single video, ``overlay.mp4``. Consecutive videos, and videos after a failure, have the
+                local time of their start in their name, as ``overlay-20261122-140500.mp4``. Only ``overlay.mp4`` is
+                ever overwritten.
+            fps: Frames per second of the videos; None: measured for each video from capture times.
+            segment_s: Length of each video in seconds of playing time; None: a single video.
+            retention: Limit on the size of the results, to which finished videos are added.
         """
         self._path = path
         self._fps = fps
@@ -158,15 +159,15 @@ class VideoFiles:
         try:
             self._video.write(frame, picture)
         except StorageError:
-            with contextlib.suppress(StorageError):  # the first error says more
+            with contextlib.suppress(StorageError):  # the first error is more informative
                 self._finish()
             raise
 
     def close(self) -> list[str]:
-        """Finish the video; returns what was written.
+        """Finish the video; return one line of text per output.
 
         Raises:
-            StorageError: It is not all there.
+            StorageError: The video is incomplete.
         """
         self._finish()
         if self._finished == 0:
@@ -179,7 +180,7 @@ class VideoFiles:
     def _over(self, video: VideoFile, frame: Frame) -> bool:
         if self._segment_s is None:
             return False
-        # Of a file, frames come as fast as the model is; of a camera, in their own time.
+        # Frames of a file arrive as fast as the model runs, those of a camera at its own rate.
         played_s = video.written / self._fps if self._fps else frame.captured_at - self._started_at
         return played_s >= self._segment_s
 
@@ -202,11 +203,11 @@ class VideoFiles:
         if self._segment_s is None and self._begun == 1:
             return self._path
         stem = f"{self._path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-        # The clock may have been set back, or a failure and the next attempt share a second.
+        # The clock may have been set back, or a failure and the next attempt may be in the same second.
         names = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
         return next(path for path in map(self._path.with_stem, names) if not path.exists())
 
 
 def _writable_fps(fps: float) -> float:
-    """Round a rate until the codec takes it: OpenCV makes 66.667 into 66667 / 1000, and MPEG-4 counts to 65535."""
+    """Round a rate until the codec accepts it: OpenCV turns 66.667 into 66667 / 1000, but MPEG-4 allows up to 65535."""
     return round(fps, 3 if fps <= 65 else 2)

@@ -1,4 +1,4 @@
-"""A virtual camera, so that other programs see the pictures as if a camera had taken them."""
+"""Send pictures to a virtual camera, which other programs can use like a real one."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ _TRIAL_SIZE = (480, 640)
 
 
 class Device(Protocol):
-    """What of ``pyvirtualcam.Camera`` is used."""
+    """Interface of the used part of ``pyvirtualcam.Camera``."""
 
     @property
     def device(self) -> str:
-        """Name of the device, as in "/dev/video2"."""
+        """Name of the device, such as "/dev/video2"."""
 
     def send(self, frame: NDArray[np.uint8]) -> None:
         """Send a picture, (H, W, 3) uint8 BGR."""
 
     def close(self) -> None:
-        """Give the device back."""
+        """Close the device."""
 
 
 OpenDevice = Callable[[int, int, float], Device]
-"""``(height, width, fps) -> device``, or a ``RuntimeError`` that says why not."""
+"""``(height, width, fps) -> device``; raises ``RuntimeError`` with the reason if there is no device."""
 
 
 class VirtualCamera:
-    """Pictures to a virtual camera, at the size of the first; another one is scaled to it. Opened with the first."""
+    """Sender of pictures to a virtual camera, which opens at the size of the first; others are scaled to it."""
 
     def __init__(self, fps: float, open_device: OpenDevice | None = None) -> None:
-        """Prepare the camera; ``fps`` is what programs that read it are told."""
+        """Prepare the camera; ``fps`` is the rate that it reports to other programs."""
         self._fps = fps
         self._open_device = open_device or _pyvirtualcam
         self._canvas = Canvas(even=True)
@@ -46,11 +46,11 @@ class VirtualCamera:
         self.written = 0
 
     def write(self, frame: Frame, picture: NDArray[np.uint8]) -> None:
-        """Show a picture, (H, W, 3) BGR or (H, W, 4) BGRA uint8, the latter on black.
+        """Send a picture, (H, W, 3) BGR or (H, W, 4) BGRA uint8; BGRA is blended with black.
 
         Raises:
             UsageError: There is no virtual camera; see ``check_virtual_camera``.
-            SourceError: The device has gone.
+            SourceError: The device no longer exists.
         """
         picture_bgr = self._canvas.paint(picture)
         if self._device is None:
@@ -62,7 +62,7 @@ class VirtualCamera:
         self.written += 1
 
     def close(self) -> list[str]:
-        """Give the device back."""
+        """Close the device."""
         if self._device is None:
             return []
         device, self._device = self._device, None
@@ -71,7 +71,7 @@ class VirtualCamera:
 
 
 def check_virtual_camera(open_device: OpenDevice | None = None) -> None:
-    """Find out whether there is a virtual camera, before the first frame.
+    """Check that there is a virtual camera, before the first frame.
 
     Raises:
         UsageError: The package or the kernel module is missing, or the device is in use.

@@ -1,4 +1,4 @@
-"""The window on the screen, and whether there can be one."""
+"""Show pictures in a window, and check whether one can be opened."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _STEP_S = 0.1
 _RATE_FRAMES = 30
 _ESCAPE = 27
 _MODIFIERS = 0xE0
-"""Shift, control and their like have codes from here on; they answer nothing."""
+"""Lowest key code of shift, control and similar keys, which are ignored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,25 +36,26 @@ class _Shown:
 
 
 class Window:
-    """A window between two threads: the one that works hands pictures over, the main thread shows them.
+    """Window to which a working thread passes pictures, and which the main thread shows.
 
-    Window systems want all calls from one thread, on macOS the main one. So ``write`` only hands over, and ``pump``,
-    ``close`` and nothing else touch the window. Keys:
+    Window systems require all calls in one thread, which is the main one on macOS. Therefore ``write`` only passes a
+    picture, and only ``pump`` and ``close`` touch the window. Keys:
 
-    - q, Esc, or the window's cross: ``wants_more`` becomes false.
-    - space: pause, for a video or live source. ``write`` waits meanwhile, so that a file waits and a camera drops frames.
-    - e: the next effect; the frame in ``write``, if it waits there, is to be drawn again.
-    - h: text on or off.
-    - of separate images: any other key shows the next.
+    - q, Esc, or closing the window: ``wants_more`` becomes false.
+    - space: pause a video or live source. ``write`` waits during the pause, so that a file waits and a camera drops
+      frames.
+    - e: switch to the next effect; a frame that waits in ``write`` is drawn again.
+    - h: show or hide the text.
+    - any other key: show the next of separate images.
     """
 
     def __init__(self, kind: Kind, effects: Sequence[str], stop: threading.Event) -> None:
-        """Prepare a window, which opens with the first picture; see ``check_display`` first.
+        """Prepare a window, which opens with the first picture; call ``check_display`` first.
 
         Args:
-            kind: Each image waits for a key; of videos and live sources the newest picture is shown.
+            kind: Kind of the source: each image waits for a key; of videos and live sources, the newest is shown.
             effects: Names of the effects between which "e" switches.
-            stop: Set when the run is to end: ``write`` waits no longer.
+            stop: Set when the run is to end, so that ``write`` stops waiting.
         """
         self._images = kind == "images"
         self._live = kind == "live"
@@ -75,15 +76,15 @@ class Window:
         self.wants_more = True
 
     def write(self, frame: Frame, picture: NDArray[np.uint8], effect: int = 0) -> bool:
-        """Hand a picture over, from one thread at a time; it must not be changed afterwards.
+        """Pass a picture to the window, from one thread at a time; do not change the picture afterwards.
 
         Args:
             frame: The frame.
-            picture: (H, W, 3) BGR or (H, W, 4) BGRA uint8, drawn from it.
-            effect: The value of ``effect`` that it was drawn with.
+            picture: (H, W, 3) BGR or (H, W, 4) BGRA uint8, drawn from the frame.
+            effect: Value of ``effect`` with which the picture was drawn.
 
         Returns:
-            True if another effect was chosen meanwhile: draw the frame with that one, and call again.
+            True if another effect was chosen in the meantime: draw the frame with it, and call again.
         """
         with self._changed:
             if self._latest is None or self._latest.frame is not frame:
@@ -92,11 +93,11 @@ class Window:
             self._new, self._answered = True, False
             self._changed.notify_all()
             while self._holds(effect):
-                self._changed.wait(_STEP_S)  # in steps, for nobody notifies of stop
+                self._changed.wait(_STEP_S)  # in steps, because setting ``stop`` notifies no condition
             return self.wants_more and not self._stop.is_set() and effect != self.effect
 
     def pump(self, timeout_s: float) -> None:
-        """Show the newest picture and handle keys, for so long; in the main thread, again and again."""
+        """Show the newest picture and handle keys for this long; the main thread must call it repeatedly."""
         until = time.monotonic() + timeout_s
         while True:
             with self._changed:
@@ -111,12 +112,12 @@ class Window:
                 if self._open:
                     self._handle_events()
             if not self.wants_more:
-                self.close()  # at once, while the rest of the run is being finished
+                self.close()  # at once, before the rest of the run is finished
             if time.monotonic() >= until:
                 return
 
     def close(self) -> list[str]:
-        """Close the window; in the main thread."""
+        """Close the window; call it in the main thread."""
         self.wants_more = False
         if self._open:
             self._open = False
@@ -124,7 +125,7 @@ class Window:
         return []
 
     def _holds(self, effect: int) -> bool:
-        """Tell whether the picture in ``write`` has to wait."""
+        """Tell whether the picture in ``write`` must wait."""
         if not self.wants_more or self._stop.is_set() or effect != self.effect:
             return False
         return not self._answered if self._images else self._paused
@@ -145,14 +146,14 @@ class Window:
         self._on_screen = shown
 
     def _visible(self) -> bool:
-        """Tell whether the window is still there; Qt, once its last window was closed, has not even an answer."""
+        """Tell whether the window is still open; Qt raises an error once its last window was closed."""
         try:
             return cv2.getWindowProperty(self._title, cv2.WND_PROP_VISIBLE) >= 1
         except cv2.error:
             return False
 
     def _current_room(self) -> tuple[int, int] | None:
-        """Return the (height, width) that the window has for the picture in it, or None where it does not tell."""
+        """Return the (height, width) in pixels of the picture area of the window; None if it is unknown."""
         _, _, width, height = cv2.getWindowImageRect(self._title)
         return (height, width) if width > 1 and height > 1 else None
 
@@ -172,7 +173,7 @@ class Window:
     def _handle_events(self) -> None:
         key = cv2.waitKeyEx(1)
         visible = self._visible()
-        code, special = key & 0xFF, bool(key & 0xFF00)  # the last eight bits of "left" are those of "Q"
+        code, special = key & 0xFF, bool(key & 0xFF00)  # without this check, the low byte of "left" would be "Q"
         letter = chr(code) if key >= 0 and not special else ""
         room = self._current_room() if visible else None
         with self._changed:
@@ -185,14 +186,14 @@ class Window:
             elif letter == " " and not self._images:
                 self._paused, self._new = not self._paused, True
             elif letter or (key >= 0 and code < _MODIFIERS):
-                self._answered = self._on_screen is self._latest  # not one that nobody has seen yet
+                self._answered = self._on_screen is self._latest  # ignore keys pressed before the picture was shown
             if room and max(abs(room[0] - self._room[0]), abs(room[1] - self._room[1])) > 2:
-                self._new = True  # the room follows the person's hand and the shape of the picture
+                self._new = True  # draw again after the window was resized
             self._changed.notify_all()
 
 
 def check_display() -> None:
-    """Find out whether a window can be opened, without opening one here.
+    """Check that a window can be opened, without opening one in this process.
 
     Raises:
         UsageError: There is no display, or this OpenCV has no windows.
@@ -206,7 +207,7 @@ def check_display() -> None:
         return
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise UsageError(f"--show — no display (DISPLAY and WAYLAND_DISPLAY are not set) — {remedy}")
-    # Qt ends the whole process when the display refuses it, so a child tries first.
+    # Qt ends the whole process if it cannot use the display, so a child process tries first.
     command = [sys.executable, "-c", "import cv2; cv2.namedWindow('edge-unet'); cv2.waitKey(1)"]
     try:
         child = subprocess.run(command, capture_output=True, timeout=20, check=False)

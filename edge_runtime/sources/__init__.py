@@ -1,9 +1,9 @@
-"""Where frames come from: image files, video files, cameras, network streams and standard input.
+"""Read frames from image files, video files, cameras, network streams and standard input.
 
-Files lose nothing: each frame waits for its turn. Live sources drop what there is no time for; see ``live``.
+Files lose no frame. Live sources drop frames for which there is no time; see ``live``.
 
-A kind of source is a module with a class derived from ``Source`` and a function ``recognise``, which has its line in
-``SOURCES``. What can be asked of it is a field of ``SourceOptions``.
+Each kind of source is a module with a subclass of ``Source`` and a function ``recognise``, which is listed in
+``SOURCES``. Its options are fields of ``SourceOptions``.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 ]
 
 Recognise = Callable[[int | str | Path, SourceOptions], Source | None]
-"""``(source, options) -> Source``, or None where it is of another kind; once it is of this kind, what is wrong is raised."""
+"""``(source, options) -> Source``, or None for another kind of source; errors are raised for this kind only."""
 
 SOURCES: tuple[Recognise, ...] = (
     live.recognise,
@@ -49,20 +49,20 @@ SOURCES: tuple[Recognise, ...] = (
     images.recognise,
     video.recognise,
 )
-"""Every kind of source, in the order in which they are asked: "0" is a camera even where a file is called so."""
+"""All kinds of sources, in the order of recognition: "0" is a camera even if a file has this name."""
 
 
 def open_source(source: int | str | Path, options: SourceOptions | None = None) -> Source:
-    """Recognise a source; ``with`` opens it.
+    """Return a source, which a ``with`` block opens.
 
     Args:
         source: A camera index (a number, or a string of digits), a camera device, an rtsp or http address, an image, a
             video, a folder of images, a glob pattern of images, or "-" for standard input.
-        options: What is asked of it.
+        options: Options of the source.
 
     Raises:
-        InputError: No such file, or nothing usable in it.
-        UsageError: An empty name, an address of an unknown kind, or an option that does not go with the source.
+        InputError: The file does not exist, or has nothing usable in it.
+        UsageError: An empty name, an address of an unknown kind, or an option that does not apply to the source.
 
     Example:
         >>> from edge_runtime import open_source

@@ -1,4 +1,4 @@
-"""Opening cameras and streams with OpenCV, with time limits that are heard."""
+"""Open cameras and streams with OpenCV, with time limits that take effect."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from edge_runtime.sources.options import Patience
 from edge_runtime.storage import printable
 
 URL_SCHEMES = ("rtsp", "rtsps", "http", "https")
-# A file behind an address; .ts and .m3u8 are as often live.
+# Endings of video files; .ts and .m3u8 are not among them because they are often live streams.
 _VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm"})
 _MAX_FPS = 240.0
 
 
 def redacted(url: str) -> str:
-    """Return an address that can be printed: scheme, host and path, without user, password and parameters.
+    """Return an address for printing: scheme, host and path, without user, password and parameters.
 
-    Cameras also take credentials as parameters, some inside the path (``/user=admin_password=x``), so everything from
-    the first ``?``, ``=``, ``;`` or ``#`` on is left out. A password may hold a "/", so the host begins after the last
+    Some cameras take credentials as parameters, even inside the path (``/user=admin_password=x``), so everything from
+    the first ``?``, ``=``, ``;`` or ``#`` is left out. A password may contain "/", so the host begins after the last
     "@".
     """
     scheme, _, rest = url.partition("://")
@@ -33,36 +33,37 @@ def redacted(url: str) -> str:
 
 
 def is_address(source: int | str | Path) -> TypeGuard[str]:
-    """Return whether a source is an address, be its scheme known or not."""
+    """Tell whether a source is an address, whether its scheme is known or not."""
     return isinstance(source, str) and "://" in source
 
 
 def is_remote_video(url: str) -> bool:
-    """Return whether an address is that of a video file, which has a beginning and an end, and not of a stream."""
+    """Tell whether an address names a video file, which has an end, rather than a stream."""
     try:
         parts = urlsplit(url)
-    except ValueError:  # such as a bracket in the host; opening it will say what is wrong
+    except ValueError:  # such as a bracket in the host; opening the address reports it
         return False
     return parts.scheme.lower() in ("http", "https") and Path(parts.path).suffix.lower() in _VIDEO_SUFFIXES
 
 
 def is_camera(path: Path) -> bool:
-    """Return whether a path is that of a camera, be it plugged in or not."""
+    """Tell whether a path names a camera, whether it is plugged in or not."""
     return path.match("/dev/video*") or path.match("/dev/v4l/*/*") or path.is_char_device()
 
 
 def open_url(url: str, patience: Patience, read_s: float) -> cv2.VideoCapture:
-    """Open a stream or a video behind an address.
+    """Open a stream or video at a network address.
 
     Args:
-        url: With its credentials.
-        patience: For ``open_s``.
-        read_s: Seconds after which a read gives up; it cannot be changed later.
+        url: Address with its credentials.
+        patience: Time limits, of which ``open_s`` is used.
+        read_s: Seconds after which a read fails; cannot be changed later.
 
     Raises:
-        SourceError: It cannot be opened, or not in time; the error neither names the address nor has a cause that does.
+        SourceError: The address cannot be opened, or not in time. Neither the error nor its cause names the address,
+            because it may contain a password.
     """
-    # Only here are the limits heard: set() after opening is refused, and other backends ignore them.
+    # The limits take effect only here: set() after opening is refused, and other backends ignore them.
     limits = [
         cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
         int(patience.open_s * 1000),
@@ -83,13 +84,13 @@ def open_camera(target: int | str, size: tuple[int, int] | None) -> cv2.VideoCap
     """Open a camera.
 
     Args:
-        target: Its index or the path of its device.
-        size: (height, width) to ask for; what was granted is the size of its frames.
+        target: Index of the camera or path of its device.
+        size: (height, width) in pixels to request; the frames have the size that the camera grants.
 
     Raises:
-        SourceError: It cannot be opened; the error lists the devices that are there, but does not name this one.
+        SourceError: The camera cannot be opened; the error lists the existing devices, but does not name this one.
     """
-    # OpenCV is not asked about a device that is not there: it would try every backend and log about each.
+    # Do not ask OpenCV to open a missing device, because it would try every backend and log each attempt.
     if sys.platform != "linux" or device_path(target).exists():
         capture = cv2.VideoCapture(target, cv2.CAP_V4L2 if sys.platform == "linux" else cv2.CAP_ANY)
         if capture.isOpened():
@@ -106,14 +107,14 @@ def open_camera(target: int | str, size: tuple[int, int] | None) -> cv2.VideoCap
 
 
 def device_path(target: int | str) -> Path:
-    """Return the Linux device of a camera."""
+    """Return the path of a camera's device on Linux."""
     return Path(f"/dev/video{target}") if isinstance(target, int) else Path(target)
 
 
 def lasting_name(device: Path, folders: tuple[str, ...] = ("/dev/v4l/by-id", "/dev/v4l/by-path")) -> Path | None:
-    """Return the name of a camera that stays the same when it is plugged in again, where the system knows one.
+    """Return the name of a camera that does not change when it is plugged in again; None if the system has none.
 
-    The number of /dev/video0 may be another one then, or that of another camera.
+    The number in /dev/video0 may change, or may then belong to another camera.
     """
     for folder in folders:
         for name in sorted(Path(folder).glob("*")):
@@ -123,6 +124,6 @@ def lasting_name(device: Path, folders: tuple[str, ...] = ("/dev/v4l/by-id", "/d
 
 
 def plausible_fps(capture: cv2.VideoCapture) -> float | None:
-    """Return the nominal rate; containers without one say 0, NaN or their clock's rate, such as 1000 or 90000."""
+    """Return the nominal frames per second; None for 0, NaN or the rate of a container's clock, as 1000 or 90000."""
     fps = capture.get(cv2.CAP_PROP_FPS)
     return fps if 0 < fps <= _MAX_FPS else None

@@ -1,4 +1,4 @@
-"""A frame, and what every source of frames has in common."""
+"""Define frames and the base class of all sources of frames."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ class Frame:
     """One frame of a source.
 
     Attributes:
-        index: Position in the source from 0; in a live source gaps are dropped frames.
-        name: A name for files made from it, unique in the source: the image file's stem, or "000017".
-        source: The file, device or address it came from, fit to print: without control characters or credentials.
+        index: Position in the source from 0; gaps in a live source are dropped frames.
+        name: Name for files made from the frame, unique in the source: the stem of the image file, or "000017".
+        source: Printable file, device or address of the frame, without control characters and credentials.
         image_bgr: (H, W, 3) uint8 BGR, 0–255.
-        captured_at: When it was decoded, seconds of ``time.monotonic``.
-        decode_ms: Time that decoding it took; 0 where it cannot be told from waiting for it.
-        flags: What is wrong with the picture of a live source: "frozen", "black".
+        captured_at: Time at which the frame was decoded, in seconds of ``time.monotonic``.
+        decode_ms: Time to decode the frame in milliseconds; 0 if it includes waiting for the frame.
+        flags: Faults of the picture, for a live source: "frozen", "black".
 
     Example:
         >>> from edge_runtime import open_source
@@ -49,20 +49,20 @@ class Frame:
 
 
 class Source:
-    """A context manager that opens a source and closes it; between, it is iterated once. The base of every kind of source.
+    """Base class of all sources of frames: a context manager that opens and closes the source, and is iterated once.
 
     Attributes:
-        name: What it is, fit to print.
-        kind: Images and videos lose no frame; a live source drops what the consumer has no time for. Images are also
-            loaded one by one, in any order.
-        fps: Nominal frames per second, where known; after opening.
-        total: Number of frames, where known; for a video an estimate; after opening, for images at once.
-        captured: Frames that the source had, also those that failed or were dropped.
-        dropped: Frames that a newer one replaced before anyone took them.
-        failed: Files that could not be read.
-        reconnects: Times that a live source was opened again.
-        problems: One line for each failure, of the first hundred.
-        stalls: Times that an open live source fell silent for longer than its timeout.
+        name: Printable name of the source.
+        kind: "images" and "video" lose no frame; "live" drops frames for which the consumer has no time. Images can
+            also be loaded one by one, in any order.
+        fps: Nominal frames per second, if known, after opening.
+        total: Number of frames, if known; an estimate for a video. Known for images at once, else after opening.
+        captured: Number of frames of the source, including failed and dropped ones.
+        dropped: Number of frames that a newer frame replaced before they were taken.
+        failed: Number of frames that could not be read.
+        reconnects: Number of times that a live source was opened again.
+        problems: One line per failure, for the first hundred.
+        stalls: Number of times that an open live source was silent for longer than its timeout.
         stopped: Set by ``stop``.
 
     Example:
@@ -86,17 +86,17 @@ class Source:
         self._latest_at: float | None = None
 
     def stop(self) -> None:
-        """End the iteration soon, from any thread, also while it waits for a frame; gives nothing back yet."""
+        """End the iteration soon, from any thread, even while it waits for a frame; the source stays open."""
         self.stopped.set()
 
     @property
     def live(self) -> bool:
-        """Whether frames come by themselves and may be dropped."""
+        """Whether the kind is "live": frames arrive by themselves and may be dropped."""
         return self.kind == "live"
 
     @property
     def state(self) -> State:
-        """What it is doing: "stalled" is open but silent, "waiting" is between two attempts to open it again."""
+        """State of the source: "stalled" is open but silent, "waiting" is between two attempts to open it again."""
         return self._state
 
     @property
@@ -106,34 +106,34 @@ class Source:
         return None if latest_at is None else time.monotonic() - latest_at
 
     def open(self) -> None:
-        """Open what needs opening."""
+        """Open the source."""
 
     def close(self) -> None:
-        """Give back what was opened."""
+        """Close the source."""
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames, in order, until the end or ``stop``; every kind of source has its own."""
+        """Yield the frames in order, until the end or ``stop``; each subclass implements it."""
         raise NotImplementedError(f"{type(self).__name__} does not say how its frames are read")
 
     def load(self, index: int) -> Frame | None:
         """Read one frame of a source of kind "images", from any thread.
 
         Args:
-            index: Below ``total``.
+            index: Index of the frame, below ``total``.
 
         Returns:
-            The frame, or None where it cannot be read: it is counted as failed, and ``raise_problems`` names it.
+            The frame, or None if it cannot be read. Then it is counted as failed, and ``raise_problems`` names it.
 
         Raises:
-            TypeError: It is of another kind, whose frames come in their order only.
+            TypeError: The source has another kind, whose frames can only be read in order.
         """
         raise TypeError(f"{self.name} — frames of kind '{self.kind}' are not loaded one by one")
 
     def raise_problems(self) -> None:
-        """Say which images could not be read; other kinds say so while they are iterated.
+        """Raise an error if images could not be read; other kinds raise while they are iterated.
 
         Raises:
-            InputError: There are some: it names them.
+            InputError: Images could not be read; the message names them.
         """
 
     def __enter__(self) -> Self:
@@ -150,13 +150,13 @@ class Source:
         self._state = "closed"
 
     def _taken(self, frame: Frame) -> Frame:
-        """Count a frame that is about to be handed out by a source that drops none."""
+        """Count a frame that is about to be yielded by a source that drops no frames, and return it."""
         self.captured += 1
         self._state, self._latest_at = "reading", frame.captured_at
         return frame
 
     def _failed(self, problem: str) -> None:
-        """Count a frame that cannot be used; a source that runs for weeks does not remember every one."""
+        """Count a frame that cannot be read, and keep the problem if it is among the first hundred."""
         self.captured += 1
         self.failed += 1
         if len(self.problems) < _MAX_PROBLEMS:
@@ -164,7 +164,7 @@ class Source:
 
 
 def decoded_frame(index: int, image_bgr: object, source: str, decode_ms: float) -> Frame:
-    """Return what OpenCV just decoded as a frame named by its index."""
+    """Return a frame, named by its index, of an image that OpenCV has just decoded."""
     return Frame(
         index=index,
         name=f"{index:06d}",

@@ -1,4 +1,4 @@
-"""What is wrong with a picture, and what the log hears about a source."""
+"""Detect frozen and black pictures of a live source, and log its events at a limited rate."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 _LOG = logging.getLogger("edge_runtime")
 _LOG_EVERY_S = 60.0
 _STEP_PX = 16
-# A covered lens is not 0: sensors are noisy, and cameras write the time into the picture.
+# With a covered lens pixels are not 0, because sensors are noisy and cameras write the time into the picture.
 _DARK = 24
 _BRIGHT_SHARE = 0.02
 
 
 class Events:
-    """Lines for the log, at most one a minute of each kind: an outage that lasts for weeks must not fill a disk."""
+    """Log of a source with at most one line per kind and minute, so that a long outage does not fill the disk."""
 
     def __init__(self, name: str) -> None:
-        """Take the printable name of the source, which begins each line."""
+        """Begin each line with the printable name of the source."""
         self._name = name
         self._logged_at: dict[str, float] = {}
 
     def __call__(self, kind: str, text: str, level: int = logging.WARNING) -> None:
-        """Log a line, unless one of this kind was logged within the last minute."""
+        """Log a line, unless one of the same kind was logged within the last minute."""
         now = time.monotonic()
         if now - self._logged_at.get(kind, -_LOG_EVERY_S) >= _LOG_EVERY_S:
             self._logged_at[kind] = now
@@ -33,10 +33,10 @@ class Events:
 
 
 class PictureHealth:
-    """Finds a picture that stands still, and one that is black, in a sample of its pixels: some 30 µs a frame."""
+    """Detector of frozen and black pictures by a sample of their pixels; takes about 30 µs per frame."""
 
     def __init__(self, frozen_s: float, events: Events) -> None:
-        """Take how long a picture may stay the same, and where changes are told."""
+        """Flag pictures that do not change for ``frozen_s`` seconds, and log changes to ``events``."""
         self._frozen_s = frozen_s
         self._events = events
         self._sample: NDArray[np.uint8] | None = None
@@ -44,14 +44,14 @@ class PictureHealth:
         self._flags: tuple[str, ...] = ()
 
     def flags(self, image_bgr: NDArray[np.uint8], now: float) -> tuple[str, ...]:
-        """Look at the next picture.
+        """Return the faults of the next picture.
 
         Args:
-            image_bgr: (H, W, 3) uint8.
-            now: When it was captured, seconds of ``time.monotonic``.
+            image_bgr: (H, W, 3) uint8 BGR.
+            now: Time of its capture, in seconds of ``time.monotonic``.
 
         Returns:
-            "frozen" and "black", as far as they hold.
+            "frozen" and "black", if they apply.
         """
         sample = image_bgr[::_STEP_PX, ::_STEP_PX].copy()
         if self._sample is None or not np.array_equal(sample, self._sample):

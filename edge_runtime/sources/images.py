@@ -1,4 +1,4 @@
-"""Image files, in order."""
+"""Read image files in order."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def recognise(source: int | str | Path, options: SourceOptions) -> ImageSource |
     """Return the source for an image, a folder of images or a glob pattern of images; None for anything else.
 
     Raises:
-        InputError: There is no image in the folder or of this pattern, or it cannot be looked at.
-        UsageError: An option is set that goes with other sources.
+        InputError: The folder or pattern has no images, or cannot be read.
+        UsageError: An option of another kind of source is set.
     """
     if is_address(source):
         return None
@@ -38,19 +38,19 @@ def recognise(source: int | str | Path, options: SourceOptions) -> ImageSource |
 
 
 def _images(path: Path) -> list[Path]:
-    """Return the images of a folder or a glob pattern."""
+    """Return the image files of a folder or a glob pattern."""
     if path.is_dir():
         return image_files(path)
-    found = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    found = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob does not accept absolute patterns
     matches = [Path(match) for match in sorted(found)]
     return [match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES and match.is_file()]
 
 
 class ImageSource(Source):
-    """Image files in order. One that cannot be read is passed over, remembered, and reported at the end."""
+    """Source of image files in order; unreadable files are skipped and reported at the end."""
 
     def __init__(self, paths: Sequence[Path], name: str, max_pixels: int = MAX_PIXELS) -> None:
-        """Take the files, and how large a picture may be."""
+        """Read the files at ``paths``, each of at most ``max_pixels`` pixels."""
         super().__init__(name, "images")
         self._paths = list(paths)
         self._names = _unique_names(self._paths)
@@ -80,7 +80,7 @@ class ImageSource(Source):
             return self._taken(frame)
 
     def raise_problems(self) -> None:
-        """Say which images could not be read; see ``Source``."""
+        """Raise an error that names the images that could not be read; see ``Source``."""
         if self.failed:
             raise InputError(_all_problems(self.problems, self.failed, len(self._paths)))
 
@@ -88,7 +88,7 @@ class ImageSource(Source):
         """Yield the images that can be read.
 
         Raises:
-            InputError: At the end, if there were others: it names them.
+            InputError: At the end, if other images could not be read; the message names them.
         """
         for index in range(len(self._paths)):
             if self.stopped.is_set():
@@ -99,7 +99,7 @@ class ImageSource(Source):
 
 
 def _unique_names(paths: Sequence[Path]) -> list[str]:
-    """Return the stems, with "_2", "_3" … where two are the same, also in another case: some disks keep only one."""
+    """Return the stems, made unique with "_2", "_3" …, ignoring case because some file systems do."""
     names: list[str] = []
     taken: set[str] = set()
     for path in paths:

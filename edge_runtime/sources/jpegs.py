@@ -1,4 +1,4 @@
-"""JPEG files one after the other, as ``ffmpeg -f mjpeg`` and ``rpicam-vid --codec mjpeg`` write them."""
+"""Split a stream of concatenated JPEG files, as written by ``ffmpeg -f mjpeg`` and ``rpicam-vid --codec mjpeg``."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from collections.abc import Iterator
 
 _MAX_GAP_BYTES = 1 << 16
 _MAX_JPEG_BYTES = 64 << 20
-# A file begins with SOI, and the next marker follows at once.
+# A file begins with SOI, directly followed by the next marker.
 _START = b"\xff\xd8\xff"
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
 _APP_MARKERS = range(0xE0, 0xF0)
-# These have no length: TEM and the restart markers.
+# Markers without a length: TEM and the restart markers.
 _BARE_MARKERS = frozenset({0x01, *range(0xD0, 0xD8)})
-# In the entropy-coded data 0xFF is followed by a stuffed 0, by a restart marker, or by what ends the data.
+# In entropy-coded data, 0xFF is followed by a stuffed 0, by a restart marker, or by the marker that ends the data.
 _END_OF_SCAN = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
-# Padding, and the heads of a multipart stream ("--boundary", "Content-Type: image/jpeg" …).
+# Bytes allowed between files: padding, and headers of a multipart stream ("--boundary", "Content-Type: image/jpeg").
 _HARMLESS = re.compile(rb"[\x00\xff\r\n]*(--.*)?", re.DOTALL)
 
 
 class JpegSplitter:
-    """Cuts a stream of bytes into JPEG files by their markers, however the bytes arrive.
+    """Splitter of a byte stream into JPEG files by their markers, whatever the sizes of the pieces that arrive.
 
-    The length of each segment is followed, so that a thumbnail inside one confuses nothing; only behind a start of scan
-    is the next marker searched for.
+    Segments are skipped by their length, so that thumbnails inside them are not mistaken for files. Only after a start
+    of scan is the next marker searched for.
 
     Attributes:
-        garbage: Times that bytes which belong to no whole file were skipped.
+        garbage: Number of times that bytes outside whole files were skipped.
 
     Reference: ITU-T T.81, annex B, https://www.w3.org/Graphics/JPEG/itu-t81.pdf
     """
@@ -34,13 +34,13 @@ class JpegSplitter:
     def __init__(self) -> None:
         self.garbage = 0
         self._data = bytearray()
-        self._position = 0  # up to here the file at the start of the data is understood; 0 until its start is found
-        self._next_from = 0  # where the next file can have begun, should this one turn out to be damaged
+        self._position = 0  # the file at the start of the data is parsed up to here; 0 until its start is found
+        self._next_from = 0  # earliest start of the next file if the current one turns out to be damaged
         self._in_scan = False
         self._in_garbage = False
 
     def feed(self, data: bytes | memoryview) -> Iterator[bytes]:
-        """Take the next bytes and yield the files that they complete."""
+        """Add the next bytes and yield the files that they complete."""
         self._data += data
         while self._find_start():
             end = self._find_end()
@@ -55,7 +55,7 @@ class JpegSplitter:
                 self._drop(end)
 
     def finish(self) -> int:
-        """Return how many bytes of an unfinished file are left at the end."""
+        """Return the number of bytes of an unfinished file at the end."""
         if not self._position:
             self._count_gap(len(self._data))
             return 0
@@ -66,7 +66,7 @@ class JpegSplitter:
         self._position, self._in_scan = 0, False
 
     def _find_start(self) -> bool:
-        """Move to the start of a file; return whether there is one."""
+        """Move to the start of the next file; return whether one was found."""
         if self._position:
             return True
         start = self._data.find(_START)
@@ -87,7 +87,7 @@ class JpegSplitter:
             self.garbage += 1
 
     def _find_end(self) -> int | None:
-        """Return where the file ends, None if that has not arrived, and -1 if it is damaged."""
+        """Return the offset of the end of the file, None if it has not arrived, or -1 if the file is damaged."""
         data = self._data
         while True:
             if self._in_scan:
@@ -114,6 +114,7 @@ class JpegSplitter:
                     return None
                 if end < at + 4:
                     return -1
-                # A file that was cut short in a table seems to go on in the next one; a thumbnail is in an APP segment.
+                # The length of a truncated table reaches into the next file, which is therefore searched for from here.
+                # An APP segment is skipped, because it may contain a thumbnail.
                 self._next_from = end if marker in _APP_MARKERS else at
                 self._position, self._in_scan = end, marker == _SOS

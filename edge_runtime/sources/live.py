@@ -1,8 +1,9 @@
-"""Cameras and network streams: the newest frame at any time, and back again after every outage.
+"""Read cameras and network streams: keep only the newest frame, and reconnect after every outage.
 
-A thread opens the source, reads until that fails, waits, and opens it again. Each of these may block in native code for
-longer than any limit says, so the consumer, while it waits, watches the thread: one that exceeds its time is given up
-and another takes its place. What a thread that was given up still brings is ignored; it cleans up when it wakes.
+A thread opens the source, reads until reading fails, waits, and opens it again. Each of these steps may block in native
+code for longer than its time limit. Therefore the consumer watches the thread while it waits: a thread that exceeds its
+time is abandoned and another one is started. Frames from an abandoned thread are ignored; it releases its capture when
+the native call returns.
 """
 
 from __future__ import annotations
@@ -38,22 +39,22 @@ from edge_runtime.storage import printable, translated
 
 _CHECK = "check the camera, its power and the network"
 _MAX_THREADS = 4
-# The limits of native code are kept to a tenth of a second. With this much more the thread itself closes the connection
-# in most cases, which is better than being given up.
+# Native code exceeds its time limits by up to 0.1 seconds. With these margins, in most cases the thread closes the
+# connection itself, which is better than abandoning the thread.
 _READ_LATER = 1.05
 _OPEN_LATER = 1.5
-# FFmpeg's limit is fixed when the first connection is opened, before the period is known: room for 0.2 read_s.
+# FFmpeg's limit is fixed at the first connection, before the frame period is known: it allows two of 0.2 read_s.
 _FIRST_READ = 1.4
 _FRAMES_FOR_PERIOD = 10
 _NEWEST_SHARE = 0.2
 
 
 def recognise(source: int | str | Path, options: SourceOptions) -> LiveSource | None:
-    """Return the source for a camera or an address of a stream; None for anything else, a video behind an address too.
+    """Return the source for a camera or the address of a stream; None for anything else, such as a video at an address.
 
     Raises:
-        InputError: A path cannot be looked at.
-        UsageError: An address of an unknown kind, or an option is set that goes with other sources.
+        InputError: A path cannot be accessed.
+        UsageError: An address of an unknown kind, or an option of another kind of source is set.
     """
     camera = _camera(source)
     if camera is not None:
@@ -69,7 +70,7 @@ def recognise(source: int | str | Path, options: SourceOptions) -> LiveSource | 
 
 
 def _camera(source: int | str | Path) -> int | str | None:
-    """Return the index or the path of a camera."""
+    """Return the index or path of a camera; None for another source."""
     if isinstance(source, int) or (isinstance(source, str) and source.isascii() and source.isdigit()):
         return int(source)
     if is_address(source):
@@ -79,7 +80,7 @@ def _camera(source: int | str | Path) -> int | str | None:
 
 
 class LiveSource(SlotSource):
-    """A camera or network stream."""
+    """Source of the newest frames of a camera or network stream."""
 
     def __init__(
         self,
@@ -92,10 +93,10 @@ class LiveSource(SlotSource):
         """Describe the source; ``with`` opens it.
 
         Args:
-            name: What may be printed of it.
-            target: A camera index, the path of a camera, or an address.
-            patience: With its silence and its absence.
-            camera_size: (height, width) to ask a camera for.
+            name: Printable name of the source.
+            target: Camera index, path of a camera, or address.
+            patience: Time limits and retries.
+            camera_size: (height, width) in pixels to request from a camera.
         """
         super().__init__(name, "live")
         self._target = target
@@ -103,12 +104,12 @@ class LiveSource(SlotSource):
         self._camera_size = camera_size
         self._lasting: Path | None = None
         self._events = Events(name)
-        # Everything below is written under the condition.
+        # Everything below is written while holding the condition.
         self._worker: threading.Thread | None = None
-        self._generation = 0  # of the worker
-        self._deadline = math.inf  # for what the worker does now
+        self._generation = 0  # number of the current worker thread
+        self._deadline = math.inf  # of the current step of the worker
         self._silent_since = 0.0
-        self._attempts = 0  # that failed since the latest frame
+        self._attempts = 0  # failed attempts since the latest frame
         self._retry_at = 0.0
         self._problem = ""
         self._period_s = 0.0
@@ -116,15 +117,15 @@ class LiveSource(SlotSource):
 
     @property
     def state(self) -> State:
-        """What it is doing; see ``Source``."""
+        """State of the source; see ``Source``."""
         silent = self._state == "reading" and time.monotonic() >= self._deadline
         return "stalled" if silent else self._state
 
     def open(self) -> None:
-        """Start, and wait until the source is open; with ``retry_at_start``, for the first attempt only.
+        """Start the thread and wait until the source is open; with ``retry_at_start``, wait for the first attempt only.
 
         Raises:
-            SourceError: It cannot be opened, or not in time.
+            SourceError: The source cannot be opened, or not in time.
         """
         self._silent_since = time.monotonic()
         try:
@@ -137,10 +138,10 @@ class LiveSource(SlotSource):
             self.close()
             raise
 
-    # The consumer's side: each of these is called under the condition.
+    # Methods of the consumer, called while holding the condition.
 
     def _wait(self) -> None:
-        """Wait a moment for news, and see to it that a thread that is not stuck works on them."""
+        """Wait a moment for a change, and replace a worker thread that is stuck."""
         now = time.monotonic()
         if now >= self._deadline:
             self._replace_worker(now)
@@ -165,10 +166,10 @@ class LiveSource(SlotSource):
         else:
             self._lost(f"does not open within {_OPEN_LATER * self._patience.open_s:.1f} s — {_CHECK}")
 
-    # The thread's side.
+    # Methods of the worker thread.
 
     def _run(self, generation: int) -> None:
-        """Run in the thread: keep the source open until it is closed or this thread is given up."""
+        """Keep the source open until it is closed or this thread is abandoned; runs in the worker thread."""
         died = True
         try:
             while self._pause(generation):
@@ -183,7 +184,7 @@ class LiveSource(SlotSource):
         return generation == self._generation and not self._ended and not self.stopped.is_set()
 
     def _pause(self, generation: int) -> bool:
-        """Wait until it is time for the next attempt; return False if there shall be none."""
+        """Wait until the next attempt is due; return False if there is to be no further attempt."""
         with self._changed:
             while self._current(generation):
                 now = time.monotonic()
@@ -194,7 +195,7 @@ class LiveSource(SlotSource):
         return False
 
     def _connect(self, generation: int) -> None:
-        """Open, read until that fails, and say so."""
+        """Open the source, read until reading fails, and record the failure."""
         stalled = False
         try:
             capture = self._open_capture()
@@ -218,9 +219,9 @@ class LiveSource(SlotSource):
         return open_camera(self._target if self._lasting is None else str(self._lasting), self._camera_size)
 
     def _read(self, capture: cv2.VideoCapture, generation: int) -> tuple[str, bool]:
-        """Put each new frame into the slot; return what ended it, and whether that was silence.
+        """Put each new frame into the slot; return the problem that ended reading, and whether it was a stall.
 
-        Once ``read`` has returned False it does so for good, and at once: only opening again helps.
+        After ``read`` has returned False once, it always does so at once, so the source has to be opened again.
         """
         health = PictureHealth(self._patience.frozen_s, self._events)
         with self._changed:
@@ -249,14 +250,14 @@ class LiveSource(SlotSource):
                 self._arrived(image_bgr.shape, now, before)
                 spare, before = self._put(image_bgr, now, flags=flags), now
 
-    # What both sides say; under the condition.
+    # Methods of both, called while holding the condition.
 
     def _silence_s(self) -> float:
-        """Return how long the source may be silent; a camera of one frame a second is no stall after five."""
+        """Return the allowed seconds of silence, which include two frame periods for the sake of slow cameras."""
         return self._patience.read_s + 2 * self._period_s
 
     def _arrived(self, shape: tuple[int, ...], now: float, before: float | None) -> None:
-        """Note a frame, and when the one before it in this connection came."""
+        """Record the arrival of a frame at ``now`` and of the one before it in this connection."""
         if before is not None:
             self._period_s += _NEWEST_SHARE * (now - before - self._period_s)
         if self._attempts:
@@ -275,7 +276,7 @@ class LiveSource(SlotSource):
             self._events("asked", f"asked for {_size(self._camera_size or ())}, got {_size(shape)}")
 
     def _lost(self, problem: str, *, stalled: bool = False) -> None:
-        """Note that the source is away, and decide when to try again."""
+        """Record that the source is lost, and schedule the next attempt."""
         self.stalls += stalled
         if not self._opened and not self._patience.retry_at_start:
             self._end(SourceError(f"{self.name} — {problem}"))

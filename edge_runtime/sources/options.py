@@ -1,4 +1,4 @@
-"""What can be asked of a source besides its name."""
+"""Define the options of sources."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ _MAX_DOUBLINGS = 30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How long a source may be silent or away, and how often it is tried again. All times in seconds.
+    """Time limits and retries of live and network sources, in seconds.
 
     Attributes:
-        open_s: For opening a camera or stream.
-        read_s: Without a frame, beyond two periods of its frames, before an open source counts as stalled.
-        retry_first_s: Between losing a source and opening it again; each further attempt waits twice as long, until the
-            source has brought a frame.
-        retry_limit_s: The longest of these waits.
-        retry_jitter: Each wait is shorter by up to this share, so that many devices do not come back at once.
-        give_up_s: Without a frame before the source is given up; ``math.inf`` for a service.
-        retry_at_start: Also wait for a source that is not there at the start, which otherwise is an error at once.
-        frozen_s: With the same picture before frames are flagged "frozen".
+        open_s: Longest time to open a camera or stream.
+        read_s: Time without a frame, beyond two frame periods, after which an open source counts as stalled.
+        retry_first_s: Wait between losing a source and opening it again. The wait doubles with each attempt until the
+            source delivers a frame.
+        retry_limit_s: Longest wait between two attempts.
+        retry_jitter: Largest share by which each wait is randomly shortened, so that many devices do not reconnect at
+            once.
+        give_up_s: Time without a frame after which the source is given up; ``math.inf`` for a service.
+        retry_at_start: Also wait for a source that is missing at the start, instead of raising an error at once.
+        frozen_s: Time with the same picture after which frames are flagged "frozen".
 
     Example:
-        A camera that is unplugged, or not there yet, is waited for.
+        Wait for ever for a camera that is unplugged or not connected yet.
 
         >>> import math
         >>> from edge_runtime import Patience, SourceOptions, open_source
@@ -53,7 +54,7 @@ class Patience:
             raise UsageError(f"patience.retry_jitter — found {self.retry_jitter} — expected a share from 0 to below 1")
 
     def retry_wait_s(self, failures: int) -> float:
-        """Return how long to wait after this many failures since the latest frame, from 0."""
+        """Return the seconds to wait after this many failures since the latest frame, counted from 0."""
         wait_s = min(self.retry_limit_s, self.retry_first_s * 2.0 ** min(failures, _MAX_DOUBLINGS))
         return wait_s * (1 - self.retry_jitter * random.random())
 
@@ -68,14 +69,14 @@ _CAMERA_ONLY = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceOptions:
-    """Options of every kind of source; a source refuses those that only another kind can follow.
+    """Options of all kinds of sources; a source refuses options that apply only to other kinds.
 
     Attributes:
-        patience: With live sources and the network.
-        raw_size: (height, width) of raw BGR frames on standard input, which otherwise are JPEGs.
-        live: Of standard input take the newest frame, and not every one.
-        camera_size: (height, width) to ask a camera for.
-        max_pixels: How large an image file may be; None: 64 megapixels.
+        patience: Time limits and retries of live and network sources.
+        raw_size: (height, width) in pixels of raw BGR frames on standard input; None: JPEGs.
+        live: Take the newest frame of standard input instead of every frame.
+        camera_size: (height, width) in pixels to request from a camera; None: the camera's own size.
+        max_pixels: Largest number of pixels of an image file; None: 64 megapixels.
 
     Example:
         >>> from edge_runtime import SourceOptions, open_source
@@ -85,20 +86,20 @@ class SourceOptions:
     """
 
     patience: Patience = field(default_factory=Patience)
-    # A field's "elsewhere" is what to say where it is set for a source that cannot follow it.
+    # "elsewhere" is the message of the error if the field is set for another kind of source.
     raw_size: tuple[int, int] | None = field(default=None, metadata=_STDIN_ONLY)
     live: bool = field(default=False, metadata=_STDIN_ONLY)
     camera_size: tuple[int, int] | None = field(default=None, metadata=_CAMERA_ONLY)
     max_pixels: int | None = None
 
     def refuse_all_but(self, *names: str) -> None:
-        """Refuse options of other kinds of sources.
+        """Refuse options that apply only to other kinds of sources.
 
         Args:
-            names: Fields that this kind of source follows, of those that not every kind does.
+            names: Fields that apply to this kind of source, of those that do not apply to all.
 
         Raises:
-            UsageError: Another one is set.
+            UsageError: Another one of these fields is set.
         """
         for item in fields(self):
             refusal = item.metadata.get("elsewhere")

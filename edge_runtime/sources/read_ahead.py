@@ -1,4 +1,4 @@
-"""Reading files ahead of the model, in a thread."""
+"""Read files ahead of the model in a thread."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _POLL_S = 0.5
 
 
 class ReadAhead:
-    """Reads a source in a thread of its own, a few frames ahead; leaving the ``with`` block stops the source.
+    """Reader of a source in its own thread, a few frames ahead; leaving the ``with`` block stops the source.
 
     Attributes:
-        unused: After the block: frames that were read and that nobody took.
+        unused: Number of frames that were read but not taken, after the block.
     """
 
     def __init__(self, source: Source, limit: int | None = None) -> None:
@@ -37,17 +37,17 @@ class ReadAhead:
     def __exit__(self, *exception: object) -> None:
         self._closing.set()
         self._source.stop()
-        # Room is made until the thread has seen it; a read that it is in ends by itself.
+        # Empty the queue until the thread notices the stop; a read in progress ends by itself.
         while self._thread.is_alive():
             self._discard()
             self._thread.join(0.01)
         self._discard()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames in order; an error of the source is raised after those before it."""
+        """Yield the frames in order, then raise the error of the source, if any."""
         while True:
             try:
-                frame = self._ready.get(timeout=_POLL_S)  # some systems deliver Ctrl-C only between two waits
+                frame = self._ready.get(timeout=_POLL_S)  # some systems deliver Ctrl-C only between waits
             except queue.Empty:
                 continue
             if frame is None:
@@ -62,7 +62,7 @@ class ReadAhead:
                 self._ready.put(frame)
                 if self._closing.is_set():
                     return
-        except BaseException as error:  # noqa: BLE001 - raised where the frames are taken
+        except BaseException as error:  # noqa: BLE001 - raised in ``__iter__``
             self._error = error
         if not self._closing.is_set():
             self._ready.put(None)

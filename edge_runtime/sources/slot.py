@@ -1,6 +1,6 @@
-"""A thread that reads, one slot for a frame, and a consumer that takes it and can always be interrupted.
+"""Pass frames from a reading thread to a consumer through one slot, so that the consumer can always be interrupted.
 
-Reading may block in native code or in a pipe where no signal gets through; waiting for the slot does not.
+Reading may block in native code or in a pipe, where signals are not handled. Waiting for the slot handles them.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from edge_runtime.errors import EdgeUnetError, SourceError
 from edge_runtime.sources.frame import Frame, Kind, Source
 
 _JOIN_S = 1.0
-_JOIN_AT_EXIT_S = 10.0  # beyond the usual limits of native reads
+_JOIN_AT_EXIT_S = 10.0  # longer than the usual limits of native reads
 POLL_S = 0.5
-"""Longest uninterrupted wait: some systems deliver Ctrl-C only between waits, and ``stop`` must be heard."""
+"""Longest single wait in seconds: some systems deliver Ctrl-C only between waits, and ``stop`` must take effect."""
 
 
 class SlotSource(Source):
-    """The consumer's side. A subclass reads in a thread, ``_put``s frames, and says with ``_end`` how it ended.
+    """Base class of sources that read in a thread; a subclass calls ``_put`` for each frame and ``_end`` at the end.
 
-    In a live source a new frame takes the place of one that nobody took, which is counted as dropped. In a video the
-    thread waits until the slot is free, so that none is lost.
+    In a live source, a new frame replaces one that was not taken, which is counted as dropped. In a video, the thread
+    waits until the slot is free, so that no frame is lost.
     """
 
     def __init__(self, name: str, kind: Kind) -> None:
         super().__init__(name, kind)
         self._changed = threading.Condition()
-        # Everything below, the counters and the state are written under this condition.
+        # Everything below, the counters and the state are written while holding this condition.
         self._slot: Frame | None = None
         self._opened = self._ended = False
         self._error: EdgeUnetError | None = None
@@ -45,7 +45,7 @@ class SlotSource(Source):
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Stop reading; a live frame left in the slot counts as dropped. A thread stuck in native code is left behind."""
+        """Stop reading. A live frame in the slot counts as dropped; a thread stuck in native code is left behind."""
         with self._changed:
             self.stop()
             if self._slot is not None:
@@ -55,11 +55,11 @@ class SlotSource(Source):
             atexit.unregister(self._exit)
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield frames until the end or ``stop``: of a live source the newest, of a video every one.
+        """Yield frames until the end or ``stop``: the newest ones of a live source, all of a video.
 
         Raises:
-            SourceError: A live source was away for longer than ``Patience`` allows.
-            InputError: At the end, if a video or what came on standard input was cut short.
+            SourceError: A live source delivered no frame for longer than ``Patience`` allows.
+            InputError: At the end, if a video or standard input was truncated.
         """
         while (frame := self._take()) is not None:
             yield frame
@@ -80,19 +80,19 @@ class SlotSource(Source):
                 self._wait()
 
     def _wait(self) -> None:
-        """Wait a moment for news, under the condition."""
+        """Wait a moment for a change, while holding the condition."""
         self._changed.wait(POLL_S)
 
     def _start(self, thread: threading.Thread) -> None:
         if not self._threads:
-            # A thread that comes back from native code while the interpreter is being taken down aborts the process
-            # ("terminate called without an active exception"), so none may be left by then.
+            # A thread that returns from native code while the interpreter shuts down aborts the process ("terminate
+            # called without an active exception"), so wait for the threads before.
             atexit.register(self._exit)
         self._threads = [known for known in self._threads if known.is_alive()] + [thread]
         thread.start()
 
     def _join(self, limit_s: float) -> bool:
-        """Wait for the threads; return whether all have ended."""
+        """Wait for the threads to end; return whether all have ended."""
         deadline = time.monotonic() + limit_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
@@ -105,7 +105,7 @@ class SlotSource(Source):
     def _put(
         self, image_bgr: NDArray[np.uint8], captured_at: float, *, decode_ms: float = 0.0, flags: tuple[str, ...] = ()
     ) -> NDArray[np.uint8] | None:
-        """Put a frame into the slot; return the picture that it replaced there, whose memory nobody else knows."""
+        """Put a frame into the slot; return the picture that it replaces, whose memory can be used again."""
         with self._changed:
             while self._slot is not None and not self.live and not self.stopped.is_set():
                 self._changed.wait(POLL_S)
@@ -113,7 +113,7 @@ class SlotSource(Source):
                 return None
             replaced = self._slot
             self.dropped += replaced is not None
-            # In a video the slot is empty now, so that every frame before this one is counted.
+            # In a video the slot is empty now, so every earlier frame is counted.
             self._slot = Frame(
                 index=self.captured,
                 name=f"{self.captured:06d}",
@@ -129,7 +129,7 @@ class SlotSource(Source):
             return None if replaced is None else replaced.image_bgr
 
     def _run_to_end(self, read: Callable[[], None]) -> None:
-        """Run in the thread: read everything, and say how that ended."""
+        """Read to the end and record the error that ended it, if any; runs in the thread."""
         error: EdgeUnetError | None = self._died()
         try:
             read()
@@ -140,7 +140,7 @@ class SlotSource(Source):
             self._end(error)
 
     def _end(self, error: EdgeUnetError | None) -> None:
-        """Say from the thread that no frame will follow, and why."""
+        """Record, from the thread, that no frame will follow, and the error that is the reason."""
         with self._changed:
             self._error, self._ended = error, True
             self._changed.notify_all()

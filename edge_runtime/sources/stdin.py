@@ -1,4 +1,4 @@
-"""Frames on standard input: raw pixels or JPEGs."""
+"""Read frames from standard input: raw pixels or JPEGs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from edge_runtime.sources.slot import POLL_S, SlotSource
 from edge_runtime.storage import translated
 
 _CHUNK_BYTES = 1 << 16
-_PIPE_BYTES = 1 << 20  # the most that Linux allows an ordinary user
+_PIPE_BYTES = 1 << 20  # largest size that Linux allows an ordinary user
 
 
 def recognise(source: int | str | Path, options: SourceOptions) -> StdinSource | None:
     """Return the source for "-"; None for anything else.
 
     Raises:
-        UsageError: An option is set that goes with other sources, or the size of raw frames is none.
+        UsageError: An option of another kind of source is set, or the size of raw frames is invalid.
     """
     if str(source) != "-":
         return None
@@ -38,7 +38,7 @@ def recognise(source: int | str | Path, options: SourceOptions) -> StdinSource |
 
 
 class StdinSource(SlotSource):
-    """Frames on standard input, to its end; every one of them, or with ``live`` the newest."""
+    """Source of the frames on standard input until its end: all frames, or with ``live`` the newest ones."""
 
     def __init__(
         self,
@@ -50,12 +50,12 @@ class StdinSource(SlotSource):
         """Describe the input.
 
         Args:
-            file: A descriptor, or a binary file, which stays open. What a buffered file has read ahead is not seen.
-            raw_size: (height, width) of raw frames: (height, width, 3) bytes of BGR each. Without, they are JPEGs.
-            live: Drop frames that there is no time for, instead of keeping the writer waiting.
+            file: Descriptor, or binary file, which stays open. Bytes that a buffered file has already read are missed.
+            raw_size: (height, width) in pixels of raw frames of (height, width, 3) bytes BGR; None: JPEGs.
+            live: Drop frames for which there is no time, instead of blocking the writer.
 
         Raises:
-            UsageError: The size is not one.
+            UsageError: The size is out of range.
         """
         if raw_size is not None and (min(raw_size) < 1 or math.prod(raw_size) > MAX_PIXELS):
             raise UsageError(
@@ -71,12 +71,12 @@ class StdinSource(SlotSource):
         """Start reading.
 
         Raises:
-            UsageError: It is a terminal.
-            InputError: It is closed, or cannot be read.
+            UsageError: The input is a terminal.
+            InputError: The input is closed or cannot be read.
         """
         descriptor = _descriptor(self._file)
         if descriptor is None:
-            self._input = self._file  # type: ignore[assignment] # a file in memory, for a number is a descriptor
+            self._input = self._file  # type: ignore[assignment] # a file in memory; an int is a descriptor
         elif os.isatty(descriptor):
             raise UsageError(
                 f"{self.name} — is a terminal — pipe frames into it: ffmpeg … -f mjpeg - | edge-unet run …"
@@ -84,7 +84,7 @@ class StdinSource(SlotSource):
         else:
             with translated("read", Path(self.name), InputError):
                 self._input = io.FileIO(descriptor, closefd=False)
-            if hasattr(select, "poll"):  # without it (Windows), a silent writer keeps the thread until the process ends
+            if hasattr(select, "poll"):  # without it (Windows), a silent writer blocks the thread to the end
                 self._poll = select.poll()
                 self._poll.register(descriptor, select.POLLIN)
             _widen(descriptor)
@@ -146,10 +146,10 @@ class StdinSource(SlotSource):
                 )
 
     def _cut_short(self, count: int, found: str) -> None:
-        """Count the frame that the input ended in; that a live writer was stopped is no fault.
+        """Count the unfinished frame at the end of the input; in a live source this is not an error.
 
         Raises:
-            InputError: The input is a video.
+            InputError: The input is not live.
         """
         problem = f"{self.name}, frame {count} — ended in the middle of it: {found} — check the writer and --raw-size"
         with self._changed:
@@ -158,7 +158,7 @@ class StdinSource(SlotSource):
             raise InputError(problem)
 
     def _receive(self, view: memoryview) -> int:
-        """Read what has arrived; return 0 at the end, or if the iteration was stopped."""
+        """Read the bytes that have arrived; return their number, 0 at the end or after ``stop``."""
         while not self.stopped.is_set():
             if self._poll is None or self._poll.poll(POLL_S * 1000):
                 got: int | None = self._input.readinto(view)
@@ -177,9 +177,9 @@ def _descriptor(file: int | io.RawIOBase | io.BufferedIOBase) -> int | None:
 
 
 def _widen(descriptor: int) -> None:
-    """Let a pipe hold a whole raw frame where Linux allows it: it is then written and read at once, not in 15 pieces."""
+    """Enlarge a pipe on Linux, so that a raw frame is written and read at once, not in 15 pieces."""
     if sys.platform == "linux":
         import fcntl
 
-        with contextlib.suppress(OSError):  # no pipe, or more than this user may have
+        with contextlib.suppress(OSError):  # not a pipe, or above this user's limit
             fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)

@@ -1,4 +1,4 @@
-"""Video files, on disk or behind an address: every frame, in order."""
+"""Read all frames of video files in order, from disk or a network address."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from edge_runtime.sources.options import Patience, SourceOptions
 from edge_runtime.sources.slot import SlotSource
 from edge_runtime.storage import printable, translated
 
-# These containers count their frames; others only estimate them from their longest track, sound included.
+# Containers that store the number of frames; in others it is estimated from the longest track, sound included.
 _COUNTING_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi"})
 
 
 def recognise(source: int | str | Path, options: SourceOptions) -> VideoSource | RemoteVideoSource | None:
-    """Return the source for a video file, on disk or behind an address; None for anything else.
+    """Return the source for a video file on disk or at a network address; None for anything else.
 
-    Every regular file that nobody recognised before is taken for a video.
+    Every regular file that no other source has recognised is taken for a video.
 
     Raises:
-        InputError: The path is that of something else than a file, or it cannot be looked at.
-        UsageError: An option is set that goes with other sources.
+        InputError: The path does not name a regular file, or cannot be accessed.
+        UsageError: An option of another kind of source is set.
     """
     if is_address(source):
         if not is_remote_video(source):
@@ -48,7 +48,7 @@ def recognise(source: int | str | Path, options: SourceOptions) -> VideoSource |
 
 
 class VideoSource(Source):
-    """The frames of a video file, in order, none lost."""
+    """Source of all frames of a video file, in order."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(printable(path), "video")
@@ -59,9 +59,9 @@ class VideoSource(Source):
         """Open the file.
 
         Raises:
-            InputError: It is damaged or no video.
+            InputError: The file is damaged or not a video.
         """
-        # An absolute path: FFmpeg would take "http:x.mp4" or "a:b.mp4" for a protocol.
+        # Use an absolute path, because FFmpeg would take "http:x.mp4" or "a:b.mp4" for a protocol.
         name = str(self._path.absolute())
         try:
             capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
@@ -87,7 +87,7 @@ class VideoSource(Source):
         """Yield the frames.
 
         Raises:
-            InputError: After the last one, if the file ended well before the number of frames that it claims.
+            InputError: After the last frame, if the file ended well before its stored number of frames.
         """
         while self._capture is not None and not self.stopped.is_set():
             started = time.monotonic()
@@ -107,7 +107,7 @@ class VideoSource(Source):
 
 
 class RemoteVideoSource(SlotSource):
-    """The frames of a video file behind an address, in order, none lost; waiting for the network can be interrupted."""
+    """Source of all frames of a video at a network address, in order; waiting for the network can be interrupted."""
 
     def __init__(self, url: str, patience: Patience | None = None) -> None:
         super().__init__(redacted(url), "video")
@@ -118,7 +118,7 @@ class RemoteVideoSource(SlotSource):
         """Open the video.
 
         Raises:
-            SourceError: It cannot be opened, or not in time.
+            SourceError: The video cannot be opened, or not in time.
         """
         self._start(threading.Thread(target=self._run_to_end, args=(self._read,), name="edge-unet-video", daemon=True))
         try:
@@ -163,6 +163,6 @@ def _total(capture: cv2.VideoCapture) -> int | None:
 
 
 def _ended_early(count: int, total: int | None, fps: float | None, suffix: str) -> bool:
-    """Return whether frames are missing, with room for containers that count badly."""
+    """Tell whether frames are missing, with a tolerance for containers whose count is inaccurate."""
     slack = 2 if suffix.lower() in _COUNTING_SUFFIXES else max(2, math.ceil(fps or 0))
     return total is not None and count < total - slack

@@ -234,7 +234,7 @@ class TestCommand:
         assert rows[0].split() == ["variant", "threads", "spinning", "provider", "p50", "ms", "p95", "ms", "CPU", "ms"]
         assert rows[1].startswith("* fp32           1  no        CPU ")
         assert "int8           1  no        CPU        left out: 87.5000% of the golden pixels agree" in rows[2]
-        assert rows[4] == ("* fp32, 1 thread, no spinning: least CPU time a frame among those that keep 33 ms")
+        assert rows[4] == ("* fp32, 1 thread, no spinning: least CPU time per frame of those that keep 33 ms")
         assert err == f"wrote {profile_path(wrong_int8)}\n"
         segmenter = Segmenter.load(wrong_int8)
         assert (segmenter.variant, segmenter.profile) == ("fp32", find_profile(Package.open(wrong_int8)))

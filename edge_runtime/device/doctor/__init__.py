@@ -1,4 +1,4 @@
-"""Check the machine, and a model package on it: what is wrong, why, and what to do."""
+"""Check the machine, and a model package on it; each fault is reported with its cause and fix."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def examine(package: Path | None, folder: Path) -> Report:
     """Check the machine, and with a package verify it and run its self-test.
 
     Args:
-        package: Model package folder, or None.
-        folder: Where results would be written, for the disk check.
+        package: Model package folder; None: only the machine is checked.
+        folder: Folder whose disk is checked, where results would be written.
     """
     wheels = {(d.metadata["Name"] or "").lower().replace("_", "-"): d.version for d in distributions()}
     checks = _check_packages(wheels)
@@ -56,7 +56,7 @@ def examine(package: Path | None, folder: Path) -> Report:
 
 
 def check_profile(package: Package) -> Check:
-    """Tell whether the device profile beside the package fits this machine, if there is one."""
+    """Check whether the device profile beside the package fits this machine; empty without a profile."""
     from edge_runtime.model.device_profile import find_profile, profile_path
 
     try:
@@ -94,7 +94,7 @@ def _check_machine(wheels: dict[str, str], folder: Path) -> list[Check]:
 
 
 def _qt_plugins() -> list[str]:
-    """Return the platform plugins of the Qt that OpenCV's wheel brings, without importing it."""
+    """Return the names of the Qt platform plugins in OpenCV's wheel, without importing it."""
     found = importlib.util.find_spec("cv2")
     if found is None or found.origin is None:
         return []

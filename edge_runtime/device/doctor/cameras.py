@@ -1,4 +1,4 @@
-"""Cameras as Linux shows them: which there are, who may open them, who holds them, and which need libcamera."""
+"""Check cameras on Linux: which exist, who may open them, which processes use them, and which need libcamera."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 from edge_runtime.device.doctor.findings import Check
 from edge_runtime.storage import printable, system_text
 
-# Nodes of a Raspberry Pi that are no cameras for V4L2: sensors that give raw data to libcamera only …
+# Devices of a Raspberry Pi that are not cameras for V4L2: sensors whose raw data only libcamera can use, …
 _RAW_SENSOR = re.compile(r"unicam|rp1-cfe", re.IGNORECASE)
-# … and codecs and image processors, which are there without any camera.
+# … and codecs and image processors, which exist without a camera.
 _NO_CAMERA = re.compile(r"bcm2835-(isp|codec)|pispbe|rpi-?hevc|rpivid", re.IGNORECASE)
 _RPICAM = "rpicam-vid -t 0 --codec mjpeg -o - | edge-unet run PACKAGE --source - --live"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A video device of Linux: its path, and the name that its driver gives it, empty where sys does not tell."""
+    """Video device of Linux: its path and the name from its driver; the name is empty if /sys does not have it."""
 
     path: Path
     name: str
@@ -31,12 +31,12 @@ class Node:
 
 
 def check_cameras(root: Path, platform: str, *, may_open: Callable[[Path], bool] | None = None) -> list[Check]:
-    """Tell which cameras there are, and what stands in the way of opening them.
+    """Check which cameras exist and what prevents opening them.
 
     Args:
-        root: The file system that holds dev, sys and proc.
-        platform: As ``sys.platform``.
-        may_open: Tells whether this user may read and write a device; by default asks the system.
+        root: Root of the file system, with dev, sys and proc.
+        platform: Platform as in ``sys.platform``.
+        may_open: Tells whether this user may read and write a device; None: asks the system.
     """
     if platform != "linux":
         return [Check(name="cameras", status="ok", cause="not listed on this system: try run --source 0")]
@@ -58,7 +58,7 @@ def check_cameras(root: Path, platform: str, *, may_open: Callable[[Path], bool]
 
 
 def video_nodes(root: Path) -> list[Node]:
-    """Return the video devices in the order of their numbers, without the second nodes of cameras for metadata."""
+    """Return the video devices in the order of their numbers, without the metadata devices of cameras."""
     found = []
     for path in (root / "dev").glob("video*"):
         if number := re.fullmatch(r"video(\d+)", path.name):
@@ -69,9 +69,9 @@ def video_nodes(root: Path) -> list[Node]:
 
 
 def holders_of(root: Path, nodes: list[Node]) -> dict[Path, list[tuple[int, str]]]:
-    """Return by device the processes that have it open, as (pid, name); of other users' processes root alone knows.
+    """Return the processes that have each device open, as (pid, name); only root sees those of other users.
 
-    Devices that are made by software (v4l2loopback) are left out: somebody always feeds them.
+    Software devices (v4l2loopback) are left out, because a program always writes to them.
     """
     wanted = {str(node.path): node.path for node in nodes if not _is_virtual(root, node)}
     holders: dict[Path, list[tuple[int, str]]] = {}
@@ -84,7 +84,7 @@ def holders_of(root: Path, nodes: list[Node]) -> dict[Path, list[tuple[int, str]
 
 
 def _no_camera(root: Path, nodes: list[Node]) -> Check:
-    """Say why there is none that OpenCV could open."""
+    """Return the check that explains why OpenCV cannot open a camera."""
     sensors = [node for node in nodes if _RAW_SENSOR.search(node.name)]
     board = system_text(root / "proc/device-tree/model")
     if sensors:
@@ -110,10 +110,10 @@ def _is_virtual(root: Path, node: Node) -> bool:
 
 
 def _open_files(process: Path) -> set[str]:
-    """Return what the file descriptors of a process point to; nothing where that may not be seen."""
+    """Return the targets of a process's file descriptors; empty without the permission to read them."""
     found = set()
     with suppress(OSError):
         for descriptor in (process / "fd").iterdir():
-            with suppress(FileNotFoundError):  # closed meanwhile
+            with suppress(FileNotFoundError):  # closed in the meantime
                 found.add(str(descriptor.readlink()))
     return found

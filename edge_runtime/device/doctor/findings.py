@@ -13,7 +13,7 @@ Status = Literal["ok", "warning", "error"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing looked at: ``cause`` is what was found, ``fix`` what to do unless all is well."""
+    """Result of one check: ``cause`` is what was found, ``fix`` is the remedy, or None if nothing is wrong."""
 
     name: str
     status: Status
@@ -23,7 +23,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All checks, and the self-test where there was a package that could be run."""
+    """Results of all checks, and of the self-test if there was a package that could be run."""
 
     checks: tuple[Check, ...]
     golden: Golden | None = None
@@ -31,7 +31,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """No error, and the self-test passed if there was one; warnings are allowed."""
+        """Whether no check failed and the self-test, if there was one, passed; warnings are allowed."""
         return all(c.status != "error" for c in self.checks) and (self.golden is None or self.golden.ok)
 
     def to_dict(self) -> dict[str, Any]:
@@ -40,7 +40,7 @@ class Report:
         return {"ok": self.ok, "checks": [asdict(c) for c in self.checks], "golden": golden}
 
     def raise_if_bad(self) -> None:
-        """Raise what the report amounts to; the package comes first, then the self-test, then the machine.
+        """Raise an error if a check failed: first for the package, then the self-test, then the machine.
 
         Raises:
             ModelError: The package is refused.

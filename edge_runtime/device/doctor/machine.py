@@ -1,4 +1,4 @@
-"""Cores, memory, clock, temperature, disk and display. Each check reads what it is given: a root folder, a mapping."""
+"""Check cores, memory, clock, temperature, disk and display; each check reads only its arguments, such as a root."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from edge_runtime.storage import printable, system_text
 
 MIN_FREE_MB = 200
 MIN_MEMORY_MB = 200
-"""The runtime takes a good 110 MB with the seed U-Net; pictures and a video encoder come on top."""
+"""Smallest sufficient memory: the runtime takes about 110 MB with the seed U-Net, plus pictures and a video encoder."""
 HOT_CELSIUS = 80.0
-"""Where a Raspberry Pi begins to slow down, and most others soon after."""
+"""Temperature at which a Raspberry Pi begins to slow down; most other machines follow soon after."""
 SLOW_CLOCK = 0.7
-"""Share of the highest clock that a core should reach under load."""
-# With these drivers "powersave" is the ordinary governor, which does raise the clock.
+"""Smallest share of its highest clock that a core should reach under load."""
+# With these drivers, "powersave" is the default governor, which does raise the clock.
 _DYNAMIC_DRIVERS = ("intel_pstate", "amd-pstate-epp")
-# https://www.raspberrypi.com/documentation/computers/os.html#get_throttled; the same bits 16 higher: since it started.
+# https://www.raspberrypi.com/documentation/computers/os.html#get_throttled; bits 16 higher: since the start.
 _UNDERVOLTAGE, _HOT = 0x1, 0xE
 _THROTTLED = "sys/devices/platform/soc/soc:firmware/get_throttled"
 
 
 def check_cores(usable: int, machine: int) -> Check:
-    """Tell how many cores this process may use of those that the machine has."""
+    """Report how many of the machine's cores this process may use."""
     if usable < machine:
         cause = f"{usable} of {machine} cores usable (CPU affinity or a container's quota)"
         fix = "give the process more cores if it is meant to be faster (taskset, docker --cpus, CPUQuota=)"
@@ -37,7 +37,7 @@ def check_cores(usable: int, machine: int) -> Check:
 
 
 def check_memory(root: Path) -> list[Check]:
-    """Check the memory that Linux calls available, and what a container's or service's limit leaves of it."""
+    """Check Linux's available memory, and how much of it the limit of a container or service leaves."""
     available, left = system_memory(root), cgroup_memory(root)
     if available is None:
         return []
@@ -53,15 +53,15 @@ def check_memory(root: Path) -> list[Check]:
 
 
 def check_clock(root: Path, load: Callable[[], None]) -> list[Check]:
-    """Check that the processor raises its clock when there is work.
+    """Check that the CPU raises its clock under load.
 
     Args:
-        root: The file system that holds sys.
-        load: Keeps a core busy for a moment, after which the clock is read.
+        root: Root of the file system, with sys.
+        load: Function that keeps a core busy for a moment; the clock is read afterwards.
     """
     policies = sorted((root / "sys/devices/system/cpu/cpufreq").glob("policy*"))
     if not policies:
-        return []  # a virtual machine, or not Linux
+        return []  # virtual machines and other systems than Linux do not report it
     for policy in policies:
         saving = system_text(policy / "scaling_governor") == "powersave"
         if saving and system_text(policy / "scaling_driver") not in _DYNAMIC_DRIVERS:
@@ -73,7 +73,7 @@ def check_clock(root: Path, load: Callable[[], None]) -> list[Check]:
     known = [(now_khz, most_khz) for now_khz, most_khz in clocks if now_khz > 0 and most_khz > 0]
     if not known:
         return []
-    # The busiest core is the one that the load ran on.
+    # The core with the highest clock is the one that ran the load.
     now_khz, most_khz = max(known, key=lambda clock: clock[0] / clock[1])
     cause = f"{now_khz // 1000} of {most_khz // 1000} MHz under load"
     if now_khz < SLOW_CLOCK * most_khz:
@@ -83,7 +83,7 @@ def check_clock(root: Path, load: Callable[[], None]) -> list[Check]:
 
 
 def busy() -> None:
-    """Keep one core busy long enough for its clock to rise, 0.3 s."""
+    """Keep one core busy for 0.3 seconds, long enough for its clock to rise."""
     end = time.perf_counter() + 0.3
     while time.perf_counter() < end:
         pass
@@ -92,7 +92,7 @@ def busy() -> None:
 def check_temperature(root: Path) -> list[Check]:
     """Check the hottest of Linux's thermal zones."""
     found = [(_number(zone / "temp") / 1000, zone) for zone in (root / "sys/class/thermal").glob("thermal_zone*")]
-    zones = [(celsius, zone) for celsius, zone in found if 0 < celsius < 200]  # a sensor that sleeps says nonsense
+    zones = [(celsius, zone) for celsius, zone in found if 0 < celsius < 200]  # a sleeping sensor gives nonsense
     if not zones:
         return []
     celsius, zone = max(zones)
@@ -104,7 +104,7 @@ def check_temperature(root: Path) -> list[Check]:
 
 
 def check_throttling(root: Path) -> list[Check]:
-    """Check what the firmware of a Raspberry Pi says of its power supply and of slowing down."""
+    """Check whether the firmware of a Raspberry Pi reports low voltage or throttling."""
     try:
         bits = int(system_text(root / _THROTTLED), 16)
     except ValueError:
@@ -161,14 +161,14 @@ def check_disk(folder: Path) -> Check:
 def check_display(
     environment: Mapping[str, str], platform: str, *, wheels: Collection[str], qt_plugins: Collection[str], root: Path
 ) -> Check:
-    """Tell whether ``edge-unet run --show`` could open a window.
+    """Check whether ``edge-unet run --show`` can open a window.
 
     Args:
-        environment: Variables of the process.
-        platform: As ``sys.platform``.
+        environment: Environment variables of the process.
+        platform: Platform as in ``sys.platform``.
         wheels: Names of the installed distributions.
-        qt_plugins: Names of the platform plugins of Qt beside OpenCV ("libqxcb.so"); none where OpenCV has no Qt.
-        root: The file system that holds the socket of an X server.
+        qt_plugins: Names of Qt's platform plugins in OpenCV's wheel ("libqxcb.so"); empty if OpenCV has no Qt.
+        root: Root of the file system, with the socket of an X server.
     """
     display, wayland = environment.get("DISPLAY", ""), environment.get("WAYLAND_DISPLAY", "")
     local = re.fullmatch(r":(\d+)(?:\.\d+)?", display)
@@ -193,6 +193,6 @@ def check_display(
 
 
 def _number(path: Path) -> int:
-    """Return the whole number in a file of sys, or 0 where there is none."""
+    """Return the integer in a file of /sys; 0 if there is none."""
     text = system_text(path)
     return int(text) if re.fullmatch(r"-?\d+", text) else 0

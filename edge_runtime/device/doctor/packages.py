@@ -1,7 +1,7 @@
-"""Python, the three dependencies, and wheels that get in each other's way.
+"""Check Python, the three dependencies, and wheels that conflict with each other.
 
-Imports are tried in a child process: a wheel that lacks a system library raises, and one built for another processor
-dies of a signal, which no ``except`` would survive.
+Imports are tried in a child process, because a wheel built for another CPU ends the process with a signal. A wheel that
+lacks a system library raises an exception.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from edge_runtime.device.doctor.findings import Check
 
 MIN_PYTHON = (3, 11)
 MIN_VERSIONS = {"numpy": "2.0", "onnxruntime": "1.30.1", "cv2": "4.10"}
-"""By module; the same floors as in pyproject.toml, which a device that got only this folder does not have."""
+"""Lowest version per module, as in pyproject.toml, which a device may not have."""
 MIN_GLIBC = "2.28"
-"""What the wheels of onnxruntime and OpenCV are built for (manylinux_2_28)."""
+"""Lowest glibc version for the wheels of onnxruntime and OpenCV (manylinux_2_28)."""
 
-# Wheels that hold the same module; the first is the one that pyproject.toml names.
+# Wheels that contain the same module; the first is the one in pyproject.toml.
 _FAMILIES = {
     "numpy": ("numpy",),
     "onnxruntime": (
@@ -30,9 +30,9 @@ _FAMILIES = {
     ),
     "cv2": ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "opencv-contrib-python-headless"),
 }
-# These follow the releases of the first after months, or not at all.
+# Releases of these wheels follow those of the first after months, or not at all.
 _LAGGING = ("onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn", "onnxruntime-training")
-# What an import error says, and what to do about it; the first match counts.
+# Pattern of an import error, with its cause and fix; the first match is used.
 _IMPORT_REMEDIES = (
     (r"libGL|libgthread|libglib|libSM|libX", "apt-get install libgl1 libglib2.0-0, or use opencv-python-headless"),
     (r"GLIBC|manylinux|musl", "this wheel is for a newer system: update it, or install an older wheel that pip finds"),
@@ -44,7 +44,7 @@ _IMPORT_REMEDIES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownFault:
-    """What goes wrong from version ``first`` until ``fixed``; on these architectures only, where some are named."""
+    """Fault of a module from version ``first`` until ``fixed``; on all architectures, or only on the named ones."""
 
     module: str
     first: str
@@ -53,7 +53,7 @@ class KnownFault:
     architectures: tuple[str, ...] = ()
 
     def hits(self, module: str, version: str, architecture: str) -> bool:
-        """Tell whether this version on this architecture has it."""
+        """Tell whether this version has the fault on this architecture."""
         here = not self.architectures or architecture.lower() in self.architectures
         return module == self.module and here and _numbers(self.first) <= _numbers(version) < _numbers(self.fixed)
 
@@ -91,12 +91,12 @@ KNOWN_FAULTS = (
 
 
 def check_python(version: tuple[int, ...], bits: int, architecture: str) -> Check:
-    """Check Python's version and word size: onnxruntime has no 32-bit wheels.
+    """Check the version of Python and its word size, because onnxruntime has no 32-bit wheels.
 
     Args:
-        version: Of Python.
-        bits: Of its pointers.
-        architecture: The kernel's, as ``platform.machine()`` says; it may be 64-bit where Python is not.
+        version: Version of Python.
+        bits: Size of a pointer in bits.
+        architecture: Architecture of the kernel as in ``platform.machine()``; may be 64-bit even if Python is not.
     """
     found = f"Python {'.'.join(map(str, version))}, {bits}-bit"
     if bits != 64:
@@ -116,10 +116,10 @@ def import_in_child(module: str) -> tuple[str | None, str]:
     """Import a module in a child process.
 
     Returns:
-        Its version, or None if it does not import; and the last line of the error.
+        The module's version, or None if the import fails; and the last line of the error.
     """
     code = f"import sys, {module}; sys.stdout.write({module}.__version__)"
-    # -P keeps a numpy.py in the working folder from being taken for the real one.
+    # -P keeps a numpy.py in the working folder from being imported.
     command = [sys.executable, "-P", "-c", code]
     try:
         child = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=60, check=False)
@@ -136,14 +136,14 @@ def import_in_child(module: str) -> tuple[str | None, str]:
 def check_module(
     module: str, version: str | None, error: str, *, wheels: Mapping[str, str], architecture: str
 ) -> Check:
-    """Judge what ``import_in_child`` found: does it import, is it new enough, and is this version known to fail?
+    """Check the result of ``import_in_child``: import failed, version too old, or version with a known fault.
 
     Args:
-        module: Its import name.
-        version: As imported, or None.
-        error: The last line of the error, if it did not import.
+        module: Import name of the module.
+        version: Version of the module; None if the import failed.
+        error: Last line of the error if the import failed.
         wheels: Versions of all installed distributions, by name.
-        architecture: As ``platform.machine()`` says.
+        architecture: Architecture as in ``platform.machine()``.
     """
     floor, family = MIN_VERSIONS[module], _FAMILIES[module]
     pip_name = next((name for name in family if name in wheels), family[0])
@@ -170,7 +170,7 @@ def check_module(
 
 
 def check_twins(wheels: Mapping[str, str]) -> list[Check]:
-    """Warn of wheels that hold the same module: pip lets them overwrite each other's files."""
+    """Warn of installed wheels that contain the same module, because they overwrite each other's files."""
     checks = []
     for family in _FAMILIES.values():
         present = [name for name in family if name in wheels]
@@ -182,12 +182,12 @@ def check_twins(wheels: Mapping[str, str]) -> list[Check]:
 
 
 def check_libc(platform: str, libc: str, version: str) -> list[Check]:
-    """Name the reason where pip finds no wheels at all: a C library that is too old, or musl.
+    """Check the C library: with musl or a glibc that is too old, pip finds no wheels.
 
     Args:
-        platform: As ``sys.platform``.
-        libc: Name and version as ``platform.libc_ver()`` says; no name is musl.
-        version: Its version.
+        platform: Platform as in ``sys.platform``.
+        libc: Name of the C library as in ``platform.libc_ver()``; empty for musl.
+        version: Version of the C library.
     """
     if platform != "linux" or (libc == "glibc" and _numbers(version) >= _numbers(MIN_GLIBC)):
         return []
