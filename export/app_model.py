@@ -1,8 +1,9 @@
-"""Build the model for applications without this runtime: any frame in, a mask at the frame's size out.
+"""Build ``model.app.onnx`` for applications without this runtime: a frame of any size in, a mask of the same size out.
 
-The steps of ``edge_runtime.segment.preprocess`` are put around the network in standard operators: grey if the model takes
-grey, one resize to the model's size, and the resize of the mask back to the frame's. They gather the pixels that they need
-and repeat OpenCV's arithmetic, so that the masks equal the runtime's; a ``Resize`` node rounds and breaks ties differently.
+The network is wrapped in the steps of ``edge_runtime.segment.preprocess``, written in standard ONNX operators: grey if
+the model takes grey, one resize to the model's size, and the resize of the mask back to the frame's size. The resizes
+gather pixels and repeat OpenCV's arithmetic, so that the masks equal the runtime's; a ``Resize`` node rounds and breaks
+ties differently.
 
 Reference: OpenCV 5.0, ``cv2.resize`` of uint8 (INTER_LINEAR, INTER_NEAREST_EXACT) and ``cv2.cvtColor`` (BGR2GRAY).
 """
@@ -21,7 +22,7 @@ from edge_runtime.model.contract import METADATA_KEY, Contract
 from export.errors import ConvertError
 
 BGR_TO_GREY = np.array([3735, 19235, 9798], np.float32) / 2**15
-"""OpenCV's weights. Their products with bytes and all sums of these are exact in float32."""
+"""OpenCV's weights. Their products with bytes, and the sums of these products, are exact in float32."""
 _NETWORK = "network_"
 _ZERO, _ONE = np.array([0]), np.array([1])
 
@@ -32,7 +33,7 @@ def build_app_model(model: onnx.ModelProto, contract: Contract) -> onnx.ModelPro
     Args:
         model: From ``image``, uint8 (1, H, W, C), to ``mask``, uint8 (1, H, W), and ``logits``, float32 (1, H, W, L);
             opset 13 to 18. It is not changed, and nothing is assumed about the nodes inside.
-        contract: Its inputs and outputs.
+        contract: Inputs and outputs of the network.
 
     Returns:
         A model from ``frame``, uint8 (height, width, 3) BGR of any size, to ``mask``, uint8 (height, width) class ids,
@@ -46,7 +47,7 @@ def build_app_model(model: onnx.ModelProto, contract: Contract) -> onnx.ModelPro
         raise ConvertError(
             f"model '{contract.name}' — has operators of {', '.join(foreign)} — expected those of the ONNX standard only"
         )
-    # With a prefix, no name in the network, whatever it is, can equal one of those around it.
+    # The prefix keeps the names inside the network apart from those added around it.
     network = add_prefix(model, _NETWORK).graph
     graph = _Graph()
     height, width, _ = graph.split(graph.add("Shape", "frame"), 1, 1, 1, axis=0)
@@ -92,14 +93,14 @@ def _describe(contract: Contract) -> str:
 
 
 class _Graph:
-    """A graph under construction. An input is the name of a value, or an array, which becomes a constant."""
+    """Graph under construction. An input is the name of a value, or an array, which becomes a constant."""
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[tuple[str, tuple[int, ...], bytes], onnx.TensorProto] = {}
 
     def add(self, operator: str, *inputs: str | NDArray[np.generic], output: str = "", **attributes: Any) -> str:
-        """Add a node of one output and return that output's name."""
+        """Add a node with one output and return the output's name."""
         name = f"{operator.lower()}_{len(self.nodes)}"
         names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
         self.nodes.append(helper.make_node(operator, names, [output or name], name, **attributes))
@@ -122,7 +123,10 @@ class _Graph:
 
 
 def _add_image(graph: _Graph, height: str, width: str, contract: Contract) -> None:
-    """Resize ``frame`` as INTER_LINEAR does for bytes: 11-bit weights, columns cut to 1/128 and rows to 1/4, then rounded."""
+    """Add the resize of ``frame``, as INTER_LINEAR does it for uint8.
+
+    Weights have 11 bits. Sums are cut to 1/128 after the columns and to 1/4 after the rows, and rounded at the end.
+    """
     h, w, channels = contract.height_px, contract.width_px, contract.channels
     top, bottom, top_weight, bottom_weight = _neighbours(graph, height, h, clip=False)
     left, right, *column_weights = _neighbours(graph, width, w, clip=True)
@@ -151,12 +155,12 @@ def _add_image(graph: _Graph, height: str, width: str, contract: Contract) -> No
 
 
 def _neighbours(graph: _Graph, frame_px: str, model_px: int, *, clip: bool) -> tuple[str, str, str, str]:
-    """Return the two rows or columns of the frame around each one of the image, and their weights, in 2048ths."""
+    """Return, per row or column of the image, its two neighbours in the frame and their weights in 2048ths."""
     last = graph.add("Sub", frame_px, _ONE)
     step = graph.add("Div", graph.cast(frame_px, TensorProto.DOUBLE), np.array([float(model_px)]))
     centre = graph.add("Mul", np.arange(model_px) + 0.5, step)
     place = graph.cast(graph.add("Sub", centre, np.array([0.5])), TensorProto.FLOAT)
-    if clip:  # OpenCV does it for columns; beyond the first and last row it weights that row twice
+    if clip:  # OpenCV clips columns only; beyond the first and the last row it weights that row twice
         place = graph.add(
             "Min", graph.add("Max", place, np.array([0], np.float32)), graph.cast(last, TensorProto.FLOAT)
         )
@@ -174,7 +178,7 @@ def _neighbours(graph: _Graph, frame_px: str, model_px: int, *, clip: bool) -> t
 
 
 def _add_mask(graph: _Graph, height: str, width: str, contract: Contract) -> None:
-    """Resize the network's mask as INTER_NEAREST_EXACT does."""
+    """Add the resize of the network's mask, as INTER_NEAREST_EXACT does it."""
     rows, columns = _nearest(graph, height, contract.height_px), _nearest(graph, width, contract.width_px)
     mask = graph.add("Squeeze", f"{_NETWORK}mask", _ZERO)
     # Whole rows are gathered at once, so two transposes of bytes cost less than a gather of single columns.
@@ -183,17 +187,17 @@ def _add_mask(graph: _Graph, height: str, width: str, contract: Contract) -> Non
 
 
 def _nearest(graph: _Graph, frame_px: str, model_px: int) -> str:
-    """Return for each row or column of the frame the one of the mask that it copies."""
+    """Return, per row or column of the frame, the index of the row or column of the mask that it copies."""
     step = graph.add("Div", np.array([float(model_px)]), graph.cast(frame_px, TensorProto.DOUBLE))
     steps = graph.add("Expand", step, graph.add("Sub", frame_px, _ONE))
     half = graph.add("Mul", step, np.array([0.5]))
-    # A running sum, as in OpenCV: where a centre falls on a border between two pixels, its rounding decides.
+    # A running sum, as in OpenCV, because its rounding decides where a centre falls on a border between two pixels.
     centres = graph.add("CumSum", graph.add("Concat", half, steps, axis=0), np.array(0))
     return graph.add("Min", graph.cast(centres, TensorProto.INT64), np.array([model_px - 1]))
 
 
 def _add_probability(graph: _Graph, height: str, width: str) -> None:
-    """Resize the probability of class 1 bilinearly."""
+    """Add the bilinear resize of the probability of class 1."""
     planes = graph.add("Transpose", graph.add("Sigmoid", f"{_NETWORK}logits"), perm=[0, 3, 1, 2])
     size = graph.add("Concat", _ONE, _ONE, height, width, axis=0)
     how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}

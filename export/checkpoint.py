@@ -1,4 +1,4 @@
-"""Load a Keras checkpoint. A ``.keras`` file can hold code, so its contents are checked against a list first."""
+"""Load a Keras checkpoint after checking its contents against a list, because a ``.keras`` file can hold code."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ALLOWED_LAYERS = frozenset(
         "ZeroPadding2D",
     }
 )
-"""Layers of the presets; a file with any other layer is not handed to Keras' loader."""
+"""Layers that the presets use; a file with any other layer is refused before Keras loads it."""
 # A flipped bit can turn a member into one that is encrypted (RuntimeError) or packed in another way (zlib.error).
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, EOFError, OSError)
 _MODEL = ("keras.src.models.functional", "Functional")
@@ -41,10 +41,10 @@ _ALLOWED_ACTIVATIONS = frozenset({"hard_silu", "linear", "relu", "sigmoid", "sil
 
 
 def load_checkpoint(path: Path) -> keras.Model:
-    """Load a ``.keras`` archive after a check of its contents.
+    """Check the contents of a ``.keras`` archive and load it.
 
     Raises:
-        ConvertError: It is missing, damaged, or holds anything that the presets do not use.
+        ConvertError: The archive is missing, damaged, or holds a part that the presets do not use.
     """
     where = printable(path)
     if not path.is_file():
@@ -96,7 +96,7 @@ def _foreign_parts(config: object) -> list[str]:
         for value in part.values():
             visit(value, name)
 
-    # What the model was compiled with is not loaded.
+    # Only the model itself is checked, because load_model(compile=False) ignores optimizer, loss and metrics.
     visit(config.get("config"), "model")
     return found
 

@@ -1,4 +1,4 @@
-"""The commands ``export`` and ``demo``. Heavy packages are imported only when a command runs."""
+"""Register the commands ``export`` and ``demo``; heavy packages are imported only when a command runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def register(commands: Commands) -> None:
     """Add ``export`` and ``demo`` to the command line."""
     export = commands.add_parser(
         "export",
-        help="convert a run folder to a model package, if the ONNX model is proved the same as Keras",
+        help="convert a run folder to a model package, if the ONNX model gives the same results as Keras",
         epilog=_EXPORT_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -43,17 +43,19 @@ def register(commands: Commands) -> None:
     _add_budget_options(export)
     export.set_defaults(handler=_export)
 
-    demo = commands.add_parser("demo", help="run the whole chain on built-in data, in a few minutes")
-    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="a new folder (default: demo)")
+    demo = commands.add_parser("demo", help="train, export and run a model on built-in data, in a few minutes")
     demo.add_argument(
-        "--max-minutes", type=float, default=4.0, metavar="M", help="minutes to train at most (default: %(default)g)"
+        "--out", type=Path, default=Path("demo"), metavar="DIR", help="new folder for all results (default: demo)"
+    )
+    demo.add_argument(
+        "--max-minutes", type=float, default=4.0, metavar="M", help="longest training in minutes (default: %(default)g)"
     )
     demo.set_defaults(handler=_demo)
 
 
 def _add_options(export: argparse.ArgumentParser) -> None:
     export.add_argument("run", type=Path, metavar="RUN", help="run folder that `edge-unet train` wrote")
-    export.add_argument("--out", type=Path, required=True, metavar="PACKAGE", help="the package folder to write")
+    export.add_argument("--out", type=Path, required=True, metavar="PACKAGE", help="model package folder to write")
     export.add_argument("--overwrite", action="store_true", help="replace an existing package")
     export.add_argument(
         "--opset",
@@ -62,7 +64,7 @@ def _add_options(export: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"ONNX opset, {OPSETS.start} to {OPSETS.stop - 1} (default: %(default)d)",
     )
-    export.add_argument("--data", type=Path, metavar="DIR", help="the dataset folder, if it has moved since training")
+    export.add_argument("--data", type=Path, metavar="DIR", help="dataset folder, if it has moved since training")
     export.add_argument(
         "--without",
         action="append",
@@ -78,18 +80,18 @@ def _add_int8_options(export: argparse.ArgumentParser) -> None:
         "--int8",
         choices=("auto", "off", "always"),
         default="auto",
-        help="add an INT8 variant if it meets its budget (auto, default), never (off), or even if it is not faster (always, "
-        "which fails if it loses too much accuracy)",
+        help="add an INT8 variant: auto = if it is accurate enough and faster; always = also if it is not faster, and "
+        "fail if it is not accurate enough; off = never (default: %(default)s)",
     )
     group.add_argument(
         "--calibration",
         type=Path,
         metavar="DIR",
-        help="folder of images on which INT8 is calibrated (default: the validation images)",
+        help="folder of images for calibrating INT8 (default: the validation images)",
     )
     for option, metavar, default, meaning in (
-        ("--max-iou-drop", "D", budget.mean_iou_drop, "largest drop of mean IoU that INT8 may cost"),
-        ("--max-class-drop", "D", budget.class_iou_drop, "largest drop of any class's IoU that INT8 may cost"),
+        ("--max-iou-drop", "D", budget.mean_iou_drop, "largest drop of the mean IoU (0-1) from float to INT8"),
+        ("--max-class-drop", "D", budget.class_iou_drop, "largest drop of any class's IoU (0-1) from float to INT8"),
         ("--min-speedup", "X", budget.speedup, "smallest ratio of float latency to INT8 latency on this machine"),
     ):
         text = f"{meaning} (default: %(default)g)"
@@ -100,13 +102,23 @@ def _add_budget_options(export: argparse.ArgumentParser) -> None:
     group, budget = export.add_argument_group("parity budget"), ParityBudget()
     for option, metavar, default, meaning in (
         ("--max-diff", "P", budget.max_abs_diff, "largest difference of any probability between Keras and ONNX"),
-        ("--min-agreement", "A", budget.class_agreement, "smallest share of pixels with the same class in both, 0-1"),
-        ("--max-iou-change", "D", budget.mean_iou_change, "largest change of mean IoU, in either direction"),
+        (
+            "--min-agreement",
+            "A",
+            budget.class_agreement,
+            "smallest share (0-1) of pixels with the same class in Keras and ONNX",
+        ),
+        (
+            "--max-iou-change",
+            "D",
+            budget.mean_iou_change,
+            "largest difference of the mean IoU (0-1) between Keras and ONNX",
+        ),
         (
             "--max-layer-diff",
             "R",
             budget.layer_diff,
-            "largest difference inside a layer, relative to the layer's largest value",
+            "largest difference between Keras and ONNX inside any layer, relative to the layer's largest value",
         ),
     ):
         text = f"{meaning} (default: %(default)g)"
@@ -146,7 +158,7 @@ def _export(args: argparse.Namespace) -> int:
 
         from export.package import export_package
 
-        tensorflow.config.list_physical_devices()  # looks for GPUs, and complains if there is none
+        tensorflow.config.list_physical_devices()  # here, because TensorFlow logs a complaint where it finds no GPU
 
     with Progress(console=Console(stderr=True), transient=True) as progress:
         manifest = export_package(config, _shown_on(progress))
@@ -155,7 +167,7 @@ def _export(args: argparse.Namespace) -> int:
 
 
 def _shown_on(progress: Progress) -> OnProgress:
-    """Return a callback that shows each step as a bar of its own."""
+    """Return a callback that shows each step as its own progress bar."""
     tasks: dict[str, TaskID] = {}
 
     def show(stage: str, done: int, total: int) -> None:
@@ -170,8 +182,11 @@ def _shown_on(progress: Progress) -> OnProgress:
 
 def _print_summary(manifest: Manifest, name: str) -> None:
     parity, keras, fp32 = manifest.parity, manifest.metrics["keras"], manifest.metrics["fp32"]
-    print(f"parity: max |Δ probability| {parity['max_abs_diff']:.1e}, same class {parity['class_agreement']:.4%}")
-    print(f"mean IoU on validation: Keras {keras['mean_iou']:.4f}, package {fp32['mean_iou']:.4f}")
+    print(
+        f"parity with Keras: probabilities differ by at most {parity['max_abs_diff']:.1e}, "
+        f"{parity['class_agreement']:.4%} of pixels have the same class"
+    )
+    print(f"mean IoU on the validation split: Keras {keras['mean_iou']:.4f}, package {fp32['mean_iou']:.4f}")
     print(manifest.quantization["reason"] + ("" if manifest.quantization["shipped"] else ": not in the package"))
     models = ", ".join(f"{variant.file} ({variant.bytes / 1e6:.1f} MB)" for variant in manifest.variants.values())
     print(f"{name}: {models}, model.app.onnx, manifest.json, golden/, report.html")

@@ -1,4 +1,4 @@
-"""The settings of an export, and the budgets that its result has to meet."""
+"""Settings of an export, and the budgets that its result must meet."""
 
 from __future__ import annotations
 
@@ -61,20 +61,20 @@ class Int8Budget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportConfig:
-    """The settings of one export.
+    """Settings of one export.
 
     Attributes:
-        run: The run folder that training wrote.
-        out: The package folder to write.
-        data: The dataset folder, if it has moved since training.
+        run: Run folder that training wrote.
+        out: Package folder to write.
+        data: Dataset folder, if it has moved since training.
         opset: Opset of the ONNX model, 13 to 18.
-        overwrite: Replace an existing package.
+        overwrite: Whether to replace an existing package.
         budget: Limits of the parity gate.
         int8: "auto" adds an INT8 variant if it meets its budget, "off" never tries, "always" adds it even if it is not
             faster, and fails if it loses too much accuracy.
         int8_budget: Limits for the INT8 variant.
         calibration: Folder of images on which the ranges of activations are measured; the validation images if None.
-        without: Names of passes to leave out, of ``export.passes.OPTIONAL_PASSES``.
+        without: Names of passes to leave out, from ``export.passes.OPTIONAL_PASSES``.
 
     Raises:
         UsageError: A setting is out of range, or two settings contradict each other.

@@ -1,4 +1,4 @@
-"""Convert Keras to ONNX with tf2onnx. The result is exact and slow; the graph passes start from it."""
+"""Convert a Keras model to ONNX with tf2onnx. The result is exact and slow; the graph passes start from it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from export.errors import ConvertError
 
 
 def trace(model: keras.Model, opset: int) -> onnx.ModelProto:
-    """Convert a model to the ONNX graph that tf2onnx makes of it, unchanged.
+    """Convert a Keras model to ONNX with tf2onnx, without any graph pass.
 
     Args:
-        model: From ``load_checkpoint``.
+        model: Keras model from ``load_checkpoint``.
         opset: Opset of the ONNX model, 13 to 18.
 
     Returns:
@@ -41,7 +41,7 @@ def with_logits(model: keras.Model) -> keras.Model:
     """Return the model with two outputs, logits and probabilities.
 
     Raises:
-        ConvertError: It has no layer ``logits``, or not exactly one input and one output of four dimensions.
+        ConvertError: The model has no layer ``logits``, or not exactly one input and one output of four dimensions.
     """
     shapes = f"{model.input_shape} → {model.output_shape}"
     if not all(isinstance(s, tuple) and len(s) == 4 for s in (model.input_shape, model.output_shape)):
@@ -54,7 +54,7 @@ def with_logits(model: keras.Model) -> keras.Model:
 
 
 def convolution_layers(model: keras.Model) -> list[str]:
-    """Return the names of a model's convolution layers in their order."""
+    """Return the names of a model's convolution layers, in the order of the model."""
     kinds = keras.layers.Conv2D | keras.layers.DepthwiseConv2D
     return [layer.name for layer in model.layers if isinstance(layer, kinds)]
 

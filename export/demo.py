@@ -1,4 +1,4 @@
-"""``edge-unet demo``: the whole chain on the built-in data, each link through its own command, and one page about it."""
+"""Run the whole chain on built-in data, each step by its own ``edge-unet`` command, and write a page of results."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ SAMPLES = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoResult:
-    """The figures of one demo.
+    """Figures of one demo.
 
     Attributes:
         keras_mean_iou: Mean IoU of the Keras model on the test split.
-        evaluations: Metrics of each variant of the package there, keys as in ``eval --json``.
+        evaluations: Metrics per variant of the package on the test split, keys as in ``eval --json``.
         video_mean_iou: Mean IoU of the package over the frames of the video.
         video: Summary of the run over the video, keys as in ``run --json``.
-        parity: As in the package's manifest.
-        package_bytes: Size of each variant's ONNX file, by its name.
-        bench: Keys as in ``bench --json``.
-        golden: The self-test, keys as in ``doctor --json``.
-        seconds: Time from start to end.
+        parity: Parity figures, as in the package's manifest.
+        package_bytes: Size in bytes of each variant's ONNX file, by file name.
+        bench: Latencies, keys as in ``bench --json``.
+        golden: Result of the self-test, keys as in ``doctor --json``.
+        seconds: Duration of the demo.
     """
 
     keras_mean_iou: float
@@ -57,23 +57,23 @@ class DemoResult:
 
 
 class CommandFailedError(EdgeUnetError):
-    """A command of the chain failed; it has said why, and its exit code is ours."""
+    """A command of the chain failed and printed why; the demo ends with its exit code."""
 
     def __init__(self, command: str, code: int) -> None:
-        """Keep the code of the command."""
+        """Keep the exit code of the command."""
         super().__init__(f"demo — `{command}` ended with exit code {code} — see its message above")
         self.exit_code = code
 
 
 def run_demo(out: Path, *, max_minutes: float) -> str:
-    """Make data, train, export, evaluate, segment images and a video, and report.
+    """Draw data, train, export, evaluate, segment images and a video, and write a report.
 
     Args:
         out: A folder that does not exist yet.
-        max_minutes: For training.
+        max_minutes: Longest training time in minutes.
 
     Returns:
-        A table of the figures, and where to look.
+        The figures as a table, and the paths of the results.
 
     Raises:
         UsageError: ``out`` exists.
@@ -85,7 +85,7 @@ def run_demo(out: Path, *, max_minutes: float) -> str:
     data, run, package = out / "data", out / "run", out / "model"
     images, video = out / "images", out / "video"
     _command("data", "synth", data)
-    # A small batch: with so few images, the number of steps is what is short.
+    # A small batch, because an epoch of so few images has few steps.
     _command("train", data, "--out", run, "--input-size", INPUT_SIZE, "--batch-size", 4, "--max-minutes", max_minutes)
     _command("export", run, "--out", package)
     variants = Package.open(package).manifest.variants
@@ -113,10 +113,10 @@ def run_demo(out: Path, *, max_minutes: float) -> str:
     film_out = next(path for path in sorted(video.iterdir()) if path.is_file())
     _write_report(out / "report.html", result, package, data, images, film_out)
     places = [
-        (out / "report.html", "all of this on one page"),
-        (images / "overlays", "the test images with what was found"),
-        (film_out, "the video with what was found"),
-        (run / "pictures", "validation images, truth and prediction"),
+        (out / "report.html", "these figures, with pictures and the video, on one page"),
+        (images / "overlays", "test images with their predicted masks drawn over them"),
+        (film_out, "the video with its predicted masks drawn over it"),
+        (run / "pictures", "validation images with true and predicted masks"),
         (package / "report.html", "parity, accuracy and speed of the package"),
     ]
     rows = "\n".join(f"{name:<42} {value:>28}" for name, value in _rows(result))
@@ -124,7 +124,7 @@ def run_demo(out: Path, *, max_minutes: float) -> str:
 
 
 def _command(*arguments: object) -> str:
-    """Run one ``edge-unet`` command as a user would and return its stdout; its progress goes to our stderr."""
+    """Run one ``edge-unet`` command as a user would and return its stdout; its stderr is passed through."""
     texts = [str(argument) for argument in arguments]
     shown = "edge-unet " + " ".join(texts)
     sys.stderr.write(f"\n$ {shown}\n")
@@ -159,7 +159,7 @@ def _keras_mean_iou(run: Path, package: Path, data: Path) -> float:
 
 
 def _video_mean_iou(found: Path, truth: Path, classes: int) -> float:
-    """Compare the masks of a video's frames with the true ones, in the order of the frames."""
+    """Return the mean IoU of the masks of a video's frames, compared with the true masks in the same order."""
     matrix = np.zeros((classes, classes), np.int64)
     for mask, true_mask in zip(sorted(found.glob("*.png")), sorted(truth.glob("*.png")), strict=True):
         matrix += confusion_matrix(_ids(true_mask), _ids(mask), classes)
@@ -171,7 +171,7 @@ def _ids(path: Path) -> NDArray[np.uint8]:
 
 
 def _rows(result: DemoResult) -> list[tuple[str, str]]:
-    """Return the figures as they are shown, in the table and on the page."""
+    """Return name and text of each figure, for the printed table and the page."""
     frame_ms = {name: latency["frame_ms"]["p50"] for name, latency in result.bench["variants"].items()}
     evaluations = result.evaluations.items()
     return [
@@ -179,16 +179,16 @@ def _rows(result: DemoResult) -> list[tuple[str, str]]:
         *((f"mean IoU on the test split, runtime, {name}", f"{found['mean_iou']:.4f}") for name, found in evaluations),
         *((f"pixel accuracy, runtime, {name}", f"{found['pixel_accuracy']:.4f}") for name, found in evaluations),
         ("mean IoU over the video, runtime", f"{result.video_mean_iou:.4f}"),
-        ("parity: max |Δ probability|", f"{result.parity['max_abs_diff']:.1e}"),
-        ("parity: pixels of the same class", f"{result.parity['class_agreement']:.4%}"),
-        ("golden self-test: pixel agreement", f"{result.golden['pixel_agreement']:.4%}"),
+        ("parity: largest probability difference", f"{result.parity['max_abs_diff']:.1e}"),
+        ("parity: pixels with the same class", f"{result.parity['class_agreement']:.4%}"),
+        ("self-test: pixels with the expected class", f"{result.golden['pixel_agreement']:.4%}"),
         *((f"package: {file}", f"{size / 1e6:.1f} MB") for file, size in result.package_bytes.items()),
         *(
-            (f"640×480 frame to mask, {name}", f"{ms:.1f} ms ({1000 / ms:.0f} a second)")
+            (f"640×480 frame to mask, {name}", f"{ms:.1f} ms ({1000 / ms:.0f} per second)")
             for name, ms in frame_ms.items()
         ),
-        ("video, with masks and overlay written", f"{result.video['fps']:.0f} frames a second"),
-        ("whole demo", f"{result.seconds / 60:.1f} minutes"),
+        ("video, masks and overlay written", f"{result.video['fps']:.0f} frames per second"),
+        ("duration of the demo", f"{result.seconds / 60:.1f} minutes"),
     ]
 
 

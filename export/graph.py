@@ -1,4 +1,4 @@
-"""Questions that every graph pass asks, and the builder with which passes add nodes."""
+"""Functions with which graph passes inspect a graph, and the builder with which they add nodes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from export.errors import ConvertError
 
 LAYER = "keras_layer"
-"""Key of a node's metadata: the Keras layer whose work the node does, or a part of it."""
+"""Key in a node's metadata: name of the Keras layer whose work, or part of whose work, the node does."""
 _REPORT = "the conversion is at fault, not your data: please report it with this line"
 
 
@@ -40,7 +40,7 @@ def input_of(node: ir.Node, place: int) -> ir.Value:
     """Return an input of a node.
 
     Raises:
-        ConvertError: The node does not have it.
+        ConvertError: The node has no such input.
     """
     value = node.inputs[place] if place < len(node.inputs) else None
     if value is None:
@@ -52,7 +52,7 @@ def shape_of(value: ir.Value) -> tuple[int, ...]:
     """Return the shape of a value.
 
     Raises:
-        ConvertError: Not all of it is known.
+        ConvertError: Part of the shape is unknown.
     """
     shape = static_shape(value)
     if shape is None:
@@ -76,7 +76,7 @@ def producer_of(value: ir.Value) -> ir.Node:
     """Return the node that computes a value.
 
     Raises:
-        ConvertError: It is an input of the graph or a constant.
+        ConvertError: The value is an input of the graph or a constant.
     """
     node = value.producer()
     if node is None:
@@ -106,7 +106,7 @@ def rectifier_of(node: ir.Node) -> ir.Node | None:
 
 
 def take_place(value: ir.Value, replacement: ir.Value) -> None:
-    """Replace a float value by another one, which takes its name, its shape, its uses and its place as graph output."""
+    """Replace a float value by another one, which takes over its name, shape, uses and place as graph output."""
     name, value.name = value.name, f"{value.name}_replaced"
     replacement.name, replacement.shape, replacement.dtype = name, value.shape, ir.DataType.FLOAT
     value.replace_all_uses_with(replacement, replace_graph_outputs=True)
@@ -150,21 +150,21 @@ def changes_layout(node: ir.Node) -> bool:
 
 
 def derived_name(origin: str | None, part: str) -> str:
-    """Name what does a part of the work of something that has a name."""
+    """Return the name of a node that does part of another node's work: ``<origin>_<part>``."""
     return f"{origin}_{part}"
 
 
 class Builder:
-    """Adds nodes that do the work of an existing one: named after it, and counted to the same Keras layer."""
+    """Builder of nodes that do the work of an existing node, named after it and assigned to the same Keras layer."""
 
     def __init__(self, graph: ir.Graph, origin: ir.Node, before: ir.Node | None = None) -> None:
-        """Prepare to add nodes in place of ``origin``, in front of it or of ``before``."""
+        """Prepare to add nodes that replace ``origin``, in front of it or of ``before``."""
         self._graph = graph
         self._origin = origin
         self._before = before or origin
 
     def node(self, operator: str, inputs: Sequence[ir.Value | None], name: str, **attributes: Any) -> ir.Value:
-        """Add a node and return its output; both are called ``<name of the origin>_<name>``."""
+        """Add a node and return its output; both are named ``<name of the origin>_<name>``."""
         node = ir.node(operator, inputs, attributes, name=derived_name(self._origin.name, name))
         node.metadata_props.update(self._origin.metadata_props)
         node.outputs[0].name = node.name

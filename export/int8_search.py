@@ -35,7 +35,7 @@ TIMED_RUNS = 60
 WARM_UP_RUNS = 10
 _BINS = 2048
 _SAMPLED = 1 << 18
-"""Numbers of one value on one image that go into its histogram; all of them would take longer and show the same."""
+"""About how many numbers per value and image enter the histogram; all of them would take longer and show the same."""
 
 Calibration = Literal["min-max", "percentile"]
 
@@ -46,7 +46,7 @@ class Attempt:
 
     Attributes:
         calibration: Method that found the ranges: "min-max", or "percentile" (99.99).
-        float_layers: Keras layers that were left in float.
+        float_layers: Names of the Keras layers that were left in float.
         mean_iou_drop: Loss of mean IoU.
         class_iou_drop: Loss of IoU of the class that loses most.
         worst_class: Name of that class.
@@ -68,13 +68,14 @@ class Quantization:
     """Result of the search: the attempts, their figures and the decision.
 
     Attributes:
-        shipped: An INT8 variant is in the package.
+        shipped: Whether an INT8 variant is in the package.
         reason: Why the variant is in the package or not, in one sentence.
         budget: The limits that applied.
         calibration_images: Number of images on which ranges were measured.
         attempts: All attempts in their order.
         best: The attempt that was timed, or that came nearest to the budget.
-        sensitivity: By Keras layer, the share of INT8's error of the logits that vanishes if the layer stays in float.
+        sensitivity: Per Keras layer, share of the logits' INT8 error that vanishes if only this layer stays in float;
+            None if the whole network could be quantised.
         speedup: Latency in float over latency in INT8 on this machine; None if it was not measured.
     """
 
@@ -99,9 +100,9 @@ def measure_ranges(
     """Measure the ranges of the values that ``to_int8`` needs, with one image in memory at a time.
 
     Args:
-        layout: From ``integer_layout``.
+        layout: The last stage of ``integer_layout``.
         images: (height_px, width_px, channels) uint8 each.
-        percentile: Share of the numbers that the range holds, in per cent; all of them if None.
+        percentile: Percentage of the numbers that the range includes; all of them if None.
     """
     names = measured_values(ir.from_proto(layout).graph)
     probe = Probe(layout, names)
@@ -135,13 +136,13 @@ def find_int8(
     float, the most sensitive ones first, up to half of all layers.
 
     Args:
-        layout: From ``integer_layout``.
-        float_model: The model to compare with.
-        contract: Inputs and outputs of both.
+        layout: The last stage of ``integer_layout``.
+        float_model: The float model to compare with.
+        contract: Inputs and outputs of both models.
         validation: Images and truth on which accuracy is measured.
         calibration: (height_px, width_px, channels) uint8 each, images on which ranges are measured.
         budget: Limits of loss and speed.
-        insist: Ship a graph that is accurate enough even if it is not faster.
+        insist: Whether to ship a graph that is accurate enough even if it is not faster.
         on_progress: Called at the start of each step, whose parts are not counted.
 
     Returns:
@@ -196,7 +197,7 @@ def find_int8(
 
 
 class _Search:
-    """Makes INT8 graphs of one layout and compares them with the float model."""
+    """Search over INT8 graphs of one layout, each compared with the float model."""
 
     def __init__(
         self, layout: onnx.ModelProto, float_model: onnx.ModelProto, contract: Contract, validation: ValidationSet
@@ -225,7 +226,7 @@ class _Search:
         )
 
     def sensitivity(self, ranges: Mapping[str, Range]) -> dict[str, float]:
-        """Return by layer the share of the mean squared error of the logits that vanishes if only it stays in float."""
+        """Return, per layer, the share of the logits' mean squared error that vanishes if only it stays in float."""
         images = self._validation.thinned(SENSITIVITY_IMAGES).images
         expected = [self._float.logits(image) for image in images]
 
@@ -260,7 +261,7 @@ def _best(attempts: Sequence[Attempt], budget: Int8Budget) -> Attempt:
 
 
 def _change(attempt: Attempt, budget: Int8Budget) -> str:
-    """Describe the changes of an attempt in words."""
+    """Describe the loss of an attempt in words."""
     kept = f" with {', '.join(attempt.float_layers)} in float" if attempt.float_layers else ""
     limits = f" (at most -{budget.mean_iou_drop:g} and -{budget.class_iou_drop:g} are allowed)"
     return (
@@ -285,7 +286,7 @@ def _values(
 
 
 def _without_tails(counts: NDArray[np.int64], low: float, high: float, percentile: float) -> Range:
-    """Return the range that holds a share of a histogram's numbers, with equal parts cut off at both ends."""
+    """Return the range that includes a percentage of a histogram's numbers, with equal tails cut off at both ends."""
     tail = (1 - percentile / 100) / 2
     share = np.cumsum(counts) / max(counts.sum(), 1)
     edges = np.linspace(low, high, len(counts) + 1)

@@ -15,12 +15,12 @@ from export.convert import convolution_layers
 from export.passes.names import LayerValues, values_of_layer
 
 LOGITS = "logits"
-"""The output that every stage has, (1, H, W, L); the values inside are (1, C, H, W)."""
+"""Output of the graph at every stage, (1, H, W, L); the values inside the graph are (1, C, H, W)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerDifference:
-    """Difference between one layer's result, after its normalisation and ReLU, and that in Keras.
+    """Difference between a layer's result in ONNX and in Keras, after its batch normalisation and ReLU.
 
     Attributes:
         layer: Name of the convolution layer in Keras.
@@ -32,7 +32,7 @@ class LayerDifference:
 
 
 class Probe:
-    """Runs an ONNX graph at any stage between tf2onnx and the finished one, and returns any value inside it."""
+    """Session that runs the ONNX graph of any stage and returns any value inside it."""
 
     def __init__(self, model: onnx.ModelProto, values: Sequence[str] = ()) -> None:
         """Create a session that returns ``values`` in addition to the model's own outputs."""
@@ -62,7 +62,7 @@ def layer_differences(
 
     Args:
         model: The Keras model.
-        graph: Its graph at any stage in float; a layer that a pass has dissolved is left out.
+        graph: Its graph at any float stage; a layer that a pass has dissolved is left out.
         images: (height_px, width_px, channels) uint8 pixels, BGR or grey.
     """
     # A layer with an activation of its own returns in Keras the result after the activation.
@@ -87,7 +87,7 @@ def layer_differences(
                 value = _whole(sources[layer], probe.run(image, sources[layer].names))
                 largest = max(float(np.abs(result).max()), 1e-12)
                 diff = float(np.abs(value - result).max()) / largest
-                worst[layer] = float(np.maximum(worst.get(layer, 0.0), diff))  # NumPy's: a NaN stays one
+                worst[layer] = float(np.maximum(worst.get(layer, 0.0), diff))  # np.maximum keeps a NaN
     return [LayerDifference(layer=layer, relative_diff=diff) for layer, diff in worst.items()]
 
 
@@ -97,7 +97,7 @@ def first_diverging(differences: Sequence[LayerDifference], limit: float) -> Lay
 
 
 def _result(model: keras.Model, layer: keras.Layer) -> keras.Layer:
-    """Return the layer whose output is the result of a convolution: its ReLU, its normalisation, or the layer itself."""
+    """Return the layer that gives a convolution's result: its ReLU, its batch normalisation, or the layer itself."""
     while True:
         users = [other for other in model.layers if any(t is layer.output for t in keras.tree.flatten(other.input))]
         if len(users) != 1 or not (isinstance(users[0], keras.layers.BatchNormalization) or _is_relu(users[0])):

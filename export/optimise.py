@@ -1,4 +1,4 @@
-"""Apply the graph passes in their order: from the graph that tf2onnx writes to the ones that ship."""
+"""Apply the graph passes in order, from the graph that tf2onnx writes to the graphs that ship."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from export.passes.quantize import Quantize, Range
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """A graph between two passes.
+    """Graph between two passes.
 
     Attributes:
-        name: The pass that was applied last.
+        name: Name of the pass that was applied last.
         model: The graph, which can be run and has the output ``logits``.
     """
 
@@ -32,16 +32,16 @@ class Stage:
 def optimise(
     raw: onnx.ModelProto, contract: Contract, layers: Iterable[str], *, without: Collection[str] = ()
 ) -> list[Stage]:
-    """Turn the traced graph into the one that ships in float.
+    """Turn the traced graph into the float graph that ships.
 
     Args:
-        raw: From ``trace``.
+        raw: Graph from ``trace``.
         contract: Inputs and outputs of the model; it goes into the metadata.
         layers: Names of the Keras model's convolution layers.
-        without: Names of passes to leave out, of ``export.passes.OPTIONAL_PASSES``.
+        without: Names of passes to leave out, from ``export.passes.OPTIONAL_PASSES``.
 
     Returns:
-        The graph after each pass, from the traced one to the last, which is finished.
+        The graph before the first pass and after each pass; the last one is finished.
 
     Raises:
         ConvertError: A pass cannot do its work.
@@ -53,7 +53,7 @@ def optimise(
 
 
 def integer_layout(raw: onnx.ModelProto, layers: Iterable[str], *, without: Collection[str] = ()) -> list[Stage]:
-    """Turn the traced graph into one that is still in float, and laid out for integer arithmetic.
+    """Turn the traced graph into a float graph whose layout suits integer arithmetic.
 
     Arguments as for ``optimise``.
 
@@ -72,10 +72,10 @@ def to_int8(
     """Turn a graph from ``integer_layout`` into one that computes with 8-bit integers.
 
     Args:
-        layout: Its last stage.
+        layout: The last stage of ``integer_layout``.
         contract: Inputs and outputs of the model.
         ranges: Range of each value that ``export.passes.quantize.measured_values`` names.
-        keep_float: Keras layers to leave in float.
+        keep_float: Names of the Keras layers to leave in float.
     """
     model = ir.from_proto(layout)
     common.ShapeInferencePass()(model)
@@ -94,7 +94,7 @@ def _named(raw: onnx.ModelProto, layers: Iterable[str]) -> ir.Model:
 
 
 def _run(model: ir.Model, passes: Iterable[PassInfo], without: Collection[str]) -> Iterator[Stage]:
-    """Apply passes to a model, and yield it as it is before the first and after each."""
+    """Apply passes to a model, and yield the model before the first pass and after each."""
     yield Stage(name="tf2onnx", model=ir.to_proto(model))
     for row in passes:
         if row.name not in without:
@@ -109,7 +109,7 @@ def _clean(model: ir.Model) -> None:
 
 
 def _finished(model: ir.Model, contract: Contract) -> onnx.ModelProto:
-    """Return a model with names by place, without anything unused, and with the contract as its only metadata."""
+    """Return a valid model with names by position, without unused parts, and with the contract as its only metadata."""
     _clean(model)
     for graph_pass in (
         common.DeduplicateInitializersPass(),

@@ -1,4 +1,4 @@
-"""Export a run folder as a model package: write it beside its place, check it, and only then move it there."""
+"""Export a run folder as a model package: write it beside its place, check it, and only then move it into place."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ _FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 
 
 def export_package(config: ExportConfig, on_progress: OnProgress = silent) -> Manifest:
-    """Convert a run, prove that the result is the same, and write the package atomically, or write nothing.
+    """Convert a run, check that the results equal those of Keras, and write the package atomically, or write nothing.
 
     Args:
-        config: The run, the package folder and all settings.
-        on_progress: Called with the name of each step, and how much of it is done.
+        config: The run folder, the package folder and all settings.
+        on_progress: Called with the name of each step and how much of it is done.
 
     Returns:
         The manifest of the package at ``config.out``.
@@ -56,9 +56,9 @@ def export_package(config: ExportConfig, on_progress: OnProgress = silent) -> Ma
     Raises:
         ModelError: The run folder or its checkpoint is refused.
         ParityError: Keras and onnxruntime differ by more than the budget.
-        Int8Error: An INT8 variant was insisted on, and it loses more than the budget.
+        Int8Error: ``config.int8`` is "always", and the INT8 variant loses more than the budget.
         InputError: The validation or calibration images cannot be read.
-        StorageError: The package cannot be written; what was there is untouched.
+        StorageError: The package cannot be written; an existing package is untouched.
 
     Example:
         >>> from export import ExportConfig, export_package
@@ -100,15 +100,15 @@ def export_package(config: ExportConfig, on_progress: OnProgress = silent) -> Ma
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Conversion:
-    """A Keras model, its graphs, and the images on which they are compared.
+    """Keras model, its ONNX graphs, and the images on which they are compared.
 
     Attributes:
         contract: Inputs and outputs of the finished graphs.
         model: The Keras model.
-        validation: Images and truth.
-        raw: The graph that tf2onnx makes.
+        validation: Validation images with their true masks.
+        raw: The graph that tf2onnx writes.
         stages: The float graph after each pass; the last one ships.
-        layouts: The graph after each pass for INT8; the last one is quantised. Empty if INT8 is switched off.
+        layouts: The graph after each INT8 pass; the last one is quantised. Empty if INT8 is switched off.
     """
 
     contract: Contract
@@ -145,7 +145,7 @@ def _convert(run: FinishedRun, contract: Contract, config: ExportConfig, on_prog
 def _prove(
     conversion: _Conversion, segmenter: Segmenter, run: FinishedRun, budget: ParityBudget, on_progress: OnProgress
 ) -> Parity:
-    """Measure the parity with Keras of the written model, of its layers and of all stages, and require the budget."""
+    """Measure parity with Keras of the written model, its layers and all stages, and raise if it is over budget."""
     model, contract, validation = conversion.model, conversion.contract, conversion.validation
     reference = KerasReference(model, contract)
     parity = Parity(
@@ -165,7 +165,7 @@ def _quantise(
     config: ExportConfig,
     on_progress: OnProgress,
 ) -> tuple[Quantization, Stage | None]:
-    """Search for an INT8 variant unless it is switched off, and return it if it is to be shipped."""
+    """Search for an INT8 variant unless INT8 is switched off, and return it if it is to be shipped."""
     if config.int8 == "off":
         return Quantization(shipped=False, reason="INT8 was switched off", budget=config.int8_budget), None
     quantization, model = find_int8(
@@ -203,7 +203,7 @@ def _metrics(parity: Parity, segmenters: Mapping[str, Segmenter], run: FinishedR
 
 
 def _write_model(folder: Path, variant: str, model: onnx.ModelProto) -> Segmenter:
-    """Write a variant and load it as the device will."""
+    """Write a variant's ONNX file and load it as the device will."""
     path = folder / _FILES[variant]
     write_bytes(path, model.SerializeToString())
     return Segmenter.load(path, variant=variant)
@@ -224,7 +224,7 @@ def _calibration_images(folder: Path, contract: Contract) -> Sequence[NDArray[np
 
 
 def _write_golden(folder: Path, segmenters: Mapping[str, Segmenter], run: FinishedRun) -> tuple[GoldenFrame, ...]:
-    """Write a few validation frames of at most a camera's width, and the masks that this machine computes for them."""
+    """Write a few validation images, at most 640 pixels wide, and the masks that this machine computes for them."""
     (folder / "golden").mkdir()
     frames = []
     for number, pair in enumerate(spread(run.validation, GOLDEN_FRAMES)):
@@ -262,7 +262,7 @@ def _write_report(
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file except the variants, whose digests the manifest holds elsewhere."""
+    """Return the SHA-256 of each file except the variants, which the manifest lists under ``variants``."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     others = (path for path in files if path.relative_to(folder).as_posix() not in _FILES.values())
     return {path.relative_to(folder).as_posix(): sha256(path) for path in others}

@@ -1,4 +1,4 @@
-"""Check parity: compare Keras with the ONNX file that will ship, run as on the device, and with each stage before it."""
+"""Check parity: compare Keras with the ONNX file that ships, run as on the device, and with the graph of each stage."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Differences:
 
     Attributes:
         inputs: Number of images.
-        finite: All outputs of both are finite.
+        finite: Whether all outputs of both models are finite.
         max_abs_logit_diff: Largest difference of a logit.
         mean_abs_logit_diff: Mean difference of the logits.
         max_abs_diff: Largest difference of a probability.
@@ -64,13 +64,13 @@ class StageParity:
     """Difference between a graph at one stage and Keras on a few validation images, and its latency.
 
     Attributes:
-        name: The pass that was applied last.
+        name: Name of the pass that was applied last.
         max_abs_diff: Largest difference of a probability.
         mean_abs_diff: Mean difference of the probabilities.
         class_agreement: Share of pixels with the same class, 0–1.
         mean_iou_change: Mean IoU of the stage minus that of Keras.
-        latency_ms: Median time to the logits.
-        first_layer: The first layer that differs by more than the budget, if a probability does.
+        latency_ms: Median time from an image to its logits.
+        first_layer: Name of the first layer over the layer budget; searched only if a probability is over its budget.
     """
 
     name: str
@@ -89,9 +89,9 @@ class OutputParity:
     Attributes:
         real: Differences on validation images.
         random: Differences on noise.
-        extreme: Differences on black, white, and the sharpest pattern there is.
+        extreme: Differences on black, white, stripes in one channel, and a checkerboard of single pixels.
         keras: Metrics of Keras on the validation split.
-        onnx: Metrics of the ONNX model there.
+        onnx: Metrics of the ONNX model on the validation split.
     """
 
     real: Differences
@@ -108,12 +108,12 @@ class OutputParity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
-    """Everything that the parity gate measured.
+    """Figures that the parity gate measured.
 
     Attributes:
         outputs: Outputs and metrics of the model that ships.
         layers: Differences inside that model, layer by layer.
-        stages: The graph after each pass.
+        stages: Differences of the graph after each pass.
 
     Example:
         The manifest of a package holds these figures as ``to_dict`` returns them.
@@ -132,11 +132,11 @@ class Parity:
         """Return the figures as a JSON object: the worst over all inputs first, then each set of inputs.
 
         Args:
-            budget: The budget that applied, which is part of the object.
-            beyond: Stages to list after the others that may differ by more than the budget, such as INT8.
+            budget: The budget that applied; it is part of the object.
+            beyond: Further stages, listed last, to which the budget does not apply, such as INT8.
         """
         sets = {"real": self.outputs.real, "random": self.outputs.random, "extreme": self.outputs.extreme}
-        # NumPy's, because Python's max and min pass over a NaN that does not come first.
+        # NumPy's max and min, because Python's skip a NaN that does not come first.
         return {
             "max_abs_diff": float(np.max([d.max_abs_diff for d in sets.values()])),
             "mean_abs_diff": float(np.max([d.mean_abs_diff for d in sets.values()])),
@@ -153,10 +153,10 @@ class Parity:
         }
 
     def require(self, budget: ParityBudget) -> None:
-        """Raise if anything is over budget.
+        """Raise if any figure is over budget.
 
         Raises:
-            ParityError: Names every figure that is over budget, with its limit.
+            ParityError: A figure is over budget; the message names each with its limit.
         """
         figures = self.to_dict(budget)
         failures = [
@@ -187,7 +187,7 @@ class Parity:
 
 
 class KerasReference:
-    """A Keras model that is called like the runtime's ``Segmenter``, so that both can be compared."""
+    """Keras model that is called like the runtime's ``Segmenter``, so that both can be compared."""
 
     def __init__(self, model: keras.Model, contract: Contract) -> None:
         """Wrap a model and its contract."""
@@ -214,7 +214,7 @@ def measure_outputs(
     key: LabelKey,
     on_progress: OnProgress = silent,
 ) -> OutputParity:
-    """Compare Keras with the runtime on real, random and extreme inputs, and their metrics on the validation split.
+    """Compare the outputs of Keras and the runtime on real, random and extreme inputs, and their validation metrics.
 
     Args:
         reference: The Keras model.
@@ -222,7 +222,7 @@ def measure_outputs(
         validation: Images of the validation split, as many as fit into memory.
         pairs: The whole validation split.
         key: Meaning of the values in its masks.
-        on_progress: Called as "parity" for each image, once for Keras and once for the ONNX model.
+        on_progress: Called with "parity" after each image, for Keras first and then for the ONNX model.
     """
     contract = segmenter.contract
     on_progress("parity", 0, 2 * len(pairs))
@@ -259,15 +259,15 @@ def measure_stages(
     budget: ParityBudget | None,
     on_progress: OnProgress = silent,
 ) -> tuple[StageParity, ...]:
-    """Compare graphs at several stages with Keras, one after the other.
+    """Compare the graphs of several stages with Keras, one after the other.
 
     Args:
         model: The Keras model.
         stages: The graphs, in the order of the passes.
-        validation: Images and truth.
+        validation: Validation images with their true masks.
         contract: Inputs and outputs of the finished graph.
-        budget: A stage over this budget is searched for the first layer that differs; None if layers may differ.
-        on_progress: Called as "stages" for each stage.
+        budget: Budget over which a stage is searched for the first layer that differs; None if layers may differ.
+        on_progress: Called with "stages" after each stage.
     """
     few = validation.thinned(STAGE_INPUTS)
     reference = KerasReference(model, contract)
@@ -340,7 +340,7 @@ def _random_inputs(contract: Contract) -> list[NDArray[np.uint8]]:
 
 
 def _extreme_inputs(contract: Contract) -> list[NDArray[np.uint8]]:
-    """Return black, white, one channel alone, and a checkerboard of single pixels."""
+    """Return black, white, stripes in the first channel, and a checkerboard of single pixels."""
     shape = (contract.height_px, contract.width_px, contract.channels)
     first = np.zeros(shape, np.uint8)
     first[::3, :, 0] = 255

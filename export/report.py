@@ -1,4 +1,4 @@
-"""``report.html``: one self-contained page with parity, accuracy, speed and pictures of a package."""
+"""Write ``report.html``: one self-contained page with parity, accuracy, speed and pictures of a package."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 SAMPLES = 6
 COMPARED = 32
-"""Validation images on which float and INT8 are compared, of which the worst are shown."""
+"""Number of validation images on which float and INT8 are compared; those that differ most are shown."""
 WORST = 4
 PICTURE_WIDTH_PX = 360
 _COLOR, _OVER, _INT8 = "#0b6e99", "#c0392b", "#d08a1d"
@@ -41,15 +41,15 @@ _COLOR, _OVER, _INT8 = "#0b6e99", "#c0392b", "#d08a1d"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportInputs:
-    """Everything that the page shows.
+    """Contents of the page.
 
     Attributes:
         manifest: Manifest of the package.
         latency: Latency on the exporting machine.
         history: Figures of each epoch of training.
-        validation: Image and mask pairs of the validation split, from which samples are drawn.
+        validation: Image and mask pairs of the validation split, from which samples are chosen.
         accuracies: Pixel accuracy of the float variant on each pair.
-        key: Meaning of the values in their masks.
+        key: Meaning of the values in the masks.
         segmenters: The variants of the package by name.
     """
 
@@ -64,7 +64,7 @@ class ReportInputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One row of pictures, as data URIs, and what they show, each with a caption."""
+    """Row of pictures of one image: data URIs, each with its caption."""
 
     name: str
     figures: Sequence[tuple[str, str]]
@@ -76,10 +76,18 @@ def render_report(inputs: ReportInputs) -> str:
     parity = manifest.parity
     budget = parity["budget"]
     gate = [
-        ("max |Δ probability|", f"{parity['max_abs_diff']:.2e}", f"≤ {budget['max_abs_diff']:g}"),
-        ("pixels of the same class", f"{parity['class_agreement']:.4%}", f"≥ {budget['class_agreement']:.2%}"),
-        ("Δ mean IoU on validation", f"{parity['mean_iou_change']:+.6f}", f"± {budget['mean_iou_change']:g}"),
-        ("largest difference inside a layer", f"{max(parity['layers'].values()):.1e}", f"≤ {budget['layer_diff']:g}"),
+        ("largest difference of a probability", f"{parity['max_abs_diff']:.2e}", f"≤ {budget['max_abs_diff']:g}"),
+        ("pixels with the same class", f"{parity['class_agreement']:.4%}", f"≥ {budget['class_agreement']:.2%}"),
+        (
+            "change of the mean IoU on the validation split",
+            f"{parity['mean_iou_change']:+.6f}",
+            f"± {budget['mean_iou_change']:g}",
+        ),
+        (
+            "largest difference inside a layer, relative to the layer's largest value",
+            f"{max(parity['layers'].values()):.1e}",
+            f"≤ {budget['layer_diff']:g}",
+        ),
     ]
     return (
         environment()
@@ -101,7 +109,7 @@ def render_report(inputs: ReportInputs) -> str:
 
 
 def environment() -> jinja2.Environment:
-    """Return the template environment of this package; everything that is filled in is escaped."""
+    """Return the template environment of this package, which escapes all values."""
     return jinja2.Environment(
         loader=jinja2.PackageLoader("export", "."), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
@@ -118,7 +126,7 @@ def data_uri(image_bgr: NDArray[np.uint8], width_px: int = PICTURE_WIDTH_PX) -> 
 
 
 def video_uri(path: Path) -> str:
-    """Return a video as a WebM data URI, which browsers play; the MP4s that OpenCV writes they do not.
+    """Return a video as a WebM data URI, because browsers do not play the MP4s that OpenCV writes.
 
     Raises:
         StorageError: The temporary file cannot be written.
@@ -136,7 +144,7 @@ def video_uri(path: Path) -> str:
 
 
 def _samples(inputs: ReportInputs) -> list[Sample]:
-    """Return the worst, the median and the best of the validation images, by pixel accuracy."""
+    """Return validation images spread evenly from the worst to the best, by pixel accuracy."""
     scored = sorted((accuracy, index) for index, accuracy in enumerate(inputs.accuracies))
     return [_sample(inputs, inputs.validation[index], accuracy) for accuracy, index in spread(scored, SAMPLES)]
 
@@ -149,15 +157,15 @@ def _sample(inputs: ReportInputs, pair: Pair, accuracy: float) -> Sample:
         name=pair.stem,
         figures=(
             (data_uri(image_bgr), f"{pair.stem}: {accuracy:.1%} of pixels right"),
-            (data_uri(overlay_of_mask(image_bgr, truth, result.classes)), "truth"),
-            (data_uri(Overlay()(image_bgr, result)), "this package"),
-            (data_uri(marked_pixels(image_bgr, wrong)), "wrong pixels"),
+            (data_uri(overlay_of_mask(image_bgr, truth, result.classes)), "true mask"),
+            (data_uri(Overlay()(image_bgr, result)), "predicted mask"),
+            (data_uri(marked_pixels(image_bgr, wrong)), "wrong pixels, in red"),
         ),
     )
 
 
 def _disagreements(inputs: ReportInputs) -> list[Sample]:
-    """Return the validation images on which INT8 and float differ most, side by side; none without INT8."""
+    """Return the validation images on which INT8 and float differ most; an empty list without INT8."""
     if "int8" not in inputs.segmenters:
         return []
     overlay, rows = Overlay(), []
@@ -173,14 +181,14 @@ def _disagreements(inputs: ReportInputs) -> list[Sample]:
             (data_uri(image_bgr), f"{stem}: {share:.2%} of pixels differ"),
             (data_uri(overlay(image_bgr, in_float)), "float"),
             (data_uri(overlay(image_bgr, in_int8)), "INT8"),
-            (data_uri(marked_pixels(image_bgr, different)), "where they differ"),
+            (data_uri(marked_pixels(image_bgr, different)), "pixels that differ, in red"),
         )
         samples.append(Sample(name=stem, figures=figures))
     return samples
 
 
 def _curve(history: Sequence[Epoch]) -> str:
-    """Return the training curve as an inline SVG."""
+    """Return the training curves as an inline SVG."""
     figure = _figure(3.0)
     axes = figure.subplots(1, 2)
     epochs = [row.epoch for row in history]
@@ -193,11 +201,11 @@ def _curve(history: Sequence[Epoch]) -> str:
 
 
 def _stages_chart(stages: Sequence[dict[str, Any]], limit: float) -> str:
-    """Return difference and latency of every stage, from the top down, as an inline SVG."""
+    """Return the difference and the latency of each stage, first stage at the top, as an inline SVG."""
     figure = _figure(0.9 + 0.28 * len(stages))
     differences, latencies = figure.subplots(1, 2, sharey=True)
     names = [stage["name"] for stage in stages]
-    floor = 1e-9  # a logarithm has no zero
+    floor = 1e-9  # a logarithmic axis has no zero
     values = [max(stage["max_abs_diff"], floor) for stage in stages]
     colors = [
         _INT8 if name == "INT8" else _COLOR if v <= limit else _OVER for name, v in zip(names, values, strict=True)
@@ -205,16 +213,16 @@ def _stages_chart(stages: Sequence[dict[str, Any]], limit: float) -> str:
     differences.barh(names, values, color=colors, left=floor)
     differences.axvline(limit, color=_OVER, linewidth=1, linestyle="--")
     differences.set_xscale("log")
-    _style(differences, "largest difference of a probability to Keras; dashed: budget (INT8 has its own)")
+    _style(differences, "largest difference of a probability; dashed: budget, not for INT8")
     bars = latencies.barh(names, [stage["latency_ms"] for stage in stages], color=colors)
     latencies.bar_label(bars, fmt="%.2f", fontsize=8, padding=2)
-    _style(latencies, "time to the logits, ms")
+    _style(latencies, "latency, ms")
     differences.invert_yaxis()
     return _svg(figure)
 
 
 def _layers_chart(layers: Mapping[str, float], limit: float) -> str:
-    """Return the difference inside every layer as an inline SVG."""
+    """Return the difference inside each layer as an inline SVG."""
     figure = _figure(2.8)
     ax = figure.subplots()
     values = list(layers.values())
@@ -222,19 +230,19 @@ def _layers_chart(layers: Mapping[str, float], limit: float) -> str:
     ax.axhline(limit, color=_OVER, linewidth=1, linestyle="--")
     ax.set_yscale("log")
     ax.tick_params(axis="x", rotation=60)
-    _style(ax, "largest difference to Keras inside each layer, as a share of its largest number; dashed: budget")
+    _style(ax, "largest difference inside each layer, relative to the layer's largest value; dashed: budget")
     return _svg(figure)
 
 
 def _sensitivity_chart(sensitivity: Mapping[str, float] | None) -> str:
-    """Return what each layer has to do with INT8's error as an inline SVG; empty where nobody had to ask."""
+    """Return each layer's share of the INT8 error as an inline SVG; an empty string if it was not measured."""
     if sensitivity is None:
         return ""
     figure = _figure(2.8)
     ax = figure.subplots()
     ax.bar(list(sensitivity), [100 * share for share in sensitivity.values()], color=_COLOR)
     ax.tick_params(axis="x", rotation=60)
-    _style(ax, "share of INT8's error of the logits that goes when this layer alone stays in float, %")
+    _style(ax, "share of the INT8 error that vanishes if this layer alone stays in float, %")
     return _svg(figure)
 
 

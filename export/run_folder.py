@@ -1,4 +1,4 @@
-"""Read a finished run from its folder: ``run.json``, the best checkpoint, and the images it was validated on."""
+"""Read a finished run from its folder: ``run.json``, the best checkpoint, and the paths of the validation images."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from edge_runtime.storage import printable, read_bytes, sha256
 from export.errors import ConvertError
 
 RUN_FORMAT_VERSION = 2
-"""The ``format_version`` of ``run.json`` that is read: the one that training writes."""
+"""The ``format_version`` of ``run.json`` that export reads: the one that training writes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Epoch:
-    """The figures of one epoch that the report draws.
+    """Figures of one epoch that the report draws.
 
     Attributes:
         epoch: Number of the epoch, from 1.
@@ -36,13 +36,13 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishedRun:
-    """A finished run, with the best checkpoint that training wrote and what export needs to know of it.
+    """Finished run: its best checkpoint and the parts of its record that export needs.
 
     Attributes:
         checkpoint: Path of ``best.keras``.
         contract: Inputs and outputs of the model.
         key: Meaning of the values in the dataset's masks.
-        validation: The image and mask pairs it was validated on.
+        validation: Image and mask pairs of the validation split.
         config: Settings of the training, for the provenance of the package.
         data_fingerprint: Digest of the dataset.
         images: Number of images per split.
@@ -63,7 +63,7 @@ class FinishedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Record:
-    """The part of ``run.json`` that export reads, with checked types. Other keys are training's own."""
+    """Part of ``run.json`` that export reads, with checked types; other keys are for training alone."""
 
     config: Mapping[str, Any]
     contract: Mapping[str, Any]
@@ -82,13 +82,13 @@ def read_run(root: Path, data: Path | None = None) -> FinishedRun:
     """Read a run folder and check its checkpoint against the SHA-256 that training recorded.
 
     Args:
-        root: The run folder.
-        data: The dataset folder, if it has moved since training.
+        root: Run folder.
+        data: Dataset folder, if it has moved since training.
 
     Raises:
-        ConvertError: It is not a run folder, was written by another version, has no checkpoint yet, or the checkpoint
-            differs from the recorded one.
-        InputError: The validation images are not where they were.
+        ConvertError: The folder is not a run folder, was written by another version, has no checkpoint yet, or has a
+            checkpoint that differs from the recorded one.
+        InputError: A validation image or mask is missing.
     """
     path = root / "run.json"
     where = printable(path)
@@ -115,7 +115,7 @@ def read_run(root: Path, data: Path | None = None) -> FinishedRun:
 
 
 def _read_record(value: object, where: str) -> _Record:
-    """Check the version first, because another version may have other keys; then read what export needs."""
+    """Check the version first, because another version may have other keys; then read the keys that export needs."""
     version = value.get("format_version") if isinstance(value, dict) else None
     if type(version) is int and version != RUN_FORMAT_VERSION:
         raise ConvertError(
@@ -173,7 +173,7 @@ def _checked_checkpoint(root: Path, known: frozenset[str]) -> Path:
         )
     if not checkpoint.is_file():
         raise ConvertError(f"{printable(checkpoint)} — missing — restore it or train again")
-    # An archive without its end is what a bad copy leaves, so it is called damaged rather than another file.
+    # A bad copy leaves an archive without its end, so the message says damaged and not another file.
     if not zipfile.is_zipfile(checkpoint):
         raise ConvertError(f"{printable(checkpoint)} — damaged: no complete .keras archive — restore it or train again")
     if sha256(checkpoint, ModelError) not in known:
@@ -185,7 +185,7 @@ def _checked_checkpoint(root: Path, known: frozenset[str]) -> Path:
 
 
 def _label_key(record: _Record, contract: Contract, where: str) -> LabelKey:
-    """Return the meaning of mask values as recorded, or from the contract in older runs, which did not record it."""
+    """Return the recorded meaning of mask values, or derive it from the contract in older runs, which lack it."""
     if record.labels is not None:
         return LabelKey.from_dict(record.labels, f"{where}: data.labels")
     return LabelKey.of(cast(MaskEncoding, record.mask_encoding), contract.classes, ignore_id=contract.ignore_id)

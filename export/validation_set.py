@@ -1,4 +1,4 @@
-"""Hold the validation images in memory, as the model takes them, with their truth, to compare many graphs on them."""
+"""Hold validation images and their true masks in memory, so that many graphs can be compared on them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAX_BYTES = 512 * 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ValidationSet:
-    """Images and truth of a validation split.
+    """Images and true masks of a validation split.
 
     Attributes:
         images: Inputs of the model, (height_px, width_px, channels) uint8 each.
@@ -36,7 +36,7 @@ class ValidationSet:
 
     @classmethod
     def read(cls, pairs: Sequence[Pair], key: LabelKey, contract: Contract) -> ValidationSet:
-        """Read a split, or as many images spread over it as fit into ``MAX_BYTES``.
+        """Read a split, or as many of its images, spread evenly, as fit into ``MAX_BYTES``.
 
         Raises:
             InputError: The split is empty, or a file cannot be read.

@@ -63,7 +63,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "export", root / "run", "--out", root / "models" / "parts",
         "--int8", "always", "--max-iou-drop", 1, "--max-class-drop", 1,
     )  # fmt: skip
-    assert "parity: max |Δ probability|" in exported
+    assert "parity with Keras: probabilities differ by at most" in exported
     assert re.search(
         r"^INT8 changes the mean IoU by [+-]0\.\d{4} .* times as fast as float on this machine$", exported, re.M
     )

@@ -1,7 +1,7 @@
 """The graph passes, one per file, and the order in which ``export.optimise`` applies them.
 
-To add a pass, write its file and one row here. The stages of the parity gate, the report, ``--without`` and the help all
-follow from the rows. A row names the class and does not hold it, because the help must not load ``onnx_ir``.
+To add a pass, write its file and one row here. The stages of the parity gate, the report, ``--without`` and the help
+all follow from the rows. A row names the class and does not hold it, because the help must not load ``onnx_ir``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PassInfo:
-    """One row of the register of passes.
+    """Row of the register of passes.
 
     Attributes:
-        name: Name of the stage after the pass, and what ``--without`` calls it.
-        place: Module and class under ``export.passes``; the class is made without arguments.
-        optional: ``--without`` may leave it out. The other passes make the contract: pixels in, class ids out.
+        name: Name of the pass in ``--without``, and of the stage after it.
+        place: Module and class under ``export.passes``; the class takes no arguments.
+        optional: Whether ``--without`` may leave the pass out. The others are required: pixels in, class ids out.
     """
 
     name: str
@@ -29,7 +29,7 @@ class PassInfo:
     optional: bool = False
 
     def make(self) -> ir.passes.InPlacePass:
-        """Load the class and return a pass of it."""
+        """Import the class and return an instance of it."""
         module, _, kind = self.place.partition(".")
         made: ir.passes.InPlacePass = getattr(import_module(f"export.passes.{module}"), kind)()
         return made
@@ -39,7 +39,7 @@ FIRST_PASSES = (
     PassInfo("batch norm", "batch_norm.FoldBatchNorm"),
     PassInfo("padding", "padding.FoldPadding"),
 )
-"""Applied before layers are named. They complete what tf2onnx folds and are no stages of their own."""
+"""Passes that are applied before layers are named. They complete tf2onnx's own folding and do not count as stages."""
 SHARED_PASSES = (
     PassInfo("upsampling", "upsampling.RestoreUpsampling", optional=True),
     PassInfo("normalisation", "normalisation.FoldNormalisation"),
@@ -47,17 +47,17 @@ SHARED_PASSES = (
     PassInfo("pixel-rows", "pixel_rows.ConcatenatePixelRows", optional=True),
     PassInfo("class map", "class_map.AddClassMap"),
 )
-"""Applied to both variants."""
+"""Passes for both variants."""
 FLOAT_PASSES = (PassInfo("phases", "phases.SplitUpsampling", optional=True),)
-"""Applied after the shared ones to the float variant."""
+"""Passes for the float variant, after the shared ones."""
 INT8_PASSES = (
     PassInfo("phases", "joined_phases.JoinPhases", optional=True),
     PassInfo("copies", "copies.UpsampleByCopies", optional=True),
     PassInfo("pixel-groups", "pixel_groups.GroupPixels", optional=True),
     PassInfo("pixel-groups-1x1", "pixel_groups.GroupNarrow", optional=True),
 )
-"""Applied after the shared ones to the INT8 variant, before it is quantised."""
+"""Passes for the INT8 variant, after the shared ones and before it is quantised."""
 OPTIONAL_PASSES = tuple(
     dict.fromkeys(row.name for row in (*SHARED_PASSES, *FLOAT_PASSES, *INT8_PASSES) if row.optional)
 )
-"""Names that ``--without`` takes."""
+"""Names of the passes that ``--without`` may leave out."""

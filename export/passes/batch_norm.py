@@ -1,4 +1,4 @@
-"""Fold batch normalisation into the convolution before it where tf2onnx leaves it: behind depthwise convolutions.
+"""Fold batch normalisation into depthwise convolutions, the ones behind which tf2onnx leaves it.
 
 ``s·conv(w, x) + t = conv(s·w, x) + t``, exact up to rounding, with one s and one t per channel.
 """
@@ -15,9 +15,9 @@ from export.graph import constant, initializer, input_of, only_consumer
 
 
 class FoldBatchNorm(ir.passes.InPlacePass):
-    """Fold ``Mul`` and ``Add`` of constants behind each depthwise ``Conv`` into its weights.
+    """Pass that folds ``Mul`` and ``Add`` of constants behind each depthwise ``Conv`` into its weights.
 
-    Runs before layers are named, because a convolution is recognised by the name of its weights, which this pass keeps.
+    It runs before layers are named, and keeps the output's name, by which ``NameByLayer`` recognises the layer.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -63,7 +63,7 @@ def _fold(graph: ir.Graph, conv: ir.Node) -> bool:
 
 
 def _by_channel(node: ir.Node, channels: int) -> NDArray[Any] | None:
-    """Return the factor or the summand per channel that a node applies to an NCHW map; None for any other node."""
+    """Return the factor or summand per channel that a node applies to an NCHW map; None for any other node."""
     if node.op_type not in ("Add", "Mul") or node.outputs[0].is_graph_output():
         return None
     numbers = next((array for value in node.inputs if (array := constant(value)) is not None), None)

@@ -9,16 +9,16 @@ from export.graph import initializer
 
 
 class AddClassMap(ir.passes.InPlacePass):
-    """Set the outputs ``mask``, uint8 (1, H, W), and ``logits``, float32 (1, H, W, L)."""
+    """Pass that sets the outputs ``mask``, uint8 (1, H, W), and ``logits``, float32 (1, H, W, L)."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrite the graph; nodes that only the former outputs needed are left for the clean-up."""
+        """Rewrite the graph; the clean-up removes nodes that only the old outputs needed."""
         graph = model.graph
         logits = next(value for value in graph.outputs if value.name == "logits")
         size = list(logits.shape or ())
         if size[3] == 1:
-            # A sigmoid is above one half where its argument is above zero. Comparing (1, H, W) with a scalar is quick;
-            # (1, H, W, 1) with (1,) takes onnxruntime twenty times as long.
+            # A sigmoid is above one half where its argument is above zero. onnxruntime compares (1, H, W) with a scalar
+            # twenty times as fast as (1, H, W, 1) with (1,).
             zero = initializer(graph, "threshold", np.array(0, np.float32))
             plane = ir.node("Squeeze", [logits, initializer(graph, "class_axis", np.array([3], np.int64))])
             ids = ir.node("Greater", [plane.outputs[0], zero])

@@ -1,7 +1,7 @@
-"""Write nearest upsampling of 8-bit maps as copies.
+"""Replace nearest upsampling of 8-bit maps by copies.
 
-onnxruntime's ``Resize`` of 8-bit numbers takes several times as long as the copies that it stands for. In NHWC, taking every
-column twice copies pixels, and taking every row twice copies rows.
+onnxruntime's ``Resize`` of 8-bit numbers takes several times as long as copying. In NHWC, a ``Gather`` that takes every
+column twice copies whole pixels, and one that takes every row twice copies whole rows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from export.graph import Builder, input_of, is_nearest_doubling, shape_of, stati
 
 
 class UpsampleByCopies(ir.passes.InPlacePass):
-    """Replace each nearest 2× ``Resize`` by two ``Gather`` nodes."""
+    """Pass that replaces each nearest 2× ``Resize`` by two ``Gather`` nodes."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""

@@ -1,12 +1,13 @@
-"""Skip the decoder's upsampled map, for 8-bit integers: the phases come out of two convolutions side by side.
+"""Compute a 3×3 convolution over a nearest 2× upsampling on the small map, for INT8: all phases in two convolutions.
 
-As in ``phases``, a 3×3 convolution over a nearest 2× upsampling is four 2×2 convolutions over the small map. Here the two
-column phases are sets of filters of one convolution, and the small map has a border of one on every side. Filters of the odd
-pixels come first: position i then holds the pixels 2i-1 and 2i, in this order, so that positions side by side, as they lie in
-memory, are the upsampled row with one pixel too many at both ends. The same holds for the rows of the two convolutions.
-One concatenation of rows and one crop finish the map; both copy bytes.
+As in ``phases``, the convolution equals four 2×2 convolutions over the small map, one per phase. Here one convolution
+gives both column phases, as two sets of filters, and there is one convolution per row phase. The small map is padded by
+one pixel on every side, and the filters of odd columns come first: position i then holds the pixels 2i-1 and 2i, in
+this order. In memory, neighbouring positions are thus the upsampled row, with one pixel too many at both ends. The rows
+of the two convolutions interleave in the same way. One concatenation of rows and one crop finish the map; both copy
+bytes.
 
-Integer convolutions are faster with many filters, and cannot add up terms inside, so the map is made whole right away.
+The whole map is made right away, because integer convolutions are faster with many filters and cannot add sums inside.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _ODD_FIRST = (1, 0)
 
 
 class JoinPhases(ir.passes.InPlacePass):
-    """Compute 3×3 convolutions over a nearest 2× upsampling on the small map, and add the convolutions of the skips."""
+    """Pass that computes each 3×3 convolution over a nearest 2× upsampling on the small map."""
 
     def __init__(self, minimum_saving: int | None = None) -> None:
         """Prepare the pass.

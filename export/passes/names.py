@@ -1,13 +1,13 @@
-"""Name values after Keras layers or places, so that equal weights give an equal file; and find a layer by its name.
+"""Name values after Keras layers or positions, so that equal weights give equal files, and find a layer by its name.
 
-tf2onnx numbers its names through the life of a process, and keeps constants in whatever order a set had.
+Without this, files would differ: tf2onnx numbers names over the whole process, and orders constants like a Python set.
 
-The names are also what tells the layer in a finished model, whose metadata is empty. This module alone knows how:
+A finished model has no metadata about layers, so its names tell which value belongs to which layer:
 
 ==========================  ==========================================================================
 ``<layer>``                 a convolution's result, (1, C, H, W)
 ``<layer>_relu``            the same after the ReLU behind it
-``<value>_nchw``            a value that is put together by a last ``Transpose``, or whose name a graph output has
+``<value>_nchw``            a value that a last ``Transpose`` puts together, or whose name a graph output has
 ``<value>_phase_01``        the pixels of even rows and odd columns of a value, (1, C, H/2, W/2)
 ``<value>_row_0``           the first row of pixels within each position of a sub-pixel head
 ==========================  ==========================================================================
@@ -32,22 +32,22 @@ PHASES: tuple[Phase, ...] = ((0, 0), (0, 1), (1, 0), (1, 1))
 
 
 def phase_part(phase: Phase) -> str:
-    """Return the part of a name that tells a phase."""
+    """Return the name suffix of a phase."""
     return f"phase_{phase[0]}{phase[1]}"
 
 
 def row_part(row: int) -> str:
-    """Return the part of a name that tells a row of pixels within a position."""
+    """Return the name suffix of a row of pixels within a position."""
     return f"row_{row}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerValues:
-    """Where a graph holds the result of a Keras layer.
+    """Values of a graph that hold the result of a Keras layer.
 
     Attributes:
         names: Names of the values: one, or one per part.
-        parts: How they make up the result: it is whole, or in phases in the order of ``PHASES``, or in rows of pixels.
+        parts: Kind of parts: the whole result, phases in the order of ``PHASES``, or rows of pixels.
     """
 
     names: tuple[str, ...]
@@ -59,8 +59,8 @@ def values_of_layer(layer: str, existing: Set[str], *, rectified: bool) -> Layer
 
     Args:
         layer: Name of the convolution layer.
-        existing: Names of all values that nodes of the graph give.
-        rectified: The result is what comes after the ReLU behind the convolution.
+        existing: Names of the outputs of all nodes of the graph.
+        rectified: Whether the result is taken after the ReLU behind the convolution.
     """
     result = derived_name(layer, RELU) if rectified else layer
     alike = (result, derived_name(result, NCHW))
@@ -77,14 +77,15 @@ def values_of_layer(layer: str, existing: Set[str], *, rectified: bool) -> Layer
 
 
 class NameByLayer(ir.passes.InPlacePass):
-    """Name convolutions and the ReLUs behind them after their Keras layers, and other nodes after their place.
+    """Pass that names convolutions and their ReLUs after their Keras layers, and other nodes after their position.
 
-    A convolution is recognised by its weights, whose name contains the layer's even where tf2onnx has folded a normalisation
-    into them; a depthwise one, whose weights tf2onnx has rearranged, by its output.
+    A convolution is recognised by the name of its weights, which contains the layer's name, also after tf2onnx has
+    folded batch normalisation into them. A depthwise convolution, whose weights tf2onnx rearranges, is recognised by
+    the name of its output.
     """
 
     def __init__(self, layers: Iterable[str]) -> None:
-        """Prepare for the names of a model's convolution layers."""
+        """Prepare to look for the names of a model's convolution layers."""
         super().__init__()
         self._layers = frozenset(layers)
 
@@ -95,7 +96,7 @@ class NameByLayer(ir.passes.InPlacePass):
             node.name = f"{node.op_type.lower()}_{number}"
         for node, layer in self._layers_of(model.graph).items():
             name = derived_name(layer, NCHW) if layer in taken else layer
-            if name in taken:  # a layer that is called several times
+            if name in taken:  # the layer is called several times
                 name = f"{name}_{node.name}"
             taken.add(name)
             _call(node, name, layer)
@@ -124,9 +125,9 @@ class NameByLayer(ir.passes.InPlacePass):
 
 
 class NameByPlace(ir.passes.InPlacePass):
-    """Name what is not named after a layer by its place, and put the constants in the order of their first use.
+    """Pass that names all other values by their position, and puts the constants in the order of their first use.
 
-    Inputs and outputs of the graph keep their names. Expects a sorted graph without unused nodes.
+    Inputs and outputs of the graph keep their names. The graph must be sorted and have no unused nodes.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -140,7 +141,7 @@ class NameByPlace(ir.passes.InPlacePass):
         }
         graph.initializers.clear()
         for number, (value, array) in enumerate(arrays.items()):
-            # A tensor of its own: renaming the one that was read would rename it in the protobuf it came from.
+            # A new tensor, because renaming the one that was read would also rename it in its protobuf.
             value.const_value = ir.tensor(array)
             value.name = f"constant_{number}"
             graph.register_initializer(value)

@@ -1,7 +1,7 @@
 """Fold the scaling of the input into the weights of the first convolution.
 
-``conv(w, s·x) = conv(s·w, x)`` is exact, zero padding included. An offset is not: the padding would have to be the
-offset's value. So a factor is folded, and anything else stays in the graph.
+``conv(w, s·x) = conv(s·w, x)`` is exact, zero padding included. An offset cannot be folded, because the convolution
+would have to pad with the offset's value. So a factor is folded, and anything else stays in the graph.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from export.graph import changes_layout, constant, initializer, input_of, only_c
 
 
 class FoldNormalisation(ir.passes.InPlacePass):
-    """Fold ``image · s + 0``, as ``Rescaling`` writes it, into the convolution that follows."""
+    """Pass that folds ``image · s + 0``, as ``Rescaling`` writes it, into the convolution that follows."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""

@@ -8,7 +8,7 @@ from export.graph import constant, only_consumer
 
 
 class FoldPadding(ir.passes.InPlacePass):
-    """Fold each ``Pad`` that adds zero rows and columns to an NCHW map into the ``Conv`` that alone reads it."""
+    """Pass that folds each ``Pad`` of zero rows and columns of an NCHW map into the ``Conv`` that alone reads it."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""

@@ -1,14 +1,14 @@
-"""Skip the decoder's upsampled map: compute a 3×3 convolution over a nearest 2× upsampling on the small map.
+"""Compute a 3×3 convolution over a nearest 2× upsampling on the small map, so that the upsampled map is never made.
 
-Along one axis, the pixels of an upsampled map come in two phases, even and odd. A 3-tap kernel over it meets each small
+Along one axis, the pixels of an upsampled map have two phases, even and odd. A kernel of three taps reads each small
 pixel once or twice: for an even pixel, taps -1 | 0, +1 fall on small pixels i-1 | i; for an odd one, -1, 0 | +1 on
 i | i+1. Taps that read the same pixel add up, so a 3×3 kernel becomes four 2×2 kernels, one per phase: 4/9 of the
-multiplications, the same result up to rounding. The convolution of the skip is split off by its input channels and
-computed one phase at a time too, with a stride.
+multiplications, and the same result up to rounding. The kernel of the skip connection is split off by its input
+channels and also computed per phase, with stride 2.
 
-The nodes behind it are computed in phases as well: a ReLU and a 1×1 convolution once per phase, a 3×3 convolution as four
-smaller ones per phase, of the same number of multiplications in all, which onnxruntime adds up inside the last of them. At
-the end the phases are interleaved, which in NHWC is two concatenations that only copy.
+The nodes behind the convolution are computed in phases, too: a ReLU or a 1×1 convolution once per phase, a 3×3
+convolution as four smaller ones per phase. Those need as many multiplications in all, and onnxruntime adds their sums
+inside them. At the end the phases are interleaved, which in NHWC is two concatenations that only copy.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MINIMUM_SAVING = 100_000_000
 Phases = dict[Phase, ir.Value]
 """A map in four parts, each (N, C, H/2, W/2)."""
 
-# By parity of the output pixel: which taps of three fall on which of the two small pixels.
+# By parity of the output pixel: the taps of three that fall on each of the two small pixels.
 _UPSAMPLED_TAPS = {0: ((0,), (1, 2)), 1: ((0, 1), (2,))}
 # By parity of the output pixel, then of the input pixel: the taps of three that read it, and the padding at both ends.
 _TAPS = {0: {0: ((1,), (0, 0)), 1: ((0, 2), (1, 0))}, 1: {0: ((0, 2), (0, 1)), 1: ((1,), (0, 0))}}
@@ -47,7 +47,7 @@ _TO_NHWC, _TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 class SplitUpsampling(ir.passes.InPlacePass):
-    """Compute in phases each 3×3 convolution over a nearest 2× upsampling, alone or concatenated with skips."""
+    """Pass that computes in phases each 3×3 convolution over a nearest 2× upsampling, with or without skips."""
 
     def __init__(self, minimum_saving: int | None = None) -> None:
         """Prepare the pass.
@@ -106,12 +106,12 @@ def parts_with_kernels(conv: ir.Node) -> list[tuple[ir.Value, NDArray[Any]]]:
 
 
 def is_upsampled(part: ir.Value) -> bool:
-    """Whether a value is a nearest 2× upsampling that nothing else needs."""
+    """Check for a nearest 2× upsampling that only one node reads."""
     return is_nearest_doubling(part.producer()) and only_consumer(part) is not None
 
 
 def saving(node: ir.Node) -> int:
-    """Return the number of multiplications per frame that are saved at a node; 0 where the rewrite does not apply."""
+    """Return how many multiplications per frame a rewrite of a node saves; 0 if it does not apply."""
     if not is_plain_convolution(node, 3):
         return 0
     parts = _parts_of(node)
@@ -173,7 +173,7 @@ def _summed(kernel: NDArray[Any], groups: Sequence[Sequence[int]], axis: int) ->
 
 
 def total_of(build: Builder, terms: Sequence[ir.Value], name: str) -> ir.Value:
-    """Return the sum of values, the last addition of which has a name; the value itself where there is one."""
+    """Return the sum of values, whose last addition gets the name; a single value is returned as it is."""
     total, *others = terms
     for number, term in enumerate(others):
         total = build.node("Add", [total, term], name if term is others[-1] else f"{name}_sum_{number}")
@@ -181,7 +181,7 @@ def total_of(build: Builder, terms: Sequence[ir.Value], name: str) -> ir.Value:
 
 
 def _interleave(build: Builder, phases: Phases, shape: tuple[int, ...]) -> ir.Value:
-    """Return the whole map, (N, C, H, W), of its phases."""
+    """Return the whole map, (N, C, H, W), interleaved from its phases."""
     count, channels, height, width = shape
     rows = []
     for row in (0, 1):
@@ -189,7 +189,7 @@ def _interleave(build: Builder, phases: Phases, shape: tuple[int, ...]) -> ir.Va
             build.node("Transpose", [phases[row, column]], f"nhwc_{phase_part((row, column))}", perm=_TO_NHWC)
             for column in (0, 1)
         ]
-        # Two pixels side by side are one of twice the channels; two rows, one above the other, one of twice the width.
+        # Two neighbouring pixels are one pixel of twice the channels; two neighbouring rows one row of twice the width.
         joined = build.node("Concat", columns, f"columns_{row}", axis=3)
         rows.append(build.reshape(joined, (count, height // 2, 1, width * channels), f"row_{row}"))
     joined = build.node("Concat", rows, "rows", axis=2)

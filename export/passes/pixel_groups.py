@@ -1,9 +1,9 @@
-"""Compute convolutions of few channels over groups of four pixels.
+"""Compute convolutions of few channels over groups of four pixels, for INT8.
 
-An image has one or three channels, and integer convolutions read the channels of a pixel four or more at a time. Four
-pixels side by side, taken as one of four times the channels, are the same bytes in NHWC. The kernel then spans groups
-and has a set of output channels for each pixel that it computes; most of it is zeros, and it is still far faster. A 1×1
-convolution of few channels gains too, because it is bound by its overhead per pixel.
+An image has one or three channels, but integer convolutions read four or more channels of a pixel at a time. In NHWC,
+four neighbouring pixels are the same bytes as one pixel of four times the channels. The kernel then reads groups and
+has one set of output channels per pixel of its group; most of its weights are zeros, and it is still far faster. A 1×1
+convolution of few channels gains, too, because most of its time is overhead per pixel.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from export.passes.names import NCHW
 
 GROUP = 4
 NARROW = 16
-"""Input and output channels up to which a 1×1 convolution is faster in groups; with more of them the zeros cost more."""
+"""Most input and output channels with which a 1×1 convolution is faster in groups; with more, the zeros cost more."""
 
 
 class GroupPixels(ir.passes.InPlacePass):
-    """Rewrite the convolution that reads the pixels, if the width is a multiple of four."""
+    """Pass that rewrites the convolution that reads the image, if the width is a multiple of four."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
@@ -45,7 +45,7 @@ class GroupPixels(ir.passes.InPlacePass):
 
 
 class GroupNarrow(ir.passes.InPlacePass):
-    """Rewrite 1×1 convolutions of at most ``NARROW`` input and output channels, if the width is a multiple of four."""
+    """Pass that rewrites 1×1 convolutions of at most ``NARROW`` channels, if the width is a multiple of four."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
@@ -125,7 +125,7 @@ def _is_narrow(conv: ir.Node) -> bool:
         and shape[1] <= NARROW
         and array_of(conv.inputs[1]).shape[0] <= NARROW
         and shape[3] % GROUP == 0
-        and rectifier_of(conv) is None  # it would be cut off from its convolution
+        and rectifier_of(conv) is None  # a ReLU would be cut off from its convolution
         and not conv.outputs[0].is_graph_output()
         and all(constant(value) is not None for value in conv.inputs[2:])
     )
@@ -143,7 +143,7 @@ def _is_dense(conv: ir.Node) -> bool:
 
 
 def _grouped(kernel: NDArray[Any], stride: int, left: int) -> tuple[NDArray[np.float32], int, int]:
-    """Return a kernel over groups, and the numbers of groups that it reaches to the left and to the right of its own."""
+    """Return a kernel over groups, and how many groups it reads to the left and to the right of its own."""
     channels_out, channels_in, height, width = kernel.shape
     results = GROUP // stride
     first = -left // GROUP  # the group of the leftmost pixel that is read, counted from the group of the output

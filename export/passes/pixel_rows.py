@@ -1,8 +1,8 @@
-"""Compute a sub-pixel head one row of pixels at a time, so that the pixels come out in their order.
+"""Compute a sub-pixel head with one convolution per row of pixels, so that a concatenation puts the rows in order.
 
-The head's 1×1 convolution gives each position the logits of all its pixels, row by row. A position's pixels of one row lie
-side by side in NHWC already, as they will in the image; only the rows have to be sorted. With one convolution per row, a
-concatenation sorts them, which copies whole rows, where a transpose moves a few numbers at a time.
+The head's 1×1 convolution gives each position the logits of all its pixels, row by row. In NHWC, the pixels of one row
+already lie side by side, as in the image; only the rows must be sorted. A concatenation of rows copies whole rows,
+while a transpose moves a few numbers at a time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SORT = (0, 1, 3, 2, 4)
 
 
 class ConcatenatePixelRows(ir.passes.InPlacePass):
-    """Sort the rows of sub-pixel heads by concatenation."""
+    """Pass that sorts the rows of sub-pixel heads by concatenation."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
@@ -30,7 +30,7 @@ class ConcatenatePixelRows(ir.passes.InPlacePass):
 
 
 def _sorted_pixels(conv: ir.Node) -> list[ir.Node] | None:
-    """Return the four moves from a 1×1 convolution to its pixels in their order, or None if something else follows it."""
+    """Return the four moves that sort the pixels of a 1×1 convolution, or None if something else follows it."""
     if not is_plain_convolution(conv, 1):
         return None
     chain: list[ir.Node] = []

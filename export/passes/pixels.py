@@ -1,6 +1,6 @@
-"""Take pixels as a camera gives them: uint8 in place of float, BGR in place of RGB.
+"""Take pixels as OpenCV gives them: uint8 instead of float, BGR instead of RGB.
 
-The order of the channels is a permutation of the first convolution's weights, so it costs nothing at run time.
+The channel order becomes a permutation of the first convolution's weights, so it costs nothing at run time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from export.graph import changes_layout, constant, initializer, input_of, only_c
 
 
 class TakePixels(ir.passes.InPlacePass):
-    """Turn the input ``image`` into uint8 BGR (or grey), NHWC."""
+    """Pass that turns the input ``image`` into uint8 BGR (or grey), NHWC."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph.
@@ -34,7 +34,7 @@ class TakePixels(ir.passes.InPlacePass):
                 "with constant weights — is this one of our presets?"
             )
         image.dtype = ir.DataType.UINT8
-        # After the transpose: moving one byte per number is cheaper than moving four.
+        # After the transpose, because moving one byte per number is cheaper than moving four.
         cast = ir.node("Cast", [value], {"to": int(ir.DataType.FLOAT)})
         model.graph.insert_before(node, cast)
         node.replace_input_with(0, cast.outputs[0])

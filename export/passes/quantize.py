@@ -1,11 +1,12 @@
 """Quantise a graph: 8-bit activations and weights, written as ``QuantizeLinear`` and ``DequantizeLinear`` pairs (QDQ).
 
-A convolution between such pairs is one integer convolution in onnxruntime. Operators that only move numbers work on the
-8-bit tensors themselves and share their scale, so that a concatenation is a copy. The rest stays in float.
+onnxruntime computes a convolution between such pairs as one integer convolution. Operators that only move numbers work
+on the 8-bit tensors directly and share their scale, so that a concatenation is a copy. All other operators stay in
+float.
 
 Activations are uint8 with one scale per tensor; weights are int8 with one scale per output channel and no zero point,
-because x86-64 has instructions for these types. Reference: B. Jacob et al., Quantization and Training of Neural Networks for Efficient
-Integer-Arithmetic-Only Inference, CVPR 2018, https://arxiv.org/abs/1712.05877.
+because x86-64 has instructions for these types. Reference: B. Jacob et al., Quantization and Training of Neural
+Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018, https://arxiv.org/abs/1712.05877.
 """
 
 from __future__ import annotations
@@ -19,42 +20,42 @@ from numpy.typing import NDArray
 from export.graph import LAYER, array_of, constant, initializer, input_of, only_consumer, producer_of, rectifier_of
 
 Range = tuple[float, float]
-"""Lowest and highest number of a value."""
+"""Smallest and largest number of a value."""
 _PIXELS: Range = (0.0, 255.0)
 _LARGEST_BIAS = 2**30
-"""Half of what int32 holds, so that the products have room beside it."""
+"""Half the range of int32, so that the sum of products has room beside the bias."""
 _MOVES = frozenset({"Concat", "Gather", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose"})
-"""Operators whose output holds nothing but numbers of their inputs, and that take uint8."""
+"""Operators that take uint8 and whose output holds only numbers of their inputs."""
 
 
 class Quantize(ir.passes.InPlacePass):
-    """Quantise the convolutions and additions of a graph that takes uint8 pixels."""
+    """Pass that quantises the convolutions and additions of a graph that takes uint8 pixels."""
 
     def __init__(self, ranges: Mapping[str, Range], keep_float: Collection[str] = ()) -> None:
         """Prepare the pass.
 
         Args:
             ranges: Range of each value that ``measured_values`` names.
-            keep_float: Keras layers whose convolutions stay in float.
+            keep_float: Names of the Keras layers whose convolutions stay in float.
         """
         super().__init__()
         self._ranges = ranges
         self._keep_float = frozenset(keep_float)
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Rewrite the graph; the former float nodes are left for the clean-up."""
+        """Rewrite the graph; the clean-up removes the float nodes that are no longer read."""
         scales = _scales(model.graph, self._ranges)
         _Rewrite(model.graph, scales, self._keep_float).run()
         return ir.passes.PassResult(model, modified=True)
 
 
 def measured_values(graph: ir.Graph) -> list[str]:
-    """Name the values whose ranges ``Quantize`` needs: those that are computed, and not moved."""
+    """Return the names of the values whose ranges ``Quantize`` needs: values that are computed, not moved."""
     return [str(value.name) for value in _sharing(graph) if _is_computed(value)]
 
 
 def layers_of(graph: ir.Graph) -> list[str]:
-    """Name the Keras layers of a graph's convolutions in their order."""
+    """Return the names of the Keras layers of a graph's convolutions, in the order of the graph."""
     return list(dict.fromkeys(node.metadata_props[LAYER] for node in graph if LAYER in node.metadata_props))
 
 
@@ -72,8 +73,8 @@ def _is_computed(value: ir.Value) -> bool:
 def _is_move(node: ir.Node) -> bool:
     """Check that a node's output may have the scale of its inputs: it moves numbers, or interpolates between neighbours.
 
-    The logits may not be interpolated in 8 bits, because what lies between two of them would often be a tie. onnxruntime
-    rounds interpolated numbers down, so that they are half a step too low.
+    Logits are not interpolated in 8 bits, because values between two of them would often be ties. onnxruntime rounds
+    interpolated numbers down, which makes them half a step too low on average.
     """
     if node.op_type != "Resize":
         return node.op_type in _MOVES
@@ -94,7 +95,7 @@ def _result(node: ir.Node) -> ir.Value:
 
 
 def _sharing(graph: ir.Graph) -> dict[ir.Value, ir.Value]:
-    """Map every value that becomes uint8 to the one that stands for all values of its scale."""
+    """Map every value that becomes uint8 to the value that represents all values with the same scale."""
     leaders: dict[ir.Value, ir.Value] = {}
 
     def find(value: ir.Value) -> ir.Value:
@@ -111,32 +112,32 @@ def _sharing(graph: ir.Graph) -> dict[ir.Value, ir.Value]:
         elif _is_move(node) and all(source in leaders for source in _moved(node)):
             first, *others = [find(source) for source in _moved(node)]
             if len({_is_pixels(leader) for leader in (first, *others)}) > 1:
-                continue  # the scale of the image is given
+                continue  # the scale of the image is fixed
             leaders.update(dict.fromkeys(others, first))
             leaders[value] = first
     return {value: find(value) for value in leaders}
 
 
 def _scales(graph: ir.Graph, ranges: Mapping[str, Range]) -> dict[ir.Value, tuple[float, int]]:
-    """Return scale and zero point of every value, from the widest range among the values that share them."""
+    """Return scale and zero point of every value, from the widest range among the values that share a scale."""
     sharing = _sharing(graph)
     limits: dict[ir.Value, Range] = {}
     for value, leader in sharing.items():
         if _is_pixels(value) or _is_computed(value):
             low, high = _PIXELS if _is_pixels(value) else ranges[str(value.name)]
-            # Zero has to be a number of the scale, because convolutions pad with it.
+            # The range must include zero, because convolutions pad with it.
             before = limits.get(leader, (0.0, 0.0))
             limits[leader] = (min(before[0], low), max(before[1], high))
     found = {}
     for leader, (low, high) in limits.items():
-        # As it will be stored; a value that is always zero gets any scale.
+        # Rounded to float32, as it will be stored; a value that is always zero gets an arbitrary scale.
         scale = float(np.float32(max(high - low, 1e-20) / 255))
         found[leader] = (scale, round(-low / scale))
     return {value: found[leader] for value, leader in sharing.items()}
 
 
 class _Rewrite:
-    """One walk over a graph in its order, which keeps for each float value its uint8 twin."""
+    """Rewriter that walks over a graph in order and keeps the uint8 twin of each float value."""
 
     def __init__(
         self,
@@ -182,7 +183,7 @@ class _Rewrite:
             self._quantise_weights(node)
         self._read(node)
         result = _result(node)
-        # Without numbers in the scale that the ReLU takes away, quantising is the ReLU.
+        # If the scale holds no number that the ReLU would change, quantising does the ReLU's work.
         value = node.outputs[0] if self._scale_rectifies(result) else result
         if kept:
             value = self._guarded(node, result)
@@ -192,18 +193,19 @@ class _Rewrite:
         self._pair(result, quantise.outputs[0])
 
     def _scale_rectifies(self, result: ir.Value) -> bool:
-        """Check that the scale of a result holds no number that the ReLU in front of it would change."""
+        """Check that the scale of a result holds no number that the ReLU before it would change."""
         scale, zero = self._scales[result]
         rectifier = result.producer()
         highest = constant(rectifier.inputs[2]) if rectifier is not None and rectifier.op_type == "Clip" else None
         return zero == 0 and (highest is None or 255 * scale <= float(highest) * (1 + 1e-6))
 
     def _guarded(self, conv: ir.Node, result: ir.Value) -> ir.Value:
-        """Return the result of a convolution that stays in float, behind an operator that keeps it there.
+        """Return the result of a convolution that stays in float, behind an operator that keeps it in float.
 
-        onnxruntime quantises the weights of a convolution between ``DequantizeLinear`` and ``QuantizeLinear`` itself, with
-        one scale for all of them, also through a ``Relu`` or ``Clip``. It does not do so through a ``LeakyRelu``, which is a
-        ReLU with slope 0 and the identity with slope 1, and which it fuses all the same.
+        Between ``DequantizeLinear`` and ``QuantizeLinear``, onnxruntime quantises the weights of a float convolution by
+        itself, with one scale for all of them, also if a ``Relu`` or ``Clip`` follows. It does not do so if a
+        ``LeakyRelu`` follows, which is a ReLU with slope 0 and the identity with slope 1, and which it fuses into the
+        convolution.
         Reference: onnxruntime, ``core/optimizer/qdq_transformer/weight_bias_quantization.cc``.
         """
         last = producer_of(result)
@@ -214,9 +216,9 @@ class _Rewrite:
         return guard.outputs[0]
 
     def _compare(self, argmax: ir.Node) -> None:
-        """Let an argmax read the 8-bit numbers as float, because they have the order of the logits they stand for.
+        """Let an argmax read the 8-bit numbers as float, because they are in the same order as the logits.
 
-        Over uint8 onnxruntime takes three times as long, and it drops a ``DequantizeLinear`` in front of an argmax.
+        Over uint8, onnxruntime takes three times as long, and it removes a ``DequantizeLinear`` before an argmax.
         """
         logits = input_of(argmax, 0)
         cast = ir.node("Cast", [self._twins[logits]], {"to": int(ir.DataType.FLOAT)})
@@ -245,14 +247,14 @@ class _Rewrite:
         return output
 
     def _quantise_weights(self, conv: ir.Node) -> None:
-        """Replace the kernel by int8 and the bias by int32, whose unit is the product of the two scales."""
+        """Replace the kernel by int8 and the bias by int32, whose scale is the input's times the kernel's."""
         kernel = array_of(conv.inputs[1]).astype(np.float32)
         bias = constant(conv.inputs[2]) if len(conv.inputs) > 2 else None
         input_scale = self._scales[input_of(conv, 0)][0]
         limits = np.abs(kernel).max(axis=(1, 2, 3)).astype(np.float64)
         widths = np.where(limits > 0, limits, 1.0) / 127
         if bias is not None:
-            # Weights that are tiny beside the bias get a coarser scale, so that the bias fits.
+            # Weights that are tiny beside the bias get a coarser scale, so that the bias fits into int32.
             widths = np.maximum(widths, np.abs(bias) / (_LARGEST_BIAS * input_scale))
         scales = widths.astype(np.float32)
         rounded = np.rint(kernel / scales[:, None, None, None]).astype(np.int8)
@@ -275,7 +277,7 @@ class _Rewrite:
         return self._constant(np.array(scale, np.float32)), self._constant(np.array(zero, np.uint8))
 
     def _constant(self, array: NDArray[np.generic]) -> ir.Value:
-        """Return a constant of the graph, the same for equal arrays, because scales and zero points repeat."""
+        """Return a constant of the graph; equal arrays share one, because scales and zero points repeat."""
         key = (array.dtype, array.shape, array.tobytes())
         if key not in self._constants:
             self._constants[key] = initializer(self._graph, f"quantised_{len(self._constants)}", array)

@@ -1,8 +1,8 @@
 """Turn nearest upsampling back into one ``Resize`` node.
 
-Keras writes it as repeats, which arrive in ONNX as a chain of ``Unsqueeze``, ``Tile``, ``Transpose`` and ``Reshape``.
-Such a chain computes nothing, it only moves pixels, so running it on the pixels' indices shows its effect, however it
-is written. If that is a 2× (or n×) nearest upsampling, ``Resize`` takes its place; otherwise the chain stays.
+Keras writes nearest upsampling as repeats, which become a chain of ``Unsqueeze``, ``Tile``, ``Transpose`` and
+``Reshape`` in ONNX. Such a chain only moves pixels, so running it on pixel numbers shows its effect, however it is
+spelled. If the effect is an n× nearest upsampling, ``Resize`` replaces the chain; otherwise the chain stays.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _MOVES: dict[str, Callable[[_Array, ir.Node], _Array]] = {
 
 
 class RestoreUpsampling(ir.passes.InPlacePass):
-    """Replace each chain of moves that is a nearest upsampling by ``Resize``."""
+    """Pass that replaces each chain of moves that is a nearest upsampling by ``Resize``."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
@@ -38,17 +38,17 @@ class RestoreUpsampling(ir.passes.InPlacePass):
 
 
 def _numbers(node: ir.Node) -> tuple[int, ...]:
-    """Return the constant that tells a move where to: a shape, repeats or axes."""
+    """Return the constant argument of a move: a shape, repeats or axes."""
     return tuple(int(number) for number in array_of(node.inputs[1]).reshape(-1))
 
 
 def _is_move(node: ir.Node) -> bool:
-    """Check for a node that only moves pixels, by constants that are known."""
+    """Check for a node that only moves pixels and whose arguments are constant."""
     return node.op_type in _MOVES and all(constant(value) is not None for value in node.inputs[1:])
 
 
 def _chain_from(first: ir.Node) -> list[ir.Node]:
-    """Return the longest chain of moves that starts at a node; empty if a move comes before it, or if nothing repeats."""
+    """Return the longest chain of moves from a node; empty if a move comes before it, or if it has no ``Tile``."""
     before = first.inputs[0].producer() if first.inputs and first.inputs[0] is not None else None
     if not _is_move(first) or (before is not None and _is_move(before) and only_consumer(before.outputs[0]) is first):
         return []
@@ -85,7 +85,7 @@ def _replace(graph: ir.Graph, chain: list[ir.Node]) -> bool:
 
 
 def _as_upsampling(numbers: _Array, moved: _Array) -> tuple[int, tuple[int, ...] | None, tuple[int, ...] | None] | None:
-    """Return factor, transpose before and transpose after with which a NCHW upsampling equals what was moved."""
+    """Return the factor, and the transposes before and after, with which an NCHW upsampling gives the moved numbers."""
     for before in (None, _TO_NCHW):
         for after in (None, _TO_NHWC):
             small = numbers.transpose(before) if before else numbers

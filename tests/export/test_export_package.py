@@ -177,7 +177,7 @@ class TestPackage:
             "background",
             "red",
             "blue",
-            "max |Δ probability|",
+            "largest difference of a probability",
             exported[1].variants["fp32"].sha256,
         ):
             assert text in page
@@ -333,7 +333,7 @@ class TestPlace:
         assert manifest.contract.name == "parts"
         assert names(package.parent) == {package.name}
         out, err = capsys.readouterr()
-        assert "parity: max |Δ probability|" in out
+        assert "parity with Keras: probabilities differ by at most" in out
         assert f"next: edge-unet run {package}" in out
         assert "Traceback" not in err
 
