@@ -1,8 +1,8 @@
-"""Segment one picture with an exported ``model.app.onnx``: OpenCV and onnxruntime, nothing of ours.
+"""Segment one image with an exported ``model.app.onnx``, with OpenCV and onnxruntime and without edge_runtime.
 
 python examples/app_model.py models/first/model.app.onnx picture.jpg mask.png
 
-The values in the PNG are class ids. The same few calls exist in onnxruntime for C, C++, C#, Java and JavaScript.
+The values in the PNG are class ids. onnxruntime has the same calls for C, C++, C#, Java and JavaScript.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Print which share of each image a class covers: the runtime as a library, in ten lines.
+"""Print the share of each image that each class covers, with the runtime as a library.
 
 python examples/count_pixels.py models/first 'pictures/*.jpg'
 """

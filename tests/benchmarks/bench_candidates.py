@@ -1,4 +1,4 @@
-"""Networks that a preset might be: named shapes, the presets and one change at a time, then others around what paid."""
+"""Candidates for presets: the presets, each with one change at a time, and further shapes around those that paid."""
 
 from __future__ import annotations
 

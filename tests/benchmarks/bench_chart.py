@@ -1,4 +1,4 @@
-"""What the benchmark found, as a chart."""
+"""Draw the results of the benchmark as a chart."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 
 def write_chart(networks: Sequence[Network], threads: int, path: Path) -> None:
-    """Draw one panel of bars a network, fastest first, ours in colour."""
+    """Draw one panel of bars per network, fastest first, ours in colour."""
     rows = [sorted(_charted(network), key=lambda result: result.median_ms) for network in networks]
     figure = Figure(
         figsize=(10, 0.9 + sum(0.75 + 0.34 * len(results) for results in rows)),
@@ -35,7 +35,7 @@ def write_chart(networks: Sequence[Network], threads: int, path: Path) -> None:
         axes.xaxis.set_visible(False)
         axes.spines[:].set_visible(False)
     figure.suptitle(
-        f"One frame, {threads} threads: median ms, and times as fast as the raw tf2onnx graph in onnxruntime",
+        f"One frame, {threads} threads: median in ms, and speed relative to the raw tf2onnx graph in onnxruntime",
         x=0.01,
         ha="left",
         fontsize=11,
@@ -48,6 +48,6 @@ def _name(result: Result) -> str:
 
 
 def _charted(network: Network) -> list[Result]:
-    """Leave out the rows that repeat ours with another output."""
+    """Return the results to draw, without the rows that repeat ours with another output."""
     shown = fastest_of_rows(network.results.values())
     return [r for r in shown.values() if not r.variant.ours or r.variant.row in OUR_ROWS.values()]

@@ -1,10 +1,10 @@
-"""``data check`` over a folder of many pairs: wall time and pairs a second.
+"""Time ``edge-unet data check`` on a folder of many pairs: seconds, and pairs per second.
 
     python tests/benchmarks/bench_check.py [--pairs 5000] [--size 360x480] [--form jpg|png] [--rounds 1]
-    EDGE_UNET_DATA=FOLDER python tests/benchmarks/bench_check.py      also FOLDER/camvid, if there is one
+    EDGE_UNET_DATA=FOLDER python tests/benchmarks/bench_check.py      also FOLDER/camvid, if it exists
 
-The generated pictures are noise at several scales, which is harder to decode than a photograph. Splits are 80 % and 20 %,
-so that every picture of ``val`` is compared with every one of ``train``.
+The generated images are noise at several scales, which is harder to decode than a photograph. 20 % of them are in
+``val``; the check compares each of these with every image of ``train``.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge_runtime.commands.arguments import parse_size
 from edge_runtime.resources import usable_cores
-from training.commands.train import input_size
 from training.data.check import check_dataset
 
 
 def write_pair(root: Path, number: int, size: tuple[int, int], form: str) -> None:
-    """Write one picture and its mask."""
+    """Write one image and its mask."""
     rng = np.random.default_rng(number)
     height_px, width_px = size
     layers = [
@@ -42,7 +42,7 @@ def write_pair(root: Path, number: int, size: tuple[int, int], form: str) -> Non
 
 
 def measure(name: str, root: Path, rounds: int) -> None:
-    """Check a dataset and print what it took."""
+    """Check a dataset and print the time."""
     times_s = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -53,10 +53,10 @@ def measure(name: str, root: Path, rounds: int) -> None:
 
 
 def main() -> None:
-    """Write the pairs, check them, and CamVid too."""
+    """Write the pairs and check them, and CamVid, too."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=5000)
-    parser.add_argument("--size", type=input_size, default=(360, 480), metavar="HxW")
+    parser.add_argument("--size", type=parse_size, default=(360, 480), metavar="HxW")
     parser.add_argument("--form", choices=("jpg", "png"), default="jpg")
     parser.add_argument("--rounds", type=int, default=1)
     args = parser.parse_args()

@@ -1,10 +1,10 @@
-"""What a camera of five frames a second costs beside the inference alone, and what waiting costs.
+"""Measure the processor time of a camera of five frames per second, of inference alone, and of waiting for a camera.
 
     python tests/benchmarks/bench_cpu.py models/person [--seconds 30] [--rounds 3]
 
-Processes take turns: `edge-unet run` that gets five raw 640×480 frames a second through a pipe, and a bare loop that
-runs the same onnxruntime session at the same rate. CPU time is read from /proc between two moments of steady running.
-Then the command waits for a camera that does not answer.
+Processes take turns: `edge-unet run`, which gets five raw 640×480 frames per second through a pipe, and a bare loop
+that runs the same onnxruntime session at the same rate. Processor time is read from /proc after a warm-up and at the
+end. The last measurement is the command while it waits for a camera that does not answer.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ while True:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("package", type=Path)
-    parser.add_argument("--seconds", type=float, default=30.0, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=30.0, help="duration of each measurement (default: 30)")
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     run = [sys.executable, "-m", "edge_runtime", "run", str(args.package)]
@@ -56,7 +56,8 @@ def main() -> None:
             print(f"round {number + 1}  {name:<16} {share:7.2%} of a core", file=sys.stderr)
     bare = statistics.median(found["inference alone"])
     print(
-        f"{'':<16} {'of a core':>10} {'ratio':>7}   median of {args.rounds} rounds of {args.seconds:g} s, {RATE:g} frames a second"
+        f"{'':<16} {'of a core':>10} {'ratio':>7}   "
+        f"median of {args.rounds} rounds of {args.seconds:g} s, {RATE:g} frames per second"
     )
     for name, shares in found.items():
         share = statistics.median(shares)
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def cpu_share(command: list[str], seconds: float) -> float:
-    """Return the cores that a process uses while it gets frames at the rate."""
+    """Return the share of one core that a process uses while it gets ``RATE`` frames per second."""
     picture = np.random.default_rng(1).integers(0, 256, (HEIGHT_PX, WIDTH_PX, 3), dtype=np.uint8).tobytes()
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
@@ -88,7 +89,7 @@ def cpu_share(command: list[str], seconds: float) -> float:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the time that a process has run with all its threads, as its scheduler counts it, in nanoseconds."""
+    """Return the processor seconds of all threads of a process, from the scheduler's nanoseconds."""
     return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9
 
 

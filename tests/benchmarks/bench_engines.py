@@ -1,13 +1,13 @@
-"""Latency of one frame: our packages beside TensorFlow, the raw tf2onnx graph, OpenVINO, LiteRT and OpenCV.
+"""Compare the latency of one frame: our packages, TensorFlow, the raw tf2onnx graph, OpenVINO, LiteRT and OpenCV.
 
-The same weights and the same frames for all, batch 1. Every answer is compared with TensorFlow's before a time is taken.
-Each engine runs in a process of its own; they take turns in rounds, and the median is over all rounds. Where an engine
-can take several forms of the model, each is timed and the fastest is shown. Milliseconds are of this machine, so read the
-ratios. Run by ``make bench``, which writes a table, ``bench.json`` and ``bench.png``.
+All engines get the same weights and the same frames, batch 1. Results are compared with TensorFlow's before they are
+timed. Each engine runs in its own process; they take turns in rounds, and the median is over all rounds. Where an
+engine can run several forms of the model, each is timed and the fastest is shown. Milliseconds are of this machine, so
+read the ratios. ``make bench`` runs this file, which prints a table and writes ``bench.json`` and ``bench.png``.
 
-The other modules, in their order: ``bench_open`` loads a file in an engine, ``bench_variants`` lists what is compared and
-takes times, ``bench_models`` writes the files, ``bench_machine`` measures what the machine can do,
-``bench_report`` and ``bench_chart`` tell.
+The other modules: ``bench_open`` loads a file in an engine, ``bench_variants`` lists the variants and times them,
+``bench_models`` writes the files, ``bench_machine`` measures the peak of the machine, ``bench_report`` and
+``bench_chart`` show the results.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from training.config import PRESETS
 HERE = Path(__file__).parent
 DEFAULT_PRESETS = ("seed", "edge")
 LARGEST_DIFFERENCE = 1e-3
-"""Of a probability in float from TensorFlow's."""
+"""Largest difference of a probability from TensorFlow's that a float variant may have."""
 REQUIRED = (TENSORFLOW_ROW, RAW_ROW, *OUR_ROWS.values())
-"""Rows without which there is nothing to compare; where another fails, its row says why."""
+"""Rows that must work; if another one fails, its row says why."""
 HOPELESS = 1.25
-"""A file so many times slower than another of its row is timed in the first round only."""
+"""Factor by which a file may be slower than the fastest of its row; slower ones are timed in the first round only."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--preset", choices=PRESETS, action="append", help="with random weights; may be repeated")
-    parser.add_argument("--run", type=Path, action="append", help="a run folder, in place of presets; may be repeated")
+    parser.add_argument("--preset", choices=PRESETS, action="append", help="preset, random weights; may be repeated")
+    parser.add_argument("--run", type=Path, action="append", help="run folder, instead of presets; may be repeated")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder for bench.json and bench.png")
@@ -57,7 +57,7 @@ def main() -> int:
     sources += [("--preset", preset) for preset in args.preset or ([] if args.run else DEFAULT_PRESETS)]
 
     load = os.getloadavg()[0]
-    # Before and after: at one moment alone the machine may be busy with something else.
+    # Before and after the comparison, because the machine may be busy with something else at one of these moments.
     peaks = measure_peaks(args.threads, {})
     try:
         networks = [compare(source, args.rounds, args.threads) for source in sources]
@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def compare(source: tuple[str, str], rounds: int, threads: int) -> Network:
-    """Write one network's files, check every engine's answers, and take all times."""
+    """Write one network's files, check the results of every engine, and time them all."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         progress(f"{source[1]}: writing the models")
@@ -91,7 +91,7 @@ def compare(source: tuple[str, str], rounds: int, threads: int) -> Network:
 
 
 def take_turn(variant: Variant, folder: Path, threads: int, results: dict[str, Result]) -> None:
-    """Add one process's times to the results; in the first round also what the check found."""
+    """Time a variant in its own process and add the times to the results; in the first round, check it, too."""
     first = variant.key not in results
     command = [HERE / "bench_variants.py", variant.key, "--folder", folder, "--threads", threads]
     try:
@@ -116,7 +116,7 @@ def take_turn(variant: Variant, folder: Path, threads: int, results: dict[str, R
 
 def still_timed(results: Mapping[str, Result]) -> list[Variant]:
     """Return the variants that work and may still be the fastest of their row; before the first round, all."""
-    # By the shortest times, which say more than medians where something else disturbs the only round so far.
+    # By the shortest times, because other work may have disturbed the median of the only round so far.
     shortest: dict[str, float] = {}
     for result in results.values():
         if result.times_ms:
@@ -131,8 +131,8 @@ def still_timed(results: Mapping[str, Result]) -> list[Variant]:
 
 
 def measure_peaks(threads: int, before: Mapping[str, float]) -> dict[str, float]:
-    """Return the best GFLOP/s of each type over the engines that are there, and over an earlier measurement."""
-    progress("measuring what the machine can do")
+    """Return the best GFLOP/s of each type over all installed engines and the measurement before."""
+    progress("measuring the machine's peak")
     peaks = dict(before)
     for engine in bench_machine.ENGINES:
         command = [HERE / "bench_machine.py", engine, "--threads", threads]
@@ -146,7 +146,7 @@ def measure_peaks(threads: int, before: Mapping[str, float]) -> dict[str, float]
 
 
 class ChildError(Exception):
-    """A process of the benchmark failed, or found what must not be; the message is the last line it wrote."""
+    """A process of the benchmark failed, or a required variant is wrong; the message is the last line it wrote."""
 
 
 def child(command: Sequence[object], environment: Mapping[str, str] = os.environ) -> Any:

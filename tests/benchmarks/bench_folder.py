@@ -1,9 +1,9 @@
-"""A folder of pictures with one worker and with several: wall time, and how much of the cores each uses.
+"""Time ``edge-unet run`` on a folder of images, with one worker and with several.
 
     python tests/benchmarks/bench_folder.py models/person PICTURES [--pictures 1000] [--rounds 3] [--save]
 
-The real command, in turns; the median of the rounds. "of the cores" is the processor time used by the wall time that all
-cores had: nothing can be faster than 100 %.
+The numbers of workers take turns; the table has medians over the rounds. "speed-up" is relative to the first number of
+workers. "cores used" is the processor time as a share of wall time × number of cores: 100 % is the most possible.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, nargs="+", default=[1, usable_cores()])
-    parser.add_argument("--save", action="store_true", help="write masks and overlays too")
-    parser.add_argument("--threads-of-one", type=int, help="threads of one inference with one worker; default: all")
+    parser.add_argument("--save", action="store_true", help="also write masks and overlays")
+    parser.add_argument(
+        "--threads-of-one", type=int, help="threads of one inference with one worker (default: all cores)"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "pictures"
@@ -58,17 +60,17 @@ def main() -> None:
                 print(f"round {number + 1}, {workers} workers: {found[workers][-1][0]:.2f} s", file=sys.stderr)
     cores = usable_cores()
     one = statistics.median(wall for wall, _ in found[args.workers[0]])
-    print(f"{args.pictures} pictures, {cores} cores, median of {args.rounds} rounds")
-    print(f"{'workers':>8} {'seconds':>9} {'pictures/s':>11} {'times':>7} {'of the cores':>13}")
+    print(f"{args.pictures} images, {cores} cores, median of {args.rounds} rounds")
+    print(f"{'workers':>8} {'seconds':>9} {'images/s':>11} {'speed-up':>9} {'cores used':>11}")
     for workers, times in found.items():
         wall, used = (statistics.median(column) for column in zip(*times, strict=True))
         print(
-            f"{workers:>8} {wall:>9.2f} {args.pictures / wall:>11.1f} {one / wall:>7.2f} {used / (wall * cores):>13.1%}"
+            f"{workers:>8} {wall:>9.2f} {args.pictures / wall:>11.1f} {one / wall:>9.2f} {used / (wall * cores):>11.1%}"
         )
 
 
 def timed(command: list[str]) -> tuple[float, float]:
-    """Return wall and processor seconds of a command, its start included."""
+    """Return wall and processor seconds of a command, including its start."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

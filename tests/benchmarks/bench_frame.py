@@ -1,10 +1,10 @@
-"""What a frame costs beside the model itself: time for 640×480, and processor time at five frames a second.
+"""Measure the time of one 640×480 frame beside the network alone, and the processor time at five frames per second.
 
     python tests/benchmarks/bench_frame.py models/person
 
-Prints the time of the bare onnxruntime run (also with inputs and outputs bound beforehand), of frame to mask, and of
-frame to drawn overlay: medians of calls that take turns in one process. Then the processor time a frame of a paced
-loop, of the bare run and of the whole call, with idle threads asleep and spinning.
+The first table has the time of the bare onnxruntime run (also with bound inputs and outputs), from a frame to its mask,
+and from a frame to its overlay; the calls take turns in one process. The second table has the processor time per frame
+of a loop at a camera's pace, for the bare run and for the whole call, with idle threads asleep and spinning.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ FRAMES_A_SECOND = 5.0
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("package", type=Path, help="model package, or a bare .onnx file")
-    parser.add_argument("--image", type=Path, help="the frame; default: the package's first golden frame, or noise")
-    parser.add_argument("--variant", help="default: the fastest in the package")
+    parser.add_argument("--image", type=Path, help="frame to segment (default: the first golden frame, or noise)")
+    parser.add_argument("--variant", help="variant of the model (default: the fastest in the package)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=300)
-    parser.add_argument("--paced", type=int, default=40, metavar="FRAMES", help="frames of each paced loop")
+    parser.add_argument("--paced", type=int, default=40, metavar="FRAMES", help="number of frames of each paced loop")
     args = parser.parse_args()
     frame = camera_frame(args.package, args.image)
     segmenter = load(args, spinning=False)
     times = interleaved(calls(segmenter, frame, args), args.runs)
-    print(f"{segmenter.variant}, {segmenter.threads} threads, {args.runs} runs, 640x480; milliseconds")
+    print(f"{segmenter.variant}, {segmenter.threads} threads, {args.runs} runs, 640x480; ms; x: over session.run")
     bare = float(np.median(times["session.run"]))
     for name, taken in times.items():
         p25, p50, p95 = (float(np.percentile(taken, p)) for p in (25, 50, 95))
         print(f"{name:<16} p25 {p25:7.3f}  p50 {p50:7.3f}  p95 {p95:7.3f}  {p50 / bare:6.3f} x, {p50 - bare:+.3f}")
     print(f"frame to mask: {within(times)}")
-    print(f"\n{FRAMES_A_SECOND:g} frames a second, {args.paced} frames; processor milliseconds a frame")
+    print(f"\n{FRAMES_A_SECOND:g} frames per second, {args.paced} frames; processor milliseconds per frame")
     for spinning in (False, True):
         segmenter = load(args, spinning=spinning)
         image = small(segmenter, frame)
@@ -77,7 +77,7 @@ def small(segmenter: Segmenter, frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def calls(segmenter: Segmenter, frame: NDArray[np.uint8], args: argparse.Namespace) -> dict[str, Callable[[], object]]:
-    """Return what is compared, by name."""
+    """Return the calls to compare, by name."""
     image = small(segmenter, frame)
     draw = parse_effect("overlay")
     return {
@@ -89,7 +89,7 @@ def calls(segmenter: Segmenter, frame: NDArray[np.uint8], args: argparse.Namespa
 
 
 def bound_run(args: argparse.Namespace, variant: str, image: NDArray[np.uint8]) -> Callable[[], object]:
-    """Return a run whose input and output were bound beforehand: the least that Python can ask of onnxruntime."""
+    """Return a run with bound input and output, which is the least work that Python can give onnxruntime."""
     package: Path = args.package
     path = package if package.is_file() else package / Package.open(package).manifest.variants[variant].file
     settings = ort.SessionOptions()
@@ -110,7 +110,7 @@ def bound_run(args: argparse.Namespace, variant: str, image: NDArray[np.uint8]) 
 
 
 def interleaved(steps: dict[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
-    """Time all of them in turn, in another order each time, so that none always follows the same one; milliseconds."""
+    """Return the milliseconds of each step; their order changes, so that none always follows the same one."""
     order = list(steps)
     times: dict[str, list[float]] = {name: [] for name in steps}
     shuffle = random.Random(0).shuffle
@@ -125,14 +125,14 @@ def interleaved(steps: dict[str, Callable[[], object]], runs: int) -> dict[str, 
 
 
 def within(times: dict[str, list[float]]) -> str:
-    """Say whether the budget was kept: a tenth more than the bare run, and half a millisecond."""
+    """Describe whether frame to mask keeps its budget: 1.1 times the bare run plus half a millisecond."""
     bare, whole = (float(np.median(times[name])) for name in ("session.run", "frame to mask"))
     budget = 1.10 * bare + 0.5
     return f"{whole:.3f} ms of a budget of {budget:.3f} ms (1.10 x session.run + 0.5): {'kept' if whole <= budget else 'missed'}"
 
 
 def paced(step: Callable[[], object], frames: int) -> float:
-    """Return the processor time of the whole process a frame, in milliseconds, of calls at a camera's pace."""
+    """Return the processor milliseconds of the whole process per call, for calls at a camera's pace."""
     step()
     start, next_at = time.process_time(), time.perf_counter()
     for _ in range(frames):

@@ -1,12 +1,12 @@
-"""Whether training waits for its data: the step alone, the step fed by the input pipeline, and a plain Keras ``fit``.
+"""Measure whether training waits for its data: the step alone, the step with the input pipeline, plain ``model.fit``.
 
     python bench_input.py [--size 224x224] [--batch 8] [--steps 24] [--rounds 5] [--precision auto]
 
-Takes ``$EDGE_UNET_DATA/camvid/train`` if it is there, else generated pictures of 480x360. The ways take turns in one
-process; the table has medians over the rounds and their ratio to the step on one batch held in memory, of whose rate
-"fed, augmented" must reach 95 %. ``model.fit`` trains the same network on the same pictures as plain Keras would: no
-augmentation, float32 arrays, Keras' loss. Core-milliseconds are the process' time on all cores: they hold on a machine
-that has other work, where images a second do not.
+The images are ``$EDGE_UNET_DATA/camvid/train`` if it exists, else generated ones of 480x360. The three ways take turns
+in one process; the table has medians over the rounds, and the speed relative to the step on one batch held in memory.
+"input pipeline" must reach 95 % of it. ``model.fit`` trains the same network on the same images as plain Keras does: no
+augmentation, float32 arrays, Keras' loss. Core-milliseconds are the process's time on all cores; other work on the
+machine changes them less than images per second.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 
+from edge_runtime.commands.arguments import parse_size
 from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.dataset.mask_files import read_mask
 from edge_runtime.dataset.pairs import Pair, find_pairs
 from edge_runtime.model.contract import Contract
-from training.commands.train import input_size
 from training.config import TrainConfig
 from training.data.dataset import make_classes
 from training.input.batches import Batch, Batches
@@ -48,7 +48,7 @@ ENOUGH = 0.95
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=input_size, default=(224, 224))
+    parser.add_argument("--size", type=parse_size, default=(224, 224))
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--steps", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=5)
@@ -63,8 +63,8 @@ def main() -> int:
         arrays = exact.images.astype(np.float32), exact.masks
         count = args.steps * args.batch
         ways: dict[str, Callable[[int], None]] = {
-            "step on one held batch": lambda _: run(state, [held] * args.steps),
-            "fed, augmented": lambda round_: run(state, fed(batches, round_, args.steps)),
+            "step alone": lambda _: run(state, [held] * args.steps),
+            "input pipeline": lambda round_: run(state, fed(batches, round_, args.steps)),
             "plain model.fit": lambda _: fit(plain, arrays, count, args.batch),
         }
         times = measure(ways, args.rounds, count)
@@ -72,7 +72,7 @@ def main() -> int:
 
 
 def find(folder: Path) -> tuple[Pair, ...]:
-    """Return CamVid's training pairs, or pictures made for the purpose."""
+    """Return CamVid's training pairs, or generated ones."""
     camvid = Path(os.environ.get("EDGE_UNET_DATA", "")) / "camvid/train"
     if "EDGE_UNET_DATA" in os.environ and camvid.is_dir():
         return find_pairs(camvid).pairs
@@ -88,7 +88,7 @@ def find(folder: Path) -> tuple[Pair, ...]:
 
 
 def read(pairs: tuple[Pair, ...], config: TrainConfig, folder: Path) -> tuple[PixelCache, PixelCache]:
-    """Decode once to zoom into, and once at the model's size."""
+    """Decode the images twice: larger, for augmentation that zooms in, and at the model's size."""
     sizes = [cv2.imread(str(pair.image)).shape[:2] for pair in pairs]
     size = config.height_px, config.width_px
     height_px, width_px = cache_size(((s[0], s[1]) for s in sizes), height_px=size[0], width_px=size[1])
@@ -103,7 +103,7 @@ def read_ids(pair: Pair) -> NDArray[np.uint8]:
 
 
 def build(config: TrainConfig) -> tuple[TrainState, keras.Model]:
-    """Return our network in training, and the same network as plain Keras trains it."""
+    """Return our training state, and the same network compiled by plain Keras."""
     contract = Contract(
         name="bench",
         height_px=config.height_px,
@@ -119,7 +119,7 @@ def build(config: TrainConfig) -> tuple[TrainState, keras.Model]:
 
 
 def fed(batches: Batches, epoch: int, steps: int) -> Iterator[Batch]:
-    """Yield so many batches, over as many epochs as that takes."""
+    """Yield ``steps`` batches, over as many epochs as needed."""
     left = steps
     while left:
         for batch in batches.epoch(epoch):
@@ -141,7 +141,7 @@ def fit(model: keras.Model, arrays: tuple[NDArray[np.float32], NDArray[np.uint8]
 
 
 def measure(ways: dict[str, Callable[[int], None]], rounds: int, count: int) -> dict[str, list[tuple[float, float]]]:
-    """Return (images a second, core-milliseconds an image) of each way and round; the first round is not counted."""
+    """Return (images per second, core-milliseconds per image) of each way and round; the first round is a warm-up."""
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
     for round_ in range(rounds + 1):
         for name, way in ways.items():
@@ -154,14 +154,14 @@ def measure(ways: dict[str, Callable[[int], None]], rounds: int, count: int) -> 
 
 
 def report(times: dict[str, list[tuple[float, float]]]) -> int:
-    alone = statistics.median(rate for rate, _ in times["step on one held batch"])
-    print(f"{'':<24}{'images/s':>10}{'of the step':>13}{'core-ms/image':>15}")
+    alone = statistics.median(rate for rate, _ in times["step alone"])
+    print(f"{'':<24}{'images/s':>10}{'of step alone':>15}{'core-ms/image':>15}")
     for name, found in times.items():
         rate = statistics.median(rate for rate, _ in found)
         core_ms = statistics.median(core_ms for _, core_ms in found)
-        print(f"{name:<24}{rate:>10.1f}{rate / alone:>13.1%}{core_ms:>15.1f}")
-    share = statistics.median(rate for rate, _ in times["fed, augmented"]) / alone
-    print("enough" if share >= ENOUGH else f"too slow: {share:.1%} of the step, expected {ENOUGH:.0%}")
+        print(f"{name:<24}{rate:>10.1f}{rate / alone:>15.1%}{core_ms:>15.1f}")
+    share = statistics.median(rate for rate, _ in times["input pipeline"]) / alone
+    print(f"input pipeline: {share:.1%} of the step alone, {'enough' if share >= ENOUGH else f'expected {ENOUGH:.0%}'}")
     return 0 if share >= ENOUGH else 1
 
 

@@ -1,6 +1,6 @@
-"""The machine: its name, the engines on it, and the best throughput that any of them reaches in large matrix products.
+"""Measure the machine: CPU name, versions of engines, and their peak throughput in large matrix products.
 
-As a script, it measures one engine in a process of its own and prints billions of operations a second for each type.
+As a script, it measures one engine in its own process and prints billions of operations per second for each type.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def engine_versions() -> dict[str, str]:
 
 
 def cpu_name() -> str:
-    """Return the CPU's name, and which of the instructions it has that matter here, where Linux tells them."""
+    """Return the CPU's name and, on Linux, those of its instructions that matter here."""
     path = Path("/proc/cpuinfo")
     if not path.is_file():
         return platform.processor() or platform.machine()
@@ -81,12 +81,12 @@ def cpu_name() -> str:
 
 
 def environment(threads: int) -> dict[str, str]:
-    """Return the environment for a child that measures numpy, whose threads can be set in no other way."""
+    """Return the environment of a child that measures numpy, because only the environment sets numpy's threads."""
     return {**os.environ, **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))}
 
 
 def fastest_s(multiply: Callable[[], object]) -> float:
-    """Return the shortest time: a peak is what the machine can do when nothing disturbs it."""
+    """Return the shortest time, because a peak is the speed of the undisturbed machine."""
     times: list[float] = []
     while len(times) < 5 or sum(times) < MEASURED_S:
         start = time.perf_counter()

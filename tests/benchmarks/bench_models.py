@@ -1,6 +1,6 @@
-"""Write one network as every file that the benchmark runs: the same weights, calibrated on the same frames.
+"""Write one network as every file that the benchmark runs, with the same weights and the same calibration frames.
 
-Run in a process of its own by ``bench_engines.py``, so that TensorFlow is gone from memory when times are taken.
+``bench_engines.py`` runs this file in its own process, so that TensorFlow is not in memory when engines are timed.
 """
 
 from __future__ import annotations
@@ -70,14 +70,14 @@ def make_contract(preset: str) -> Contract:
 
 
 def draw_frames(c: Contract) -> Images:
-    """Draw pictures of objects: noise would put nothing but noise into the activations."""
+    """Draw images of objects, because noise would give unrealistic activations."""
     rng = np.random.default_rng(0)
     pictures = (render_scene(rng, c.height_px, c.width_px)[0] for _ in range(CALIBRATION_FRAMES + CHECK_FRAMES))
     return np.stack([model_input(picture, c.height_px, c.width_px, c.channels) for picture in pictures])
 
 
 def read_frames(paths: list[Path], c: Contract) -> Images:
-    """Read the first images of a run's validation split; where there are few, the same ones calibrate and check."""
+    """Read the first images of a run's validation split; if there are few, they are used more than once."""
     chosen = (paths * (CALIBRATION_FRAMES + CHECK_FRAMES))[: CALIBRATION_FRAMES + CHECK_FRAMES]
     return np.stack([model_input(checked_frame(read_image(p)), c.height_px, c.width_px, c.channels) for p in chosen])
 
@@ -88,7 +88,7 @@ def network_input(frames: Images, c: Contract) -> NDArray[np.float32]:
 
 
 def random_model(c: Contract, shape: Shape, batch: NDArray[np.float32]) -> keras.Model:
-    """Build a network with random weights whose activations are like a trained one's, and whose classes all occur."""
+    """Build a network with random weights, activations like a trained network's, and all classes in its masks."""
     keras.utils.set_random_seed(0)
     model = shape.build(
         height_px=c.height_px, width_px=c.width_px, channels=c.channels, logit_channels=c.logit_channels
@@ -107,7 +107,7 @@ def random_model(c: Contract, shape: Shape, batch: NDArray[np.float32]) -> keras
 
 
 def write_models(model: keras.Model, contract: Contract, frames: Images, folder: Path) -> None:
-    """Write frames, TensorFlow's answers, and each form of the model."""
+    """Write frames, TensorFlow's results, and each form of the model."""
     calibration, check = frames[:CALIBRATION_FRAMES], frames[CALIBRATION_FRAMES:]
     probabilities = np.stack([model(x[np.newaxis], training=False)[0] for x in network_input(check, contract)])
     np.savez(folder / "frames.npz", calibration=calibration, check=check, probabilities=probabilities)
@@ -132,10 +132,10 @@ def write_models(model: keras.Model, contract: Contract, frames: Images, folder:
 
 
 def write_litert(model: keras.Model, calibration: NDArray[np.float32], folder: Path) -> None:
-    """Convert to LiteRT, in float and all in 8-bit integers with uint8 in and out.
+    """Convert the model to LiteRT: in float, and in 8-bit integers with uint8 inputs and outputs.
 
-    Keras 3 repeats pixels by reshaping and tiling, and LiteRT keeps it so; with a layer that resizes it gets its own
-    operator for that. Both forms are written.
+    Keras 3 upsamples by reshaping and tiling, which LiteRT keeps. With a layer that resizes, LiteRT uses its own resize
+    operator. Both forms are written.
     """
     resizing = keras.models.clone_model(model, clone_function=_with_resize)
     resizing.set_weights(model.get_weights())
@@ -171,7 +171,7 @@ def _write_litert(model: keras.Model, calibration: NDArray[np.float32], folder: 
 
 
 def write_nncf(calibration: Images, folder: Path) -> None:
-    """Quantise for OpenVINO with its own tool, from both float graphs; without it these files are missing."""
+    """Quantise both float graphs with OpenVINO's own tool, NNCF; without NNCF these files are missing."""
     if importlib.util.find_spec("nncf") is None or importlib.util.find_spec("openvino") is None:
         return
     import nncf
@@ -189,7 +189,7 @@ def write_nncf(calibration: Images, folder: Path) -> None:
 
 
 def write_facts(folder: Path, *, preset: str, contract: Contract, weights: str) -> None:
-    """Write what the table's title says, and how evenly TensorFlow's classes are spread over the check frames."""
+    """Write the facts of the table's title, and how evenly TensorFlow's classes are spread over the check frames."""
     with np.load(folder / "frames.npz") as frames:
         ids = class_ids(frames["probabilities"])
     shares = np.bincount(ids.ravel(), minlength=len(contract.classes)) / ids.size

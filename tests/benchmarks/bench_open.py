@@ -1,4 +1,4 @@
-"""Each engine on a file: how to load it, feed it and read its answers. Engines are imported where they are used."""
+"""Load a file in each engine, feed it and read its results. Engines are imported where they are used."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened:
-    """A model in an engine.
+    """Model that is loaded in an engine.
 
     Attributes:
-        prepare: From an image, (H, W, C) uint8 BGR or grey, to what the engine takes; not timed.
-        run: From that to the answer; this is timed.
-        probabilities: From what the engine takes to (H, W, L) float32, for the check.
-        precision: What the engine says it computes in, where it can be asked.
+        prepare: Function from an image, (H, W, C) uint8 BGR or grey, to the engine's input; not timed.
+        run: Function from the engine's input to its result; this is timed.
+        probabilities: Function from the engine's input to (H, W, L) float32 probabilities, for the check.
+        precision: Precision in which the engine says it computes; empty if it cannot be asked.
     """
 
     prepare: Callable[[Image], Any]
@@ -94,7 +94,7 @@ def open_our_logits(path: Path, threads: int) -> Opened:
 def _our_session(path: Path, threads: int) -> Any:
     from edge_runtime.model.session import Session, SessionOptions
 
-    # Spinning on, as it is by default in the raw session.
+    # With spinning, which is onnxruntime's default and so that of the raw session.
     return Session(path.read_bytes(), path.name, options=SessionOptions(threads=threads, spinning=True))
 
 
@@ -114,7 +114,7 @@ def open_openvino(path: Path, threads: int, *, precision: str | None = None) -> 
         model = core.read_model(path)
         return core.compile_model(ov.Model([model.output(output)], model.get_parameters(), output), "CPU", settings)
 
-    # With one output each, so that nothing but the answer is computed.
+    # With one output each, so that only the result is computed.
     pixels_in = core.read_model(path).input(0).get_element_type() == ov.Type.u8
     timed = compiled("mask" if pixels_in else "probabilities")
     request = timed.create_infer_request()

@@ -1,11 +1,11 @@
-"""Search for presets: for each candidate its size, its latency beside a peer's, and what accuracy it trains to.
+"""Search for presets: measure the size of each candidate, its latency beside a peer's, and its accuracy after training.
 
-Latency is of the exported file in onnxruntime, with random weights: in float and in 8-bit integers, as the runtime runs them
-by default, and in 8-bit integers with threads that spin while they wait, as ``edge-unet tune`` may choose and as LiteRT's do.
-Each way is timed in a process of its own; they take turns in rounds, and the median is over all of them. Milliseconds are of
-this machine and this hour, so read the ratios to the peer, which takes its turns with the candidates.
+Latency is that of the exported file in onnxruntime with random weights: in float and in INT8, as the runtime runs them
+by default, and in INT8 with threads that spin while they wait, as ``edge-unet tune`` may choose and as LiteRT's threads
+do. Each way is timed in its own process; they take turns in rounds, and the median is over all rounds. Milliseconds are
+of this machine at this hour, so read the ratios to the peer, which is timed in the same rounds.
 
-Every result is a line of ``results.jsonl`` in the output folder, and what stands there is not done again.
+Every result is a line of ``results.jsonl`` in the output folder; results that are there are not measured again.
 """
 
 from __future__ import annotations
@@ -46,15 +46,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__.splitlines()[0], formatter_class=argparse.ArgumentDefaultsHelpFormatter
     )
-    parser.add_argument("--only", action="append", choices=CANDIDATES, help="a candidate; may be repeated")
-    parser.add_argument("--peer", type=Path, help="a .tflite file to time beside the candidates, in LiteRT")
+    parser.add_argument("--only", action="append", choices=CANDIDATES, help="one candidate only; may be repeated")
+    parser.add_argument("--peer", type=Path, help=".tflite file to time beside the candidates, in LiteRT")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--train", type=Path, metavar="DATA", help="a dataset folder to train each candidate on")
-    parser.add_argument("--minutes", type=float, default=10, help="training of one candidate")
+    parser.add_argument("--train", type=Path, metavar="DATA", help="dataset folder on which to train each candidate")
+    parser.add_argument("--minutes", type=float, default=10, help="minutes of training per candidate")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--options", default="", help="of `edge-unet train`: \"--group-by '^(.+)_' --val-groups 0006R0\""
+        "--options",
+        default="",
+        help="further options of `edge-unet train`, such as \"--group-by '^(.+)_' --val-groups 0006R0\"",
     )
     parser.add_argument("--out", type=Path, default=Path("build/presets"))
     parser.add_argument("--write", nargs="+", help=argparse.SUPPRESS)
@@ -71,7 +73,7 @@ def main() -> int:
 
 
 def search(args: argparse.Namespace) -> None:
-    """Do what is not done yet, and write the tables."""
+    """Measure and train the candidates that have no result yet, and write the tables."""
     args.out.mkdir(parents=True, exist_ok=True)
     results = args.out / "results.jsonl"
     names = args.only or list(CANDIDATES)
@@ -100,7 +102,7 @@ def search(args: argparse.Namespace) -> None:
 
 
 def train_candidate(name: str, args: argparse.Namespace) -> Record:
-    """Train a candidate by the real command, and return its metrics on the validation split."""
+    """Train a candidate by ``edge-unet train`` and return its metrics on the validation split."""
     run = args.out / f"run-{name.replace(',', '').replace(' ', '-')}"
     options = ["--input-size", f"{SIZE}x{SIZE}", "--max-minutes", str(args.minutes), "--seed", str(args.seed)]
     resume = ["--resume"] if run.exists() else []
@@ -123,7 +125,7 @@ def train_candidate(name: str, args: argparse.Namespace) -> Record:
 
 
 def train(arguments: list[str]) -> None:
-    """Run ``edge-unet train`` with a candidate as a preset beside the others."""
+    """Run ``edge-unet train`` with a candidate as an additional preset."""
     from dataclasses import replace
 
     from edge_runtime import cli
@@ -165,7 +167,7 @@ def write_models(names: Iterable[str], folder: Path) -> None:
 
 
 def measure(names: list[str], args: argparse.Namespace) -> list[Record]:
-    """Time all files in turns, and return a record of each candidate."""
+    """Time all files in turns and return one record per candidate."""
     ways: dict[tuple[str, str], list[object]] = {}
     for name in names:
         for kind in (FLOAT, INT8):
@@ -176,7 +178,7 @@ def measure(names: list[str], args: argparse.Namespace) -> list[Record]:
     times: dict[tuple[str, str], list[float]] = {key: [] for key in ways}
     for number in range(1, args.rounds + 1):
         start = time.monotonic()
-        # In another order each time, so that nobody is always timed beside the same neighbour.
+        # In another order each round, so that no file is always timed after the same one.
         for key in random.Random(number).sample(list(ways), len(ways)):
             times[key] += child("--time", *ways[key], "--threads", args.threads)
         print(f"round {number} of {args.rounds} took {time.monotonic() - start:.0f} s", file=sys.stderr)
@@ -196,7 +198,7 @@ def measure(names: list[str], args: argparse.Namespace) -> list[Record]:
 
 
 def times_ms(path: Path, threads: int, *, spinning: bool) -> list[float]:
-    """Return the times of single frames of a file in milliseconds, after a warm-up."""
+    """Return the milliseconds of single frames with a file, after a warm-up."""
     run = _litert(path, threads) if path.suffix == ".tflite" else _onnxruntime(path, threads, spinning)
     begin = time.perf_counter()
     while time.perf_counter() < begin + WARM_UP_S:
@@ -234,7 +236,7 @@ def _litert(path: Path, threads: int) -> Callable[[], object]:
 
 
 def markdown(records: list[Record]) -> str:
-    """Return the table for people, the quickest in 8-bit integers first."""
+    """Return the results as a Markdown table, sorted by INT8 latency."""
     lines = [
         "| candidate | parameters | GFLOPs | fp32 ms | INT8 ms | INT8 / peer | INT8 spinning / peer | mean IoU | pixels |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
@@ -249,7 +251,7 @@ def markdown(records: list[Record]) -> str:
 
 
 def csv_text(records: list[Record]) -> str:
-    """Return the same table for programs."""
+    """Return the results as CSV."""
     rows = [_row(record) for record in records]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -274,13 +276,13 @@ def _row(record: Record) -> Record:
 
 
 def _slowness(record: Record) -> float:
-    """Return the latency over the peer's: candidates may be of several runs, whose milliseconds do not compare."""
+    """Return the latency over the peer's, because milliseconds of different runs cannot be compared."""
     return record["latency"][INT8] / record["latency"].get(PEER, 1.0)
 
 
 def _how_trained(training: Record) -> str:
-    cores = "a core" if training["cores"] == 1 else f"{training['cores']} cores"
-    how = f"{training['minutes']:g} minutes with {cores}, seed {training['seed']}, `{training['options']}`"
+    cores = "one core" if training["cores"] == 1 else f"{training['cores']} cores"
+    how = f"{training['minutes']:g} minutes on {cores}, seed {training['seed']}, `{training['options']}`"
     return f"Trained on {training['data']} for {how}."
 
 
@@ -289,7 +291,7 @@ def _short(number: float | str) -> str:
 
 
 def write_plot(records: list[Record], path: Path) -> None:
-    """Draw mean IoU over latency, and the line of those that no other beats in both."""
+    """Draw mean IoU over latency, with a line through the candidates that no other beats in both."""
     from matplotlib.figure import Figure
 
     points = sorted((_slowness(r), r["training"]["mean_iou"], r["name"]) for r in records if "training" in r)
@@ -300,8 +302,8 @@ def write_plot(records: list[Record], path: Path) -> None:
     axes.scatter(
         [p[0] for p in points], [p[1] for p in points], color=["#0b7a75" if p in front else "#c3c8cd" for p in points]
     )
-    unit = "the peer's = 1" if PEER in records[0]["latency"] else "ms a frame"
-    axes.set_xlabel(f"latency in 8-bit integers, {unit}")
+    unit = "relative to the peer" if PEER in records[0]["latency"] else "ms per frame"
+    axes.set_xlabel(f"INT8 latency, {unit}")
     axes.set_ylabel("mean IoU on the validation split")
     axes.spines[["top", "right"]].set_visible(False)
     _label(axes, points)
@@ -309,7 +311,7 @@ def write_plot(records: list[Record], path: Path) -> None:
 
 
 def _label(axes: Axes, points: list[tuple[float, float, str]]) -> None:
-    """Write each name beside its point, where it stays in the figure and covers no other name, if there is such a place."""
+    """Write each name beside its point, if possible inside the figure and without covering another name."""
     axes.figure.draw_without_rendering()
     taken: list[Bbox] = []
     for x, y, name in points:
@@ -325,7 +327,7 @@ def _label(axes: Axes, points: list[tuple[float, float, str]]) -> None:
 
 
 def read_results(path: Path) -> dict[str, Record]:
-    """Return what is known of each candidate, later lines added to earlier ones; a line cut off is passed over."""
+    """Return the results of each candidate, later lines merged into earlier ones; an incomplete line is skipped."""
     found: dict[str, Record] = {}
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
@@ -346,7 +348,7 @@ def file_of(folder: Path, name: str, kind: str) -> Path:
 
 
 def child(*arguments: object) -> Any:
-    """Run this script in a process of its own and return the JSON of its last line, None if it prints nothing."""
+    """Run this script in its own process and return the JSON of its last line; None if it prints nothing."""
     command = [sys.executable, __file__, *map(str, arguments)]
     quiet = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=quiet)

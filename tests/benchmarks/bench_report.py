@@ -1,4 +1,4 @@
-"""What the benchmark found: as a table and as JSON."""
+"""Print the results of the benchmark as a table, and return them as JSON."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from bench_machine import cpu_name, engine_versions
 from bench_variants import OUR_ROWS, RAW_ROW, Variant
 
 FOOTER = """\
-median over all rounds, one process an engine, engines taking turns, {threads} threads, batch 1; other files of a row: see bench.json
-our rows answer the class map from uint8 pixels ("logits": the logits); so do OpenVINO and OpenCV on "clean" graphs and on our file;
-the others answer probabilities from float pixels, LiteRT INT8 from uint8 to uint8; bringing pixels into an engine's type is not timed
-clean graph: ours before the decoder is split into phases; NNCF: OpenVINO's own quantisation; all INT8 calibrated on the same {frames} frames
-GFLOP/s counts the network's own operations, so an engine that saves operations can exceed its share of the peak
-of peak: of the best matrix product in the same type on {threads} threads in this run ({peaks} GFLOP/s, INT8: GOP/s)
-same class: pixels of the class that TensorFlow gives, over {checked} other frames; lower with random weights than with trained ones"""
+median over all rounds; one process per engine, in turns; {threads} threads; batch 1; bench.json has every file of a row
+our rows: uint8 pixels in, class ids out ("logits": logits out); so OpenVINO and OpenCV with clean graph or our file
+other rows: float pixels in, probabilities out; LiteRT INT8: uint8 in and out; converting pixels is not timed
+clean graph: ours before the phases pass; NNCF: OpenVINO's own quantisation; all INT8 is calibrated on {frames} frames
+to raw: time relative to the raw tf2onnx graph in onnxruntime
+GFLOP/s: operations of the original network per second, so an engine that saves operations can exceed the peak
+of peak: share of the best matrix product of its type on {threads} threads in this run ({peaks} GFLOP/s, INT8: GOP/s)
+same class: share of pixels with TensorFlow's class on {checked} other frames; lower with random weights"""
 LEVEL = 1.02
-"""Two engines whose times differ by no more than this factor are level."""
+"""Largest factor between the times of two engines that count as level."""
 COLUMNS = ("engine", "file", "median ms", "to raw", "GFLOP/s", "of peak", "same class", "note")
 
 
 @dataclass(slots=True, kw_only=True)
 class Result:
-    """What is known of one variant."""
+    """Results of one variant."""
 
     variant: Variant
     precision: str = ""
@@ -46,7 +47,7 @@ class Result:
 
     @property
     def arithmetic(self) -> str:
-        """The type of the convolutions; where the engine chose it, what it says."""
+        """Type of the convolutions; if the engine chose it, the type that it reports."""
         if self.variant.arithmetic != "auto":
             return self.variant.arithmetic
         return {"f32": "fp32"}.get(self.precision, self.precision)
@@ -54,7 +55,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """How it was measured: ``load`` is the load average before, ``peaks`` the best GFLOP/s of each type."""
+    """Conditions of the measurement: ``load`` is the load average before, ``peaks`` the best GFLOP/s per type."""
 
     threads: int
     rounds: int
@@ -64,7 +65,7 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """One network: what ``bench_models`` says of it, and the results by the variants' keys."""
+    """Network with the facts from ``bench_models`` and the results by variant key."""
 
     facts: dict[str, Any]
     results: dict[str, Result]
@@ -79,7 +80,7 @@ class Network:
         return fastest_of_rows(self.results.values())[RAW_ROW].median_ms
 
     def rate(self, result: Result) -> float:
-        """Return billions of the network's own operations a second."""
+        """Return billions of the original network's operations per second."""
         return float(self.facts["gflops"]["raw"] / result.median_ms * 1e3)
 
     def operations(self, result: Result) -> float:
@@ -89,7 +90,7 @@ class Network:
 
 
 def fastest_of_rows(results: Iterable[Result]) -> dict[str, Result]:
-    """Return the result to show for each row; a row in which nothing works is missing."""
+    """Return the fastest result of each row; a row without a working variant is missing."""
     found: dict[str, Result] = {}
     for result in results:
         row = result.variant.row
@@ -99,13 +100,12 @@ def fastest_of_rows(results: Iterable[Result]) -> dict[str, Result]:
 
 
 def text(networks: Sequence[Network], how: Conditions) -> str:
-    """Return the tables, the verdicts, and what was measured with what."""
+    """Return the tables, the verdicts and the conditions."""
     parts = []
     for network in networks:
         lines = _table([COLUMNS, *_rows(network, how.peaks)])
-        title = (
-            f"{network.title}, weights {network.facts['weights']}, {network.facts['gflops']['raw']:.2f} GFLOP a frame"
-        )
+        gflops = network.facts["gflops"]["raw"]
+        title = f"{network.title}, weights {network.facts['weights']}, {gflops:.2f} GFLOPs per frame"
         parts.append("\n".join(["", title, *lines, *verdicts(network)]))
     facts = networks[0].facts
     shown_peaks = ", ".join(f"{name} {gflops:.0f}" for name, gflops in sorted(how.peaks.items()))
@@ -119,7 +119,7 @@ def text(networks: Sequence[Network], how: Conditions) -> str:
 
 
 def verdicts(network: Network) -> list[str]:
-    """Say for each arithmetic how ours does against the fastest other engine, and what the difference is made of."""
+    """Return one line per arithmetic that compares ours with the fastest other engine, in operations and in rate."""
     shown = fastest_of_rows(network.results.values())
     lines = []
     for arithmetic, row in OUR_ROWS.items():
@@ -139,7 +139,7 @@ def verdicts(network: Network) -> list[str]:
 
 
 def as_json(networks: Sequence[Network], how: Conditions) -> dict[str, Any]:
-    """Return everything that was measured but the single times."""
+    """Return all measurements except the single times."""
     return {
         "cpu": cpu_name(),
         "threads": how.threads,

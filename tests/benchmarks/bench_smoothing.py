@@ -1,12 +1,12 @@
-"""What temporal smoothing does to the masks of videos: flicker before and after, and whether what moves is followed.
+"""Measure temporal smoothing of the masks of videos: flicker before and after, and whether masks follow moving objects.
 
     python bench_smoothing.py PACKAGE [VIDEO ...]
 
-Without videos it takes ``$EDGE_UNET_DATA/video/intel_asl_*.mkv``: a person waist-up before a fixed camera. Flicker is
-counted where the picture stands still: classes that change, and those that change and change back (A-B-A), in per mille
-of the still pixels. The intersection over union of the smoothed with the plain masks tells what smoothing costs; where
-the picture moves it should stay near 1. Sums over the odd and the even videos, by name, come last: parameters are chosen
-on the odd ones.
+The default videos are ``$EDGE_UNET_DATA/video/intel_asl_*.mkv``: a person, waist-up, before a fixed camera. Flicker is
+counted where the image stands still: pixels whose class changes, and pixels whose class changes and changes back
+(A-B-A), per 1,000 still pixels. "IoU" compares the smoothed with the plain masks, and "moving" does so where the image
+moves; both should be near 1. The last rows are totals over the odd, the even and all videos: parameters are chosen on
+the odd ones.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MOVING_LEVELS = 4.0
 
 @dataclass(frozen=True)
 class Row:
-    """One video, or several added up. Overlaps are intersection and union of painted pixels."""
+    """Figures of one video, or the total of several. Overlaps are intersection and union of pixels above class 0."""
 
     before: FlickerCounts
     after: FlickerCounts
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def _overlap(plain: NDArray[np.uint8], held: NDArray[np.uint8]) -> tuple[int, int]:
-    """Return intersection and union of what is not class 0, in pixels; another class is no intersection."""
+    """Return intersection and union of the pixels above class 0; only equal classes intersect."""
     return int(((plain == held) & (plain > 0)).sum()), int(((plain > 0) | (held > 0)).sum())
 
 

@@ -1,10 +1,12 @@
-"""Weeks in minutes: many frames through the real command, watched from outside for memory, files and threads that grow.
+"""Run many frames through ``edge-unet run`` and check that its memory, open files and threads do not grow.
 
     python tests/benchmarks/bench_soak.py models/person [--frames 50000] [--out build/soak]
 
-Frames of 640×480 go through a pipe into `edge-unet run PACKAGE --source - --raw-size 480x640`, which draws them, smooths
-the masks, writes JSON and pictures (to nowhere), and keeps a status file. Every 250 frames the resident memory, the open
-files and the threads of the process are read from /proc. Exit code 1 if memory grows by more than 5 bytes a frame.
+Frames of 640×480 go through a pipe into `edge-unet run PACKAGE --source - --raw-size 480x640`, which writes JSON Lines
+and a status file. With `--mode everything` it also smooths the masks, draws soft edges and writes pictures to
+/dev/null. Every 250 frames, resident memory, open files and threads of the process are read from /proc. The exit code
+is 1 if memory grows by more than 5 bytes per frame, if the threads change in number or the open files by more than one,
+or if a frame is lost.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ def main() -> int:
     parser.add_argument("package", type=Path)
     parser.add_argument("--frames", type=int, default=50_000)
     parser.add_argument("--out", type=Path, default=Path("build/soak"))
-    parser.add_argument("--mode", choices=MODES, default="plain", help="everything: smoothing, soft edges, blur, RLE")
+    parser.add_argument("--mode", choices=MODES, default="plain", help="everything: smooth, soft edges, blur, raw, RLE")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     samples, summary = soak(args.package, args.frames, args.out, MODES[args.mode])
@@ -48,7 +50,7 @@ def main() -> int:
 
 
 def soak(package: Path, frames: int, out: Path, options: list[str]) -> tuple[list[dict[str, int]], dict]:
-    """Feed the frames and return what was read from /proc, and the summary that the command printed."""
+    """Feed the frames and return the samples from /proc and the summary of the run."""
     lines = out / "results.jsonl"
     command = [sys.executable, "-m", "edge_runtime", "run", str(package), "--source", "-"]
     command += ["--raw-size", f"{HEIGHT_PX}x{WIDTH_PX}", "--json", str(lines), "--status", str(out / "status.json")]
@@ -63,7 +65,7 @@ def soak(package: Path, frames: int, out: Path, options: list[str]) -> tuple[lis
                 samples.append({"frame": number + 1, **process_facts(child.pid)})
                 if number % 5000 == 4999:
                     rate = (number + 1) / (time.monotonic() - started)
-                    print(f"{number + 1} frames, {rate:.0f} a second, {samples[-1]}", file=sys.stderr)
+                    print(f"{number + 1} frames, {rate:.0f} per second, {samples[-1]}", file=sys.stderr)
         child.stdin.close()
         if child.wait() != 0:
             raise SystemExit(f"the command ended with {child.returncode}")
@@ -86,7 +88,7 @@ def process_facts(pid: int) -> dict[str, int]:
 
 
 def evaluate(samples: list[dict[str, int]]) -> dict:
-    """Return the slope of memory after the warm-up, robust against single steps, and the ranges of the counts."""
+    """Return the median slope of memory after the warm-up, which ignores single steps, and the ranges of the counts."""
     steady = samples[int(len(samples) * WARM_UP_SHARE) :]
     frames = np.array([s["frame"] for s in steady], float)
     memory = np.array([s["resident_bytes"] for s in steady], float)

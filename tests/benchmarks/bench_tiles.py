@@ -1,10 +1,10 @@
-"""How far tiles agree with the whole: the same weights with a larger input, over pictures of that size.
+"""Compare masks from tiles with masks from the whole image, by the same weights in a network with a larger input.
 
     python tests/benchmarks/bench_tiles.py RUN PICTURES [--overlaps 0 0.25 0.5 0.75]
 
-RUN is a training run of the `edge` preset; its network is built once more for 512×512 and 768×768 pixels and exported
-with the same weights. PICTURES is a folder of photographs: enlarged ones, and mosaics of small ones. Printed is the share
-of pixels whose class is the same in tiles of the trained size and in one piece.
+RUN is a training run of the `edge` preset; its network is built again for 512×512 and 768×768 pixels and exported with
+the same weights. PICTURES is a folder of photographs, which are enlarged, or shrunk and joined to mosaics. The table
+has the share of pixels with the same class in tiles of the trained size and in the whole image, per overlap of tiles.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def picture_sets(files: list[Path]) -> dict[str, list[NDArray[np.uint8]]]:
-    """Return pictures of each size, (size, size, 3) uint8 BGR: enlarged photographs, and mosaics of small ones."""
+    """Return images of each size, (size, size, 3) uint8 BGR: enlarged photographs, and mosaics of small ones."""
     chosen = np.random.default_rng(0)
     sets = {}
     for size in SIZES:

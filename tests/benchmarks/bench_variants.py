@@ -1,6 +1,6 @@
-"""What is compared: engines and the files they run. As a script, one of them: check its answers, then take its times.
+"""List the variants to compare: engines and the files they run. As a script, check the results of one and time it.
 
-A process of its own for each, because engines keep threads alive that compete for the cores with whoever comes next.
+Each variant runs in its own process, because an engine's threads stay alive and would compete with the next engine.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ WARM_UP_S, TIMED_S, FEWEST_RUNS, MOST_RUNS = 0.25, 0.6, 6, 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """An engine on a file.
+    """Engine with a file that it runs.
 
     Attributes:
-        row: Line of the table; of several variants of one row the fastest is shown.
-        graph: The file, in words.
-        file: Its name.
-        open: Loads it.
-        arithmetic: Of the convolutions. "auto" is the engine's own choice.
-        ours: Whether it is what we ship.
+        row: Row of the table; the fastest of several variants in one row is shown.
+        graph: Description of the file.
+        file: Name of the file.
+        open: Function that loads the file.
+        arithmetic: Type of the convolutions; "auto" leaves it to the engine.
+        ours: Whether this is what we ship.
     """
 
     row: str
@@ -123,13 +123,13 @@ def main() -> None:
 
 
 def check(opened: engines.Opened, frames: dict[str, Any]) -> dict[str, float]:
-    """Compare with TensorFlow's answers: largest difference of a probability, and share of pixels of the same class."""
+    """Compare with TensorFlow: largest difference of a probability, and share of pixels with the same class."""
     differences, agreements = [], []
     for image, expected in zip(frames["check"], frames["probabilities"], strict=True):
         x = opened.prepare(image)
         answer, probabilities = opened.run(x), opened.probabilities(x)
         ids = answer if answer.ndim == 2 else engines.class_ids(probabilities)
-        # A comparison with a number that is not finite is false, so it is the finite that is asked for.
+        # A NaN would make every comparison false, so a result that is not finite counts as infinitely different.
         close = np.isfinite(probabilities).all()
         differences.append(float(np.abs(probabilities - expected).max()) if close else float("inf"))
         agreements.append(float(np.mean(ids == engines.class_ids(expected))))
@@ -137,7 +137,7 @@ def check(opened: engines.Opened, frames: dict[str, Any]) -> dict[str, float]:
 
 
 def times_ms(opened: engines.Opened, image: engines.Image) -> list[float]:
-    """Return the times of single frames in milliseconds, after a warm-up."""
+    """Return the milliseconds of single frames, after a warm-up."""
     x = opened.prepare(image)
     begin = time.perf_counter()
     for _ in range(3):

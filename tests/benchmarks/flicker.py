@@ -1,4 +1,4 @@
-"""How much the masks of a video flicker: class changes where the picture itself does not change."""
+"""Count the flicker of a video's masks: class changes where the image itself does not change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _STILL_LEVELS = 3.0
-"""A pixel whose surroundings change by less than this many grey levels stands still."""
+"""Change of a pixel's surroundings, in grey levels, below which the pixel stands still."""
 _SIGMA_PX = 2.0
 
 
@@ -20,9 +20,9 @@ class FlickerCounts:
 
     Attributes:
         still: Pixels that stood still between two frames.
-        changed: Those of them whose class changed nevertheless.
+        changed: Still pixels whose class changed.
         still_twice: Pixels that stood still over three frames.
-        returned: Those of them whose class changed and changed back, A-B-A.
+        returned: Pixels of ``still_twice`` whose class changed and changed back (A-B-A).
     """
 
     still: int = 0
@@ -40,17 +40,17 @@ class FlickerCounts:
 
     @property
     def changed_per_mille(self) -> float:
-        """Changes in a thousand still pixels; 0 where nothing stood still."""
+        """Class changes per 1,000 still pixels; 0 if nothing stood still."""
         return 1000 * self.changed / self.still if self.still else 0.0
 
     @property
     def returned_per_mille(self) -> float:
-        """Changes there and back in a thousand still pixels; 0 where nothing stood still."""
+        """Changes and changes back per 1,000 still pixels; 0 if nothing stood still."""
         return 1000 * self.returned / self.still_twice if self.still_twice else 0.0
 
 
 class FlickerMeter:
-    """Counts the flicker of one video, frame by frame."""
+    """Counter of the flicker of one video, frame by frame."""
 
     def __init__(self) -> None:
         self.counts = FlickerCounts()
@@ -59,7 +59,7 @@ class FlickerMeter:
         self._still: NDArray[np.bool_] | None = None
 
     def add(self, mask: NDArray[np.uint8], image_bgr: NDArray[np.uint8]) -> None:
-        """Take the next frame, (H, W, 3) uint8 BGR, and its class ids, (H, W) uint8; all frames have one size."""
+        """Add the class ids, (H, W) uint8, and the image, (H, W, 3) uint8 BGR, of the next frame; all have one size."""
         if self._images:
             still = picture_change(self._images[-1], image_bgr) < _STILL_LEVELS
             changed = (self._masks[-1] != mask) & still
@@ -74,10 +74,10 @@ class FlickerMeter:
 
 
 def picture_change(before_bgr: NDArray[np.uint8], now_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return by how many grey levels the picture changed around each pixel, (H, W) float32.
+    """Return the change around each pixel in grey levels, (H, W) float32.
 
-    Noise is averaged out of both (H, W, 3) uint8 frames before they are compared, and so is a change that the picture
-    shares as a whole, such as a camera's exposure.
+    Both (H, W, 3) uint8 frames are blurred first, which averages noise out. A change of the whole image, such as a
+    camera's exposure, is subtracted.
     """
     before, now = (
         cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float32), (0, 0), _SIGMA_PX)

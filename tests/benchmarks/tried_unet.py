@@ -1,7 +1,8 @@
-"""U-Nets of kinds that the search for presets tried and no preset took, as a shape of their own beside the product's.
+"""U-Nets that the search for presets tried and no preset uses, as a shape of their own.
 
-Export must carry more than the presets, and the search may be run again: so both find here the separable and inverted
-blocks, the bilinear head and decoder, the decoder of its own widths, the levels of unequal depth, and dropout.
+They have separable and inverted blocks, a bilinear head or decoder, decoder widths of their own, levels of unequal
+depth, and dropout. The search may run again, and the tests of export use them, because export must handle more than the
+presets.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TriedUNet:
-    """A U-Net with everything that was tried; what it shares with ``UNetShape`` means the same.
+    """U-Net with all options that were tried; fields that are not listed mean the same as in ``UNetShape``.
 
     Attributes:
-        head: How logits come to the size of the image behind a strided stem.
-        block: Of ``training.network.blocks``, or one of those here.
-        convolutions: Blocks of each level of the encoder, one number for all or one for each level.
-        upsampling: How the decoder's maps grow.
-        decoder_widths: Filters of the decoder's levels, one fewer than ``widths``; None for the same.
+        head: Head that restores the image size after a strided stem: upsampled or sub-pixel logits.
+        block: Block of ``training.network.blocks`` or of ``tried_unet_layers``.
+        convolutions: Blocks per level of the encoder: one number for all levels, or one per level.
+        upsampling: Interpolation of the decoder's upsampling.
+        decoder_widths: Filters of the decoder's levels, one fewer than ``widths``; None takes those of ``widths``.
         dropout: Share of the bottleneck's channels that are dropped in training.
     """
 
@@ -42,7 +43,7 @@ class TriedUNet:
 
     @classmethod
     def of(cls, shape: UNetShape, **changes: Any) -> TriedUNet:
-        """The same network as one of the product's, with changes that the product does not know."""
+        """Return the same network as a ``UNetShape``, with changes that ``UNetShape`` does not offer."""
         own = {field.name: getattr(shape, field.name) for field in fields(shape) if field.name != "encoder"}
         return cls(**{**own, "head": "subpixel", **changes})
 

@@ -1,4 +1,4 @@
-"""The Keras layers of ``TriedUNet``; apart from it, because the search must not load Keras where it takes times."""
+"""Build the Keras layers of ``TriedUNet``; in its own module, because the search must not load Keras while it times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from training.network.blocks import BLOCKS, Style, context, convolution, normali
 from training.network.frame import finished_network, scaled_pixels
 
 EXPANSION = 4
-"""By how much an inverted block is wider inside than at its narrower end."""
+"""Factor by which an inverted block is wider inside than at its narrower end."""
 
 
 def build_tried(
@@ -32,7 +32,7 @@ def _encoder(x: keras.KerasTensor, shape: TriedUNet, style: Style) -> list[keras
         x = convolution(x, max(8, shape.widths[0] // 2), "stem_a", style, strides=2)
         x = convolution(x, shape.widths[0], "stem_b", style, strides=2)
     elif shape.stem_stride == 2 or shape.block in ("separable", "inverted"):
-        # Pixels meet a whole convolution first: three channels give a depthwise one too little.
+        # A full convolution comes first, because three channels are too few for a depthwise one.
         x = convolution(x, shape.widths[0], "stem", style, strides=shape.stem_stride)
     maps = []
     for level, width in enumerate(shape.widths):
@@ -48,7 +48,7 @@ def _decoder(x: keras.KerasTensor, skips: list[keras.KerasTensor], shape: TriedU
     for level in reversed(range(len(skips))):
         width = (shape.decoder_widths or shape.widths)[level]
         if shape.slim_decoder:
-            # Inverted blocks leave their narrow ends without a ReLU, and what is concatenated with them is one.
+            # Inverted blocks have no ReLU at their narrow ends, and this map is concatenated with such ends.
             x = convolution(x, width, f"reduce_{level}", style, size=1, relu=shape.block != "inverted")
         x = layers.UpSampling2D(2, interpolation=shape.upsampling, name=f"upsample_{level}")(x)
         x = layers.Concatenate(name=f"skip_{level}")([skips[level], x])
@@ -78,7 +78,7 @@ def _logits(x: keras.KerasTensor, shape: TriedUNet, logit_channels: int) -> kera
 
 
 def depthwise(x: keras.KerasTensor, name: str, style: Style) -> keras.KerasTensor:
-    """3×3 convolution of each channel by itself, batch normalisation if wanted, ReLU."""
+    """Apply a 3×3 convolution to each channel, batch normalisation if wanted, and a ReLU."""
     layer = layers.DepthwiseConv2D(
         3,
         padding="same",
@@ -90,7 +90,7 @@ def depthwise(x: keras.KerasTensor, name: str, style: Style) -> keras.KerasTenso
 
 
 def separable(x: keras.KerasTensor, width: int, name: str, style: Style) -> keras.KerasTensor:
-    """3×3 depthwise and 1×1 convolution.
+    """Apply a 3×3 depthwise and a 1×1 convolution.
 
     Reference: Howard et al.: MobileNets, 2017. https://arxiv.org/abs/1704.04861
     """
@@ -98,7 +98,7 @@ def separable(x: keras.KerasTensor, width: int, name: str, style: Style) -> kera
 
 
 def inverted(x: keras.KerasTensor, width: int, name: str, style: Style) -> keras.KerasTensor:
-    """Inverted residual: 1×1 to a wider map, 3×3 depthwise, 1×1 back without ReLU, and the input added if as wide.
+    """Apply an inverted residual: 1×1 to a wider map, 3×3 depthwise, 1×1 back without ReLU; add the input if as wide.
 
     Reference: Sandler et al.: MobileNetV2, CVPR 2018. https://arxiv.org/abs/1801.04381
     """
