@@ -1,4 +1,4 @@
-# Every target sets itself up: a virtual environment in the checkout, made once and again when pyproject.toml changes.
+# Every target sets up the virtual environment in the checkout, once and again after pyproject.toml has changed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,14 +11,14 @@ PACKAGE ?= demo/model
 .DEFAULT_GOAL := help
 
 help:
-	@echo "make demo       the whole chain on built-in data: draw, train, export, run, report (about 5 minutes)"
-	@echo "make test       all tests"
-	@echo "make test-slow  the tests that take too long for every day"
-	@echo "make lint       ruff and mypy"
-	@echo "make docs       this project's site with search, into build/docs"
-	@echo "make bench      latency of the seed and edge networks, ours beside TensorFlow, OpenVINO, LiteRT and OpenCV"
-	@echo "make soak       50,000 frames through the runtime, watched for memory, files and threads (PACKAGE=… or the demo's)"
-	@echo "make clean      remove what make made"
+	@echo "make demo       draw data, train, export, run and report, in about 5 minutes"
+	@echo "make test       run all tests except the slow ones"
+	@echo "make test-slow  run the slow tests"
+	@echo "make lint       run ruff and mypy"
+	@echo "make docs       build the documentation site in build/docs"
+	@echo "make bench      compare the latency of seed and edge with TensorFlow, OpenVINO, LiteRT and OpenCV"
+	@echo "make soak       check 50,000 frames for growth of memory, files and threads (PACKAGE=DIR; default: the demo's)"
+	@echo "make clean      remove everything that make created"
 
 demo: $(READY)
 	rm -rf demo
@@ -35,7 +35,7 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# Pages are made anew: that of a name or file that is gone must not stay.
+# Old pages are removed first, because the page of a removed name must not stay.
 docs: $(SPHINX)
 	rm -rf docs/api/generated build/docs
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet -d build/doctrees docs build/docs
@@ -59,12 +59,12 @@ $(READY): pyproject.toml
 	@$(BIN)/python -c 'import cv2' || { echo "OpenCV lacks a system library: apt-get install libgl1 libglib2.0-0" >&2; exit 1; }
 	touch $@
 
-# The engines that only the benchmark needs.
+# Engines that only the benchmark needs.
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --group bench
 	touch $@
 
-# The documentation's generator, likewise.
+# Packages that only the documentation needs.
 $(SPHINX): $(READY)
 	$(BIN)/python -m pip install --quiet --group docs
 	touch $@

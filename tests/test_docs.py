@@ -1,7 +1,8 @@
-"""What the pages say is so: their commands parse, their presets, links and files are there."""
+"""The pages are true: commands parse; presets, passes, losses, links, files, imports and names exist."""
 
 import argparse
 import ast
+import importlib
 import json
 import re
 import shlex
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-import edge_runtime
 from edge_runtime.cli import build_parser
+from export.passes import FLOAT_PASSES, INT8_PASSES, OPTIONAL_PASSES, SHARED_PASSES
 from training.config import PRESETS
+from training.losses.spec import LOSS_NAMES
 
 PROJECT = Path(__file__).parents[1]
 README = PROJECT / "README.md"
@@ -20,6 +22,9 @@ PAGES = [
     *(README, PROJECT / "CONTRIBUTING.md", PROJECT / "CHANGELOG.md"),
     *(page for page in sorted((PROJECT / "docs").rglob("*.md")) if "generated" not in page.parts),
 ]
+DEVELOPMENT = [PROJECT / "docs" / f"{name}.md" for name in ("architecture", "writing-a-pass", "adding-a-network")]
+SCRIPTS = [*sorted((PROJECT / "examples").glob("*.py")), *sorted((PROJECT / "tests/benchmarks").glob("*.py"))]
+PACKAGES = ("edge_runtime", "training", "export")
 MOST_WORDS = 700
 MOST_COLUMNS = 88
 """A code line that is longer has to be scrolled on the site."""
@@ -135,18 +140,37 @@ def test_every_option_and_command_in_a_sentence_exists(page):
                 assert option in COMMANDS[command]._option_string_actions, span
 
 
-def presets_in_tables(page: Path) -> set[str]:
-    """Return the names in the first column of tables that are headed "preset"."""
+def in_tables(page: Path, heading: str) -> list[list[str]]:
+    """Return the cells of the rows of all tables on a page whose first column has this heading."""
     text = page.read_text(encoding="utf-8")
-    tables = re.findall(r"^\| *preset *\|.*\n\|[-:| ]+\n((?:\|.*\n)+)", text, re.MULTILINE)
-    return {name for rows in tables for name in re.findall(r"^\| *`([^`]+)`", rows, re.MULTILINE)}
+    tables = re.findall(rf"^\| *{heading} *\|.*\n\|[-:| ]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    rows = [row for table in tables for row in table.splitlines()]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
+
+
+def names_in_tables(page: Path, heading: str) -> set[str]:
+    """Return what stands in backticks in the first column of these tables."""
+    return {name for row in in_tables(page, heading) for name in re.findall(r"`([^`]+)`", row[0])}
 
 
 def test_every_documented_preset_exists_and_every_preset_is_documented():
     for page in PAGES:
-        assert presets_in_tables(page) <= set(PRESETS), named(page)
-    assert presets_in_tables(README)
-    assert presets_in_tables(PROJECT / "docs/training.md") == set(PRESETS)
+        assert names_in_tables(page, "preset") <= set(PRESETS), named(page)
+    assert names_in_tables(README, "preset")
+    assert names_in_tables(PROJECT / "docs/training.md", "preset") == set(PRESETS)
+
+
+def test_every_loss_is_documented():
+    assert names_in_tables(PROJECT / "docs/training.md", "term") == set(LOSS_NAMES)
+
+
+def test_every_pass_is_documented_and_those_that_can_be_left_out_are_marked():
+    rows = in_tables(PROJECT / "docs/export.md", "pass")
+    assert names_in_tables(PROJECT / "docs/export.md", "pass") == {
+        row.name for row in (*SHARED_PASSES, *FLOAT_PASSES, *INT8_PASSES)
+    }
+    optional = {name for cells in rows if cells[2] == "yes" for name in re.findall(r"`([^`]+)`", cells[0])}
+    assert optional == set(OPTIONAL_PASSES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -171,12 +195,69 @@ def test_every_file_and_every_target_of_make_that_is_named_exists(page):
             assert target in targets, word
 
 
+def defined_in(module: str) -> set[str] | None:
+    """Return the names at the top level of a module of ours, without importing it; None if there is no such module."""
+    folder = PROJECT / module.replace(".", "/")
+    path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+    if not path.is_file():
+        return None
+    found = {child.stem for child in folder.iterdir()} if folder.is_dir() else set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            found |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
+def missing_imports(source: str, written_here: set[str]) -> list[str]:
+    """Return the imports from our packages, in some Python, that lead nowhere."""
+    missing = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] in PACKAGES:
+            known = defined_in(node.module)
+            names = {alias.name for alias in node.names} - written_here
+            missing += [f"{node.module}.{name}" for name in sorted(names - (known or set()))]
+    return missing
+
+
 @pytest.mark.parametrize("page", PAGES, ids=named)
-def test_examples_are_python_and_import_public_names(page):
+def test_examples_are_python_and_import_only_names_that_exist(page):
+    written = {
+        node.name
+        for block in blocks(page, "python")
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.ClassDef)
+    }
     for block in blocks(page, "python"):
+        assert missing_imports(block, written) == []
         for node in ast.walk(ast.parse(block)):
-            if isinstance(node, ast.ImportFrom) and node.module == "edge_runtime":
-                assert {alias.name for alias in node.names} <= set(edge_runtime.__all__)
+            if isinstance(node, ast.ImportFrom) and node.module in PACKAGES:
+                public = importlib.import_module(node.module).__all__
+                assert {alias.name for alias in node.names} <= set(public)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=named)
+def test_scripts_import_only_names_that_exist(script):
+    assert missing_imports(script.read_text(encoding="utf-8"), set()) == []
+
+
+def test_an_import_that_leads_nowhere_is_found():
+    source = "from training.config import PRESETS, Presets\nfrom training.plan import Plan\nfrom export import passes"
+    assert missing_imports(source, set()) == ["training.config.Presets", "training.plan.Plan"]
+
+
+@pytest.mark.parametrize("page", DEVELOPMENT, ids=named)
+def test_every_name_on_a_page_for_developers_is_in_the_code(page):
+    sources = [path.read_text(encoding="utf-8") for package in PACKAGES for path in (PROJECT / package).rglob("*.py")]
+    sources += [path.read_text(encoding="utf-8") for path in (PROJECT / "tests/support").glob("*.py")]
+    sources += [path.read_text(encoding="utf-8") for path in (PROJECT / "tests/export").glob("*.py")]
+    words = set(re.findall(r"\w+", "\n".join([*sources, *blocks(page, "python")])))
+    for span in spans(page):
+        called = re.match(r"[A-Za-z_]\w*(?=$|\()", span)
+        assert not called or called[0] in words, span
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
