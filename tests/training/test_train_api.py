@@ -27,7 +27,6 @@ from training import (
     build,
     train,
 )
-from training.network import ARCHITECTURES
 from training.network.deploy import deployable
 
 PROJECT = Path(__file__).parents[2]
@@ -109,10 +108,6 @@ class TestANetworkOfItsOwn:
         assert str(refused.value) == (
             "--encoder mobilenetv2 — preset 'tiny' has an encoder of its own — leave --encoder out, or choose another --preset"
         )
-
-
-def test_every_kind_of_network_has_a_preset_and_every_preset_a_kind():
-    assert {type(preset.shape) for preset in PRESETS.values()} == set(ARCHITECTURES.values())
 
 
 class TestBuild:

@@ -2,13 +2,5 @@
 
 Reading order: ``shape`` (the protocol of a shape), one file per architecture, and the parts that networks are built
 from: ``blocks``, ``encoders`` (backbones of ``keras.applications``), ``deploy`` (conversion of the trained network to
-the saved one), ``frame`` (input and output layers).
+the saved one), ``frame`` (input and output layers). ``training.config.PRESETS`` names the shapes that ship.
 """
-
-from __future__ import annotations
-
-from training.network.shape import Shape
-from training.network.unet import UNetShape
-
-ARCHITECTURES: dict[str, type[Shape]] = {"unet": UNetShape}
-"""Shape class of each architecture by name; each has at least one preset."""
