@@ -54,7 +54,7 @@ class RunConfig:
         4
     """
 
-    package: Path
+    package: str | Path
     source: int | str | Path
     source_options: SourceOptions = field(default_factory=SourceOptions)
     max_frames: int | None = None
@@ -106,6 +106,8 @@ class RunConfig:
         for option, (value, known) in choices.items():
             if value not in known:
                 raise UsageError(f"{option} {value} — expected {' or '.join(filter(None, known))}")
+        if not 0 <= self.opacity <= 1:
+            raise UsageError(f"opacity is {self.opacity} — expected 0 (contours alone) to 1 (solid)")
         if not 0 < self.status_interval_s < math.inf:
             raise UsageError(f"--status-interval {self.status_interval_s:g} — expected seconds above 0")
 

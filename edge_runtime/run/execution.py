@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,8 @@ def execute(
 ) -> dict[str, Any]:
     """Execute a run to its end, or to an error or interrupt; files, JSON lines and status are finished in any case.
 
+    The one exception: if an interrupt arrives while native code hangs, the files of that moment are left unfinished.
+
     All settings are checked before the first frame. No signal handler, environment variable or setting of OpenCV is
     changed. A window is drawn by the calling thread, which must be the main thread on macOS.
 
@@ -62,7 +65,8 @@ def execute(
         config: Configuration of the run.
         observer: Receives the events of the run.
         notifier: Reports a service to systemd; None: systemd is not notified.
-        stop: Ends the run when set, from any thread; the current frame is finished first.
+        stop: Ends the run when set, from any thread; the current frame is finished first, a picture in tiles is given up.
+            One event may stop several runs.
 
     Returns:
         The summary of the run, as "summary" of ``edge-unet run --json``: counts, frames per second, and times in
@@ -84,15 +88,18 @@ def execute(
         >>> summary["processed"], summary["failed"]
         (3, 0)
     """
-    observer, stop = observer or Observer(), stop or threading.Event()
+    observer = observer or Observer()
+    stopping = threading.Event()  # of this run alone: the caller's may be shared with other runs, and is never set here
     effects = _effects(config)
     source = _source(config)
     workers = _workers(config, source)
     segmenter = Segmenter.load(config.package, variant=config.variant, options=_session_options(config, workers))
+    make_segment = _segmenters(config, segmenter, observer, [stopping] if stop is None else [stopping, stop])
+    make_segment()  # refuses a tile size that cannot be used, before anything is opened
     observer.begun(source, segmenter)
     if config.output.save is not None:
-        prepare_folder(config.output.save, source.kind)
-    lines = JsonLines(config.json, stop) if config.json is not None else None
+        prepare_folder(Path(config.output.save), source.kind)
+    lines = JsonLines(config.json, stopping) if config.json is not None else None
 
     def report(result: FrameResult, written: Written) -> None:
         if lines is not None:
@@ -101,10 +108,10 @@ def execute(
 
     runner = Runner(
         source,
-        _segmenters(config, segmenter, observer, stop),
-        lambda opened: open_outputs(opened.kind, opened.fps, effects, _output_options(config), stop),
+        make_segment,
+        lambda opened: open_outputs(opened.kind, opened.fps, effects, _output_options(config), stopping),
         report,
-        stopping=stop,
+        stopping=stopping,
         workers=workers,
         max_frames=config.max_frames,
         keep_going=config.service,
@@ -112,7 +119,7 @@ def execute(
     supervisor = _supervisor(config, runner, segmenter, notifier or Notifier({}))
     with lines or nullcontext():
         try:
-            _watch(runner, observer, supervisor)
+            _watch(runner, observer, supervisor, stop)
         except BaseException:
             try:
                 _end(runner, observer, supervisor, lines)
@@ -122,15 +129,19 @@ def execute(
         return _end(runner, observer, supervisor, lines)
 
 
-def _watch(runner: Runner, observer: Observer, supervisor: Supervisor | None) -> None:
-    """Start the run and serve window, observer and watchdog until it ends."""
+def _watch(runner: Runner, observer: Observer, supervisor: Supervisor | None, stop: threading.Event | None) -> None:
+    """Start the run and serve window, observer and watchdog until it ends; pass the caller's stop on to it."""
     runner.start()
     if supervisor is not None:
         supervisor.start()
     # Each check takes 0.1 ms with cold caches, so that a run without display is checked once per second.
     wait_s = min(observer.period_s, supervisor.period_s if supervisor is not None else 1.0)
+    if stop is not None:
+        wait_s = min(wait_s, _WAIT_S)
     window = None
-    while not (runner.wait(0.0 if window is not None else wait_s) or runner.stopping.is_set()):
+    while not runner.wait(0.0 if window is not None else wait_s):
+        if stop is not None and stop.is_set():
+            runner.stop()
         window = runner.outputs.window if runner.outputs is not None else None
         if window is not None:
             window.pump(_WAIT_S)
@@ -155,11 +166,12 @@ def _end(runner: Runner, observer: Observer, supervisor: Supervisor | None, line
             _log.warning("the frame in hand does not come to an end — left behind, files are not finished")
     finally:
         summary = runner.statistics.summary(runner.source)
-        observer.ended(summary, finished or (runner.outputs.finished if runner.outputs else []))
-        if supervisor is not None:
-            supervisor.stop()
-        if lines is not None:
-            lines.write({"summary": summary})
+        with ExitStack() as stack:  # summary and last status are written even if the observer raises
+            if lines is not None:
+                stack.callback(lines.write, {"summary": summary})
+            if supervisor is not None:
+                stack.callback(supervisor.stop)
+            observer.ended(summary, finished or (runner.outputs.finished if runner.outputs else []))
     return summary
 
 
@@ -206,12 +218,12 @@ def _session_options(config: RunConfig, workers: int) -> SessionOptions | None:
 
 
 def _segmenters(
-    config: RunConfig, segmenter: Segmenter, observer: Observer, stop: threading.Event
+    config: RunConfig, segmenter: Segmenter, observer: Observer, stops: Sequence[threading.Event]
 ) -> Callable[[], Segment]:
     """Return a function that makes the segmenter of a thread."""
 
     def on_progress(what: str, done: int, total: int) -> None:
-        if stop.is_set():
+        if any(stop.is_set() for stop in stops):
             raise Stopped
         observer.progress(what, done, total)
 

@@ -17,7 +17,10 @@ from edge_runtime.sources import Frame, ReadAhead, Source, open_source
 
 
 class Segment(Protocol):
-    """Callable that segments one frame: ``Segmenter``, ``RefinedSegmenter``, ``TiledSegmenter`` or your own."""
+    """Callable that segments one frame: ``Segmenter``, ``RefinedSegmenter``, ``TiledSegmenter`` or your own.
+
+    It is called as ``segmenter(image_bgr, times)``.
+    """
 
     def __call__(self, image_bgr: NDArray[np.uint8], times: StageTimes | None = None) -> Segmentation:
         """Segment (H, W, 3) uint8 BGR; ``times`` collects the time of each stage."""

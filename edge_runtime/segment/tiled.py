@@ -35,6 +35,8 @@ overlap. More comes only slightly closer to a model that sees the whole picture 
 _SIGMA = 1 / 8
 _STRIDE_PX = 32
 _BAND_PIXELS = 500_000
+_MARGIN_PX = 32
+"""Rows above and below a band that an effect sees too."""
 
 
 class TiledSegmenter:
@@ -225,8 +227,6 @@ def draw_in_bands(
     effect: Callable[[NDArray[np.uint8], Segmentation], NDArray[np.uint8]],
     image_bgr: NDArray[np.uint8],
     segmentation: Segmentation,
-    *,
-    margin_px: int = 32,
 ) -> NDArray[np.uint8]:
     """Draw an effect over a large picture in place, in bands of rows, without a second picture of its size.
 
@@ -237,7 +237,6 @@ def draw_in_bands(
         effect: ``(image_bgr, segmentation) -> picture_bgr``, both (H, W, 3) uint8 BGR.
         image_bgr: (H, W, 3) uint8 BGR, writeable; overwritten.
         segmentation: Segmentation of the whole picture.
-        margin_px: Rows above and below a band that are also passed to the effect.
 
     Returns:
         ``image_bgr`` itself.
@@ -247,10 +246,10 @@ def draw_in_bands(
     edges = [round(band * height / bands) for band in range(bands + 1)]
     above = image_bgr[:0]  # rows above a band, as before they were overwritten
     for top, bottom in pairwise(edges):
-        part = slice(top - len(above), min(height, bottom + margin_px))
+        part = slice(top - len(above), min(height, bottom + _MARGIN_PX))
         alpha = segmentation.alpha
         band = replace(segmentation, mask=segmentation.mask[part], alpha=None if alpha is None else alpha[part])
         picture = effect(np.concatenate([above, image_bgr[top : part.stop]]), band)[len(above) :]
-        above = image_bgr[max(top, bottom - margin_px) : bottom].copy()
+        above = image_bgr[max(top, bottom - _MARGIN_PX) : bottom].copy()
         image_bgr[top:bottom] = picture[: bottom - top]
     return image_bgr

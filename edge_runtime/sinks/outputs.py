@@ -51,7 +51,7 @@ class OutputOptions:
         ['0.png', '0.png', '1.png', '1.png', '2.png', '2.png']
     """
 
-    save: Path | None = None
+    save: str | Path | None = None
     limit_mb: float | None = None
     exact: bool = False
     segment_s: float | None = None
@@ -240,7 +240,7 @@ def open_outputs(
         StorageError: ``raw`` cannot be opened, or ``save`` cannot be read.
     """
     options, stop = options or OutputOptions(), stop or threading.Event()
-    save = options.save
+    save = None if options.save is None else Path(options.save)
     # The nominal rate of a live source does not tell how many of its frames the model has time for.
     video_fps = None if kind == "live" else fps or DEFAULT_FPS
     retention = Retention(save, options.limit_mb) if save is not None and options.limit_mb is not None else None

@@ -1,6 +1,7 @@
 import os
 import threading
 import time
+from types import SimpleNamespace
 
 import cv2
 import pytest
@@ -43,16 +44,18 @@ class TestStream:
             assert list(result.stages_ms) == ["resize", "inference", "mask"]
             assert result.age_ms >= result.latency_ms >= sum(result.stages_ms.values()) > 0
 
-    def test_the_latency_is_measured_also_of_a_segmenter_that_times_no_stage(self, color_package, scenes):
+    def test_the_latency_is_measured_also_of_a_segmenter_that_times_no_stage(self, color_package, scenes, monkeypatch):
         segmenter = Segmenter.load(color_package)
+        clock = SimpleNamespace(now_s=0.0, perf_counter=lambda: clock.now_s, monotonic=time.monotonic)
+        monkeypatch.setattr("edge_runtime.segment.stream.time", clock)
 
         def untimed(image_bgr, times=None):
-            time.sleep(0.01)
+            clock.now_s += 1
             return segmenter(image_bgr)
 
         results = list(stream(untimed, scenes))
         assert len(results) == 3
-        assert all(result.latency_ms >= 10 and result.stages_ms == {} for result in results)
+        assert all(result.latency_ms == 1000 and result.stages_ms == {} for result in results)
 
     def test_an_open_source_stays_open(self, color_package, scenes):
         closed = []
