@@ -147,7 +147,9 @@ class TrainConfig:
         max_minutes: Time limit in minutes, into which the learning rate schedule is fitted; None for no limit.
         seed: Random seed for weights, split, order and augmentation.
         from_data: Settings whose values here ``training.train`` replaces by ones chosen from the data and the free
-            memory; ``from_preset`` lists those that the caller did not give.
+            memory; ``from_preset`` lists those that the caller did not give. ``dataclasses.replace`` keeps the list, so
+            ``replace(config, batch_size=4)`` has no effect unless ``from_data`` is replaced by a set without
+            "batch_size".
 
     Example:
         >>> from training import TrainConfig
@@ -221,7 +223,8 @@ class TrainConfig:
         Args:
             name: A key of ``PRESETS``.
             input_size: (height, width) of the model's input in pixels.
-            changes: Attributes of the configuration by name.
+            changes: Attributes of the configuration by name; ``height_px`` and ``width_px`` replace the sides of
+                ``input_size``, or of the preset's input size.
 
         Raises:
             UsageError: The preset is unknown, or a value cannot work.
@@ -234,7 +237,10 @@ class TrainConfig:
         preset = preset_named(name)
         height_px, width_px = input_size or preset.input_size
         by_time = changes.get("max_minutes") is not None and changes.get("epochs") is None
-        chosen: dict[Setting, object] = {"input_size": input_size, "batch_size": changes.get("batch_size")}
+        chosen: dict[Setting, object] = {
+            "input_size": input_size or changes.get("height_px") or changes.get("width_px"),
+            "batch_size": changes.get("batch_size"),
+        }
         start = cls(
             preset=name,
             height_px=height_px,

@@ -41,6 +41,22 @@ def test_what_the_user_says_comes_first_and_none_is_not_said():
     assert config.batch_size == PRESETS["edge"].batch_size
 
 
+@pytest.mark.parametrize(
+    ("changes", "size"),
+    [
+        ({"height_px": 224, "width_px": 320}, (224, 320)),
+        ({"height_px": 224}, (224, 256)),
+        ({"width_px": 320, "input_size": (64, 64)}, (64, 320)),
+        ({"input_size": (64, 96)}, (64, 96)),
+    ],
+)
+def test_a_size_that_the_user_gives_by_any_name_is_not_chosen_from_the_data(changes, size):
+    config = TrainConfig.from_preset("edge", **changes)
+    assert (config.height_px, config.width_px) == size
+    assert config.from_data == {"batch_size"}
+    assert TrainConfig.from_preset("edge", batch_size=4, height_px=None).from_data == {"input_size"}
+
+
 def test_an_unknown_preset_is_refused_with_the_known_ones():
     with pytest.raises(
         UsageError, match=r"^--preset big — no such preset — choose one of seed, classic, edge-nano, edge, edge-large$"
