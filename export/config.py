@@ -80,22 +80,21 @@ class ExportConfig:
         UsageError: A setting is out of range, or two settings contradict each other.
 
     Example:
-        >>> from pathlib import Path
         >>> from export import ExportConfig, ParityBudget
-        >>> config = ExportConfig(run=Path("runs/first"), out=Path("models/first"), budget=ParityBudget(max_abs_diff=1e-5))
+        >>> config = ExportConfig(run="runs/first", out="models/first", budget=ParityBudget(max_abs_diff=1e-5))
         >>> config.opset, config.int8
         (17, 'auto')
     """
 
-    run: Path
-    out: Path
-    data: Path | None = None
+    run: str | Path
+    out: str | Path
+    data: str | Path | None = None
     opset: int = DEFAULT_OPSET
     overwrite: bool = False
     budget: ParityBudget = ParityBudget()
     int8: Literal["auto", "off", "always"] = "auto"
     int8_budget: Int8Budget = Int8Budget()
-    calibration: Path | None = None
+    calibration: str | Path | None = None
     without: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -34,7 +34,7 @@ from export.int8_search import CALIBRATION_IMAGES, Quantization, find_int8
 from export.optimise import Stage, integer_layout, optimise
 from export.parity import KerasReference, Parity, StageParity, measure_layers, measure_outputs, measure_stages
 from export.report import ReportInputs, render_report
-from export.run_folder import FinishedRun, read_run
+from export.run_folder import TrainedRun, read_run
 from export.validation_set import ValidationSet
 
 GOLDEN_FRAMES = 3
@@ -68,10 +68,11 @@ def export_package(config: ExportConfig, on_progress: OnProgress = silent) -> Ma
         >>> sorted(path.name for path in (tmp_path / "model").iterdir())
         ['golden', 'manifest.json', 'model.app.onnx', 'model.onnx', 'report.html']
     """
-    run = read_run(config.run, config.data)
-    contract = replace(run.contract, name=config.out.resolve().name)
-    calibration = None if config.calibration is None else _calibration_images(config.calibration, contract)
-    with new_folder(config.out, overwrite=config.overwrite) as folder:
+    out = Path(config.out)
+    run = read_run(Path(config.run), None if config.data is None else Path(config.data))
+    contract = replace(run.contract, name=out.resolve().name)
+    calibration = None if config.calibration is None else _calibration_images(Path(config.calibration), contract)
+    with new_folder(out, overwrite=config.overwrite) as folder:
         conversion = _convert(run, contract, config, on_progress)
         segmenters = {"fp32": _write_model(folder, "fp32", conversion.shipped)}
         parity = _prove(conversion, segmenters["fp32"], run, config.budget, on_progress)
@@ -124,7 +125,7 @@ class _Conversion:
         return self.stages[-1].model
 
 
-def _convert(run: FinishedRun, contract: Contract, config: ExportConfig, on_progress: OnProgress) -> _Conversion:
+def _convert(run: TrainedRun, contract: Contract, config: ExportConfig, on_progress: OnProgress) -> _Conversion:
     """Load the checkpoint and the validation images, and apply the graph passes."""
     on_progress("converting", 0, 1)
     model = load_checkpoint(run.checkpoint)
@@ -143,7 +144,7 @@ def _convert(run: FinishedRun, contract: Contract, config: ExportConfig, on_prog
 
 
 def _prove(
-    conversion: _Conversion, segmenter: Segmenter, run: FinishedRun, budget: ParityBudget, on_progress: OnProgress
+    conversion: _Conversion, segmenter: Segmenter, run: TrainedRun, budget: ParityBudget, on_progress: OnProgress
 ) -> Parity:
     """Measure parity with Keras of the written model, its layers and all stages, and raise if it is over budget."""
     model, contract, validation = conversion.model, conversion.contract, conversion.validation
@@ -188,7 +189,7 @@ def _int8_stage(conversion: _Conversion, int8: Stage | None) -> tuple[StageParit
     return measure_stages(conversion.model, [int8], conversion.validation, conversion.contract, None)
 
 
-def _metrics(parity: Parity, segmenters: Mapping[str, Segmenter], run: FinishedRun) -> dict[str, Any]:
+def _metrics(parity: Parity, segmenters: Mapping[str, Segmenter], run: TrainedRun) -> dict[str, Any]:
     """Return the metrics of Keras and of each variant on the validation split."""
     outputs = parity.outputs
     metrics: dict[str, Any] = {"split": "val", "keras": outputs.keras.to_dict(), "fp32": outputs.onnx.to_dict()}
@@ -223,7 +224,7 @@ def _calibration_images(folder: Path, contract: Contract) -> Sequence[NDArray[np
     return [model_input(frame, contract.height_px, contract.width_px, contract.channels) for frame in frames]
 
 
-def _write_golden(folder: Path, segmenters: Mapping[str, Segmenter], run: FinishedRun) -> tuple[GoldenFrame, ...]:
+def _write_golden(folder: Path, segmenters: Mapping[str, Segmenter], run: TrainedRun) -> tuple[GoldenFrame, ...]:
     """Write a few validation images, at most 640 pixels wide, and the masks that this machine computes for them."""
     (folder / "golden").mkdir()
     frames = []
@@ -245,7 +246,7 @@ def _write_report(
     folder: Path,
     manifest: Manifest,
     segmenters: Mapping[str, Segmenter],
-    run: FinishedRun,
+    run: TrainedRun,
     accuracies: Sequence[float],
 ) -> None:
     """Measure the latency on this machine and write ``report.html``."""
@@ -268,7 +269,7 @@ def _digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256(path) for path in others}
 
 
-def _provenance(run: FinishedRun, config: ExportConfig) -> dict[str, Any]:
+def _provenance(run: TrainedRun, config: ExportConfig) -> dict[str, Any]:
     packages = ("edge-unet", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy", "opencv-python")
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

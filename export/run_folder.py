@@ -1,4 +1,4 @@
-"""Read a finished run from its folder: ``run.json``, the best checkpoint, and the paths of the validation images."""
+"""Read a trained run from its folder: ``run.json``, the best checkpoint, and the paths of the validation images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from edge_runtime.dataset.label_key import LabelKey, MaskEncoding
 from edge_runtime.dataset.pairs import Pair
@@ -35,8 +35,8 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FinishedRun:
-    """Finished run: its best checkpoint and the parts of its record that export needs.
+class TrainedRun:
+    """A run with at least one finished epoch: its best checkpoint and the parts of its record that export needs.
 
     Attributes:
         checkpoint: Path of ``best.keras``.
@@ -73,12 +73,12 @@ class _Record:
     root: Path
     fingerprint: str
     mask_encoding: str
-    labels: Mapping[str, Any] | None
+    labels: Mapping[str, Any]
     validation: tuple[tuple[str, str], ...]
     images: Mapping[str, int]
 
 
-def read_run(root: Path, data: Path | None = None) -> FinishedRun:
+def read_run(root: Path, data: Path | None = None) -> TrainedRun:
     """Read a run folder and check its checkpoint against the SHA-256 that training recorded.
 
     Args:
@@ -100,11 +100,10 @@ def read_run(root: Path, data: Path | None = None) -> FinishedRun:
     checkpoint = _checked_checkpoint(root, record.best)
     if record.mask_encoding not in get_args(MaskEncoding):
         raise ConvertError(f"{where} — mask_encoding is {record.mask_encoding!r} — train again")
-    contract = Contract.from_dict(record.contract, f"{where}: contract")
-    return FinishedRun(
+    return TrainedRun(
         checkpoint=checkpoint,
-        contract=contract,
-        key=_label_key(record, contract, where),
+        contract=Contract.from_dict(record.contract, f"{where}: contract"),
+        key=LabelKey.from_dict(record.labels, f"{where}: data.labels"),
         validation=_validation_pairs(record, data),
         config=record.config,
         data_fingerprint=record.fingerprint,
@@ -144,7 +143,7 @@ def _record_of(fields: Fields) -> _Record:
         root=Path(of_data.take("root", str)),
         fingerprint=of_data.take("fingerprint", str),
         mask_encoding=of_data.take("mask_encoding", str),
-        labels=of_data.take("labels", dict) if "labels" in data else None,
+        labels=of_data.take("labels", dict),
         validation=Fields(splits, f"{fields.where}: data.splits").take("val", tuple),
         images={split: len(names) for split, names in splits.items()},
     )
@@ -182,13 +181,6 @@ def _checked_checkpoint(root: Path, known: frozenset[str]) -> Path:
             "only models of our own runs are loaded — restore it or train again"
         )
     return checkpoint
-
-
-def _label_key(record: _Record, contract: Contract, where: str) -> LabelKey:
-    """Return the recorded meaning of mask values, or derive it from the contract in older runs, which lack it."""
-    if record.labels is not None:
-        return LabelKey.from_dict(record.labels, f"{where}: data.labels")
-    return LabelKey.of(cast(MaskEncoding, record.mask_encoding), contract.classes, ignore_id=contract.ignore_id)
 
 
 def _validation_pairs(record: _Record, data: Path | None) -> tuple[Pair, ...]:

@@ -64,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(run: Path) -> tuple[Path, Manifest]:
     stages: list[tuple[str, int, int]] = []
     out = run.parent / "models" / "Größe 1"  # neither the parent nor plain letters are there before
-    manifest = export_package(ExportConfig(run=run, out=out, int8="off"), lambda *stage: stages.append(stage))
+    manifest = export_package(ExportConfig(run=str(run), out=str(out), int8="off"), lambda *stage: stages.append(stage))
     images = 2 * PAIRS["val"]
     assert [stage for stage in stages if stage[0] != "stages"] == [
         ("converting", 0, 1),
@@ -271,7 +271,8 @@ class TestInt8:
         (folder / "notes.txt").write_text("no picture")
         for number in range(3):
             write_bytes(folder / f"{number}.png", encode_png(np.full((30, 50, 3), 90 * number, np.uint8), "picture"))
-        config = ExportConfig(run=run, out=tmp_path / "parts", int8_budget=ANYTHING, calibration=folder)
+        out, data = tmp_path / "parts", run.parent / "data"
+        config = ExportConfig(run=run, out=out, data=str(data), int8_budget=ANYTHING, calibration=str(folder))
         manifest = export_package(config)
         assert manifest.quantization["calibration_images"] == 3
         # All that is not INT8 is the same to the last bit: an export can be repeated.

@@ -44,7 +44,7 @@ from export.parity import (
     measure_outputs,
     measure_stages,
 )
-from export.run_folder import FinishedRun, read_run
+from export.run_folder import TrainedRun, read_run
 from export.validation_set import ValidationSet
 
 SAME = Differences(
@@ -184,7 +184,7 @@ class TestLayersAndStages:
 
 
 @pytest.fixture(scope="module", params=["seed", "edge"])
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     root = tmp_path_factory.mktemp("parity")
     data = write_color_data(root / "data", binary=request.param == "seed")
     return read_run(write_run(root / "run", data, request.param))
@@ -205,7 +205,7 @@ def validation(run) -> ValidationSet:
     return ValidationSet.read(run.validation, run.key, run.contract)
 
 
-def measured(run: FinishedRun, model, proto: onnx.ModelProto) -> Parity:
+def measured(run: TrainedRun, model, proto: onnx.ModelProto) -> Parity:
     segmenter = Segmenter(Session(proto.SerializeToString(), "model.onnx"), "fp32")
     validation = ValidationSet.read(run.validation, run.key, run.contract)
     reference = KerasReference(model, run.contract)

@@ -95,6 +95,7 @@ def test_a_record_without_a_version_is_not_one_of_training(run, version):
         lambda r: r["data"]["splits"]["val"].append(["image"]),
         lambda r: r["data"]["splits"].update(train=[["image", 7]]),
         lambda r: r["data"].update(labels=None),
+        lambda r: r["data"].pop("labels"),
     ],
 )
 def test_a_wrong_entry_deep_inside_is_refused_and_its_cause_names_it(run, change):
@@ -169,12 +170,6 @@ def test_what_mask_values_mean_is_taken_as_training_recorded_it(run):
     key = LabelKey.of("color", classes, ignore_colors=[(9, 9, 9)])
     edit_record(run, lambda r: r["data"].update(mask_encoding="color", labels=key.to_dict()))
     assert read_run(run).key == key
-
-
-def test_runs_that_did_not_record_it_are_read_by_their_contract(run):
-    edit_record(run, lambda r: r["data"].pop("labels", None))
-    folder = read_run(run)
-    assert folder.key == LabelKey.of("index", folder.contract.classes)
 
 
 def test_an_unknown_mask_encoding_is_named(run):
