@@ -22,7 +22,7 @@ from edge_runtime.model.contract import Contract
 from training.config import TrainConfig
 from training.data.check import check_dataset
 from training.errors import TrainingStopped
-from training.fit.fit import fit
+from training.fit.run import fit
 from training.loop.run_folder import open_run
 from training.monitor.progress import Silent
 
@@ -325,7 +325,7 @@ def test_a_full_disk_keeps_the_checkpoint_of_before(short, data, tmp_path):
 UNDER_A_MEMORY_LIMIT = """
 import resource, sys
 from pathlib import Path
-import training.fit.fit  # TensorFlow's own memory is not counted
+import training.fit.run  # TensorFlow's own memory is not counted
 from edge_runtime.cli import main
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 1500 * 2**20,) * 2)
@@ -416,6 +416,16 @@ def test_a_stop_while_images_are_read_ends_at_once(data, tmp_path):
     config = TrainConfig.from_preset("edge", input_size=(32, 32), epochs=3, batch_size=4)
     with open_run(tmp_path / "run", resume=False) as run, pytest.raises(TrainingStopped, match="reading train images"):
         fit(config, check_dataset(data), run, Interrupting(9), should_stop=lambda: True)
+
+
+@NEEDS_POSIX
+def test_a_stop_before_anything_is_saved_does_not_say_saved(data, tmp_path, monkeypatch, capsys):
+    def stop_at_once(config, report, run, progress, **options):
+        raise TrainingStopped("stopped while reading train images")
+
+    monkeypatch.setattr("training.fit.run.fit", stop_at_once)
+    assert train(data, "--out", tmp_path / "run", *SEED) == 130
+    assert "stopped while reading train images — go on with the same command and --resume" in capsys.readouterr().err
 
 
 ENOUGH_EPOCHS = 400

@@ -83,7 +83,7 @@ class Notes(Silent):
 class TestANetworkOfItsOwn:
     def test_is_trained_and_saved_by_its_preset_alone(self, tiny, data, tmp_path):
         config = TrainConfig.from_preset("tiny", epochs=2, batch_size=2, input_size=(32, 32))
-        result = train(data, tmp_path / "run", config)
+        result = train(str(data), str(tmp_path / "run"), config)
         saved = keras.models.load_model(tmp_path / "run" / "best.keras", compile=False)
         assert saved.name == "tiny"
         assert all(getattr(keras.layers, type(layer).__name__, None) is type(layer) for layer in saved.layers)

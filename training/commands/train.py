@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn, get_args
@@ -221,24 +220,23 @@ def configuration(args: argparse.Namespace) -> TrainConfig:
 
 
 def _train(args: argparse.Namespace, config: TrainConfig, report: DatasetReport, folder: RunFolder) -> int:
-    from training.fit.train import train_checked
-
     with quiet_native_logs():
         import tensorflow
 
+        from training.fit.run import fit  # loads all that needs TensorFlow while its start-up messages are hidden
         from training.monitor.progress_bar import ProgressBar
 
-        import_module("training.fit.fit")  # loads all that needs TensorFlow while its start-up messages are hidden
         tensorflow.config.list_physical_devices()  # logs a warning where there is no GPU
 
     command, stop = shlex.join(["edge-unet", *sys.argv[1:]]), _StopSignal()
     with stop.watching(), ProgressBar(config.epochs) as progress:
         try:
-            result = train_checked(
+            result = fit(
                 config, report, folder, progress, command=command, should_stop=stop, force_resume=args.force_resume
             )
         except TrainingStopped as stopped:
-            progress.note(f"{stopped} — saved — go on with the same command and --resume")
+            saved = " — saved" if folder.begun else ""
+            progress.note(f"{stopped}{saved} — go on with the same command and --resume")
             stop.raise_as_signal()
     name = printable(args.out)
     print(

@@ -23,8 +23,8 @@ from training.report.pictures import write_pictures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
-    """Facts about a trained run that its folder does not hold.
+class ReportContext:
+    """Facts for the report of a run that its folder does not hold.
 
     Attributes:
         report: The checked dataset.
@@ -41,20 +41,20 @@ class Finished:
     command: str
 
 
-def finish(run: RunFolder, finished: Finished, on_progress: OnProgress) -> Evaluation:
+def finish(run: RunFolder, context: ReportContext, on_progress: OnProgress) -> Evaluation:
     """Measure the best model, write pictures and report, and mark the run as finished.
 
     Args:
         run: The open run folder, trained to its end.
-        finished: Facts for the report that the folder does not hold.
+        context: Facts for the report that the folder does not hold.
         on_progress: Called with "measuring the best epoch" and the number of images done and in all.
 
     Returns:
         Metrics of the best model on the validation split at the size of its images.
     """
-    report, contract = finished.report, finished.contract
+    report, contract = context.report, context.contract
     segment = KerasSegmenter(keras.saving.load_model(run.best, compile=False), contract)
-    pairs = finished.dataset.splits["val"]
+    pairs = context.dataset.splits["val"]
 
     def read_truth(pair: Pair) -> NDArray[np.uint8]:
         return read_class_ids(pair, report.key)
@@ -76,9 +76,9 @@ def finish(run: RunFolder, finished: Finished, on_progress: OnProgress) -> Evalu
         segment=segment,
         check=report.to_dict(),
         sizes=Counter(report.shapes.values()),
-        train_pixels=report.pixels_of(finished.dataset.splits["train"]),
-        split_by=finished.split_by,
-        command=finished.command,
+        train_pixels=report.pixels_of(context.dataset.splits["train"]),
+        split_by=context.split_by,
+        command=context.command,
         cores=usable_cores(),
     )
     write_report(run.root / "report.html", facts)

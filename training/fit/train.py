@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.config import TrainConfig
-from training.data.check import DatasetReport, check_dataset, warnings_in_short
-from training.loop.run_folder import RunFolder, open_run
+from training.data.check import check_dataset, warnings_in_short
+from training.loop.run_folder import open_run
 from training.monitor.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Path,
-    out: Path,
+    data: str | Path,
+    out: str | Path,
     config: TrainConfig | None = None,
     *,
     resume: bool = False,
@@ -80,7 +80,9 @@ def train(
         report.require_ok()
         for line in warnings_in_short(report):
             progress.note(line)
-        return train_checked(
+        from training.fit.run import fit
+
+        return fit(
             config or TrainConfig.from_preset("edge"),
             report,
             run,
@@ -88,33 +90,3 @@ def train(
             should_stop=should_stop,
             force_resume=force_resume,
         )
-
-
-def train_checked(
-    config: TrainConfig,
-    report: DatasetReport,
-    run: RunFolder,
-    progress: Progress,
-    *,
-    command: str = "",
-    should_stop: Callable[[], bool] = lambda: False,
-    force_resume: bool = False,
-) -> Evaluation:
-    """Choose the sizes that the configuration leaves open, then train; see ``fit`` and ``train``.
-
-    Args:
-        config: Configuration of the run.
-        report: The checked dataset, without errors.
-        run: An open run folder.
-        progress: Display of the progress.
-        command: Command line that started the run, for the report.
-        should_stop: Called after each step; True stops training.
-        force_resume: Resume even if the configuration or the data have changed.
-    """
-    from training.fit.fit import fit
-    from training.loop.sizes import with_sizes
-
-    config, reasons = with_sizes(config, report, run.record.setup)
-    for line in reasons:
-        progress.note(line)
-    return fit(config, report, run, progress, command=command, should_stop=should_stop, force_resume=force_resume)

@@ -1,4 +1,4 @@
-"""Set up a run on a checked dataset, train, and finish the run folder."""
+"""Choose the open sizes of a run on a checked dataset, train, and finish the run folder."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from training.config import TrainConfig
 from training.data.check import DatasetReport
 from training.data.validation import with_validation
 from training.errors import TrainingStopped
-from training.fit.finish import Finished, finish
+from training.fit.finish import ReportContext, finish
 from training.input.cache import require_space
 from training.input.prepare import decode_splits, make_batches
 from training.loop.initial_state import initial_state
 from training.loop.run_folder import RunFolder
 from training.loop.run_setup import begin, contract_for, setup_of
+from training.loop.sizes import with_sizes
 from training.loop.trainer import Trainer, Watch
 from training.monitor.progress import Progress
 from training.monitor.tensorboard import TensorBoardLog
@@ -37,13 +38,13 @@ def fit(
     should_stop: Callable[[], bool] = lambda: False,
     force_resume: bool = False,
 ) -> Evaluation:
-    """Train, or resume training, and finish the run folder.
+    """Choose the sizes that the configuration leaves open, train or resume training, and finish the run folder.
 
     Sets Keras' global random seed, so that the same configuration starts from the same weights.
 
     Args:
         config: Configuration of the run.
-        report: The checked dataset.
+        report: The checked dataset, without errors.
         run: An open run folder, with or without checkpoints.
         progress: Display of the progress.
         command: Command line that started the run, for the report.
@@ -59,7 +60,11 @@ def fit(
         ResumeError: The run folder was made with another configuration or other data.
         StorageError: A file cannot be written; earlier checkpoints are untouched.
         TrainingStopped: ``should_stop`` returned True.
+        UsageError: The memory is too small for the sizes that the user wants.
     """
+    config, reasons = with_sizes(config, report, run.record.setup)
+    for line in reasons:
+        progress.note(line)
     start_s = time.monotonic()
     dataset, split_by = with_validation(config, report)
     contract = contract_for(config, report, run.root.resolve().name)
@@ -81,8 +86,8 @@ def fit(
         Trainer(config, state, shipped, make_batches(config, train), val, run, watch).run()
     for cache in (train, val):
         cache.remove()
-    finished = Finished(report=report, dataset=dataset, split_by=split_by, contract=contract, command=command)
-    return finish(run, finished, on_progress)
+    context = ReportContext(report=report, dataset=dataset, split_by=split_by, contract=contract, command=command)
+    return finish(run, context, on_progress)
 
 
 def _stopping(on_progress: OnProgress, should_stop: Callable[[], bool]) -> OnProgress:
