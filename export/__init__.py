@@ -2,7 +2,7 @@
 
     from export import ExportConfig, export_package
 
-    manifest = export_package(ExportConfig(run=Path("runs/first"), out=Path("models/first")))
+    manifest = export_package(ExportConfig(run="runs/first", out="models/first"))
 
 Importing this package loads neither TensorFlow nor onnx; the first use of ``export_package`` does.
 """
@@ -12,20 +12,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edge_runtime.model.package import Manifest
     from export.config import ExportConfig, Int8Budget, ParityBudget
     from export.errors import ConvertError, Int8Error, ParityError
     from export.package import export_package
     from export.parity import Parity
 
 _HOME = {
-    "ConvertError": "errors",
-    "ExportConfig": "config",
-    "Int8Budget": "config",
-    "Int8Error": "errors",
-    "Parity": "parity",
-    "ParityBudget": "config",
-    "ParityError": "errors",
-    "export_package": "package",
+    "ConvertError": "export.errors",
+    "ExportConfig": "export.config",
+    "Int8Budget": "export.config",
+    "Int8Error": "export.errors",
+    "Manifest": "edge_runtime.model.package",
+    "Parity": "export.parity",
+    "ParityBudget": "export.config",
+    "ParityError": "export.errors",
+    "export_package": "export.package",
 }
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "ExportConfig",
     "Int8Budget",
     "Int8Error",
+    "Manifest",
     "Parity",
     "ParityBudget",
     "ParityError",
@@ -45,4 +48,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'export' has no attribute '{name}'")
     from importlib import import_module
 
-    return getattr(import_module(f"export.{_HOME[name]}"), name)
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -118,8 +118,13 @@ class Parity:
     Example:
         The manifest of a package holds these figures as ``to_dict`` returns them.
 
-        >>> from export import ExportConfig, export_package
+        >>> from dataclasses import fields
+        >>> from export import ExportConfig, Parity, export_package
+        >>> [field.name for field in fields(Parity)]
+        ['outputs', 'layers', 'stages']
         >>> manifest = export_package(ExportConfig(run=run, out=tmp_path / "model", int8="off"))
+        >>> len(manifest.parity["layers"]) > 0, len(manifest.parity["stages"]) > 0
+        (True, True)
         >>> manifest.parity["max_abs_diff"] < 1e-4, manifest.parity["budget"]["max_abs_diff"]
         (True, 0.0001)
     """
@@ -187,7 +192,11 @@ class Parity:
 
 
 class KerasReference:
-    """Keras model that is called like the runtime's ``Segmenter``, so that both can be compared."""
+    """Keras model that is called like the runtime's ``Segmenter``, so that both can be compared.
+
+    Training's ``KerasSegmenter`` preprocesses in the same way; the code is not shared, because training and export meet
+    only in files.
+    """
 
     def __init__(self, model: keras.Model, contract: Contract) -> None:
         """Wrap a model and its contract."""

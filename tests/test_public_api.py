@@ -28,7 +28,7 @@ PUBLIC = {
         *("DataError", "DivergedError", "ImportProblemsError", "LoaderError", "ResumeError", "TrainingStopped"),
     },
     "export": {
-        *("ExportConfig", "Int8Budget", "Parity", "ParityBudget", "export_package"),
+        *("ExportConfig", "Int8Budget", "Manifest", "Parity", "ParityBudget", "export_package"),
         *("ConvertError", "Int8Error", "ParityError"),
     },
 }
@@ -79,6 +79,11 @@ def test_the_types_of_a_package_know_its_public_names(package):
 def test_an_unknown_name_is_an_attribute_error(package):
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'Segmentor'"):
         _ = importlib.import_module(package).Segmentor
+
+
+@pytest.mark.parametrize("package", PUBLIC)
+def test_tab_completion_shows_the_public_names_alone(package):
+    assert set(dir(importlib.import_module(package))) == PUBLIC[package]
 
 
 def test_every_error_has_the_exit_code_of_the_table():

@@ -83,3 +83,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(f"training.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

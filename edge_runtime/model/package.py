@@ -50,6 +50,15 @@ class Manifest:
         metrics: Validation metrics of Keras and of each variant.
         quantization: Attempts at an INT8 variant, their losses and gains, and the outcome.
         provenance: Data, versions, seed and times. This and the three above are reports, which may gain keys.
+
+    Example:
+        >>> import json
+        >>> from export import ExportConfig, Manifest, export_package
+        >>> written = export_package(ExportConfig(run=run, out=tmp_path / "model", int8="off"))
+        >>> value = json.loads((tmp_path / "model" / "manifest.json").read_text())
+        >>> manifest = Manifest.from_dict(value, "manifest.json")
+        >>> manifest == written, list(manifest.variants)
+        (True, ['fp32'])
     """
 
     contract: Contract

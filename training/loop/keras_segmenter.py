@@ -12,7 +12,11 @@ from edge_runtime.segment.preprocess import checked_frame, model_input, resize_m
 
 
 class KerasSegmenter:
-    """Keras model that is called like the runtime's ``Segmenter``: frame in, mask at frame size out."""
+    """Keras model that is called like the runtime's ``Segmenter``: frame in, mask at frame size out.
+
+    Export's ``KerasReference`` preprocesses in the same way; the code is not shared, because training and export meet
+    only in files.
+    """
 
     def __init__(self, model: keras.Model, contract: Contract) -> None:
         """Wrap a model that fits a contract."""
