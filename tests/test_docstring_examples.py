@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ PACKAGES = ("edge_runtime", "training", "export")
 NAMES = [(package, name) for package in PACKAGES for name in importlib.import_module(package).__all__]
 PLAIN_DATA = {("training", "PRESETS")}
 """Public names of built-in types, which carry no docstring: the example of another name has to show them."""
+GOT_FROM_ANOTHER = {
+    *(("edge_runtime", name) for name in ("ClassInfo", "Contract", "Evaluation", "Frame", "FrameResult")),
+    *(("edge_runtime", name) for name in ("Segmentation", "Source")),
+    *(("training", name) for name in ("DatasetReport", "Preset", "Recipe", "Shape")),
+}
+"""Classes that nobody builds or names: the example gets their objects from a call or a registry."""
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -67,6 +74,25 @@ def test_a_public_name_has_an_example_that_works(package, name, shared, request,
         report: list[str] = []
         runner.run(test, out=report.append)
         assert runner.failures == 0, "".join(report)
+
+
+def uses(value: object, name: str) -> bool:
+    """Tell whether an example of a public name has the name, other than in an import, in its code or its output."""
+    shown = [example for test in examples(value, name) for example in test.examples]
+    lines = [text for e in shown for text in (e.want, *e.source.splitlines()) if "import " not in text]
+    return any(re.search(rf"\b{name}\b", line) for line in lines)
+
+
+@pytest.mark.parametrize(("package", "name"), [name for name in NAMES if name not in PLAIN_DATA | GOT_FROM_ANOTHER])
+def test_the_example_of_a_public_name_uses_the_name(package, name):
+    assert uses(getattr(importlib.import_module(package), name), name)
+
+
+@pytest.mark.parametrize(("package", "name"), sorted(GOT_FROM_ANOTHER))
+def test_an_exception_from_this_is_needed(package, name):
+    value = getattr(importlib.import_module(package), name)
+    assert inspect.isclass(value)
+    assert not uses(value, name)
 
 
 @pytest.mark.parametrize(("package", "name"), sorted(PLAIN_DATA))
