@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from edge_runtime.errors import StorageError
 from training.data.dataset import make_classes
+from training.monitor import tensorboard
 from training.monitor.samples import Sample
 from training.monitor.tensorboard import TensorBoardLog
 
@@ -72,9 +73,10 @@ def test_a_picture_shows_image_truth_and_prediction_in_the_colours_of_the_classe
         assert (panel[:, grey] == 90).all()
 
 
-def test_pictures_are_drawn_only_for_a_new_best_and_not_too_often(tmp_path):
+def test_pictures_are_drawn_only_for_a_new_best_and_not_too_often(tmp_path, monkeypatch):
+    monkeypatch.setattr(tensorboard, "PICTURES_EVERY", 3)
     drawn = []
-    with TensorBoardLog(tmp_path, CLASSES, pictures_every=3) as log:
+    with TensorBoardLog(tmp_path, CLASSES) as log:
         for epoch, best in enumerate([True, True, False, True, True, False, False, True], start=1):
             log.epoch(replace(FIRST, epoch=epoch), best=best, pictures=lambda e=epoch: drawn.append(e) or [sample()])
     assert drawn == [1, 4, 8]

@@ -14,7 +14,7 @@ from tried_unet import TriedUNet
 from training.config import PRESETS, TrainConfig
 from training.data.dataset import make_classes
 from training.loop.initial_state import initial_state
-from training.loop.train_state import TrainState, learning_rate_at
+from training.loop.train_state import WARM_UP, TrainState, learning_rate_at
 from training.losses.make import make_loss
 
 
@@ -119,10 +119,10 @@ def test_the_weights_are_float32_whatever_the_arithmetic(monkeypatch):
 
 def test_the_learning_rate_warms_up_and_falls_along_a_cosine():
     def at(share):
-        return learning_rate_at(share, peak=1.0, schedule="cosine", warm_up=0.1)
+        return learning_rate_at(share, peak=1.0, schedule="cosine")
 
-    assert (at(0), at(0.05), at(0.1)) == (0.02, 0.5, 1.0)
-    assert at(0.55) == pytest.approx(0.5)
+    assert (at(0), at(WARM_UP / 2), at(WARM_UP)) == (0.02, 0.5, 1.0)
+    assert at((1 + WARM_UP) / 2) == pytest.approx(0.5)
     assert at(1.0) == 0.005
     assert learning_rate_at(0.7, peak=3.0, schedule="constant") == 3.0
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from edge_runtime.dataset.label_key import LabelKey
 from edge_runtime.errors import ModelError
-from edge_runtime.model.contract import Contract, Fields
+from edge_runtime.model.contract import Contract, Fields, text
 from training.errors import ResumeError
 from training.monitor.records import EpochRecord
 
@@ -280,7 +280,7 @@ def _setup(fields: Fields) -> RunSetup:
         config=fields.take("config", dict),
         contract=Contract.from_dict(fields.take("contract", dict), "record: contract"),
         data=DataRecord.from_dict(fields.take("data", dict), "record: data"),
-        versions=fields.take_map("versions", _text),
+        versions=fields.take_map("versions", text),
         seed=fields.take("seed", int),
     )
 
@@ -294,19 +294,13 @@ def _epoch(row: object) -> EpochRecord:
         raise ModelError(f"record: history: {cause}") from cause
 
 
-def _status(text: str) -> Status:
-    if text not in ("running", "finished"):
-        raise ModelError(f"record: status is '{text}'")
-    return "running" if text == "running" else "finished"
-
-
-def _text(value: object, where: str) -> str:
-    if not isinstance(value, str):
-        raise ModelError(f"{where} is {type(value).__name__}")
-    return value
+def _status(name: str) -> Status:
+    if name not in ("running", "finished"):
+        raise ModelError(f"record: status is '{name}'")
+    return "running" if name == "running" else "finished"
 
 
 def _pairs(value: object, where: str) -> tuple[tuple[str, str], ...]:
     if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
         raise ModelError(f"{where} is no list of image and mask")
-    return tuple((_text(image, where), _text(mask, where)) for image, mask in value)
+    return tuple((text(image, where), text(mask, where)) for image, mask in value)

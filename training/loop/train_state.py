@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from training.losses.make import Loss, accuracy
 
+WARM_UP = 0.03
+"""Share of a run in which the learning rate of the cosine schedule rises linearly to its peak."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
@@ -146,13 +149,13 @@ class TrainState:
             weight.assign(value)
 
 
-def learning_rate_at(share: float, *, peak: float, schedule: str, warm_up: float = 0.03) -> float:
+def learning_rate_at(share: float, *, peak: float, schedule: str) -> float:
     """Return the learning rate at a share of the run, 0–1: constant, or a linear warm-up and then a cosine.
 
     Reference: Loshchilov, Hutter: SGDR, ICLR 2017. https://arxiv.org/abs/1608.03983
     """
     if schedule == "constant":
         return peak
-    if share < warm_up:
-        return peak * max(0.02, share / warm_up)
-    return peak * max(0.005, 0.5 * (1 + math.cos(math.pi * (share - warm_up) / (1 - warm_up))))
+    if share < WARM_UP:
+        return peak * max(0.02, share / WARM_UP)
+    return peak * max(0.005, 0.5 * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))))

@@ -24,20 +24,18 @@ PICTURES_EVERY = 5
 class TensorBoardLog:
     """Writer of event files for ``tensorboard --logdir``; a resumed run adds a file to its folder."""
 
-    def __init__(self, folder: Path, classes: Sequence[ClassInfo], *, pictures_every: int = PICTURES_EVERY) -> None:
+    def __init__(self, folder: Path, classes: Sequence[ClassInfo]) -> None:
         """Open a new event file.
 
         Args:
             folder: Folder for the event files, created if missing.
             classes: Classes in order of their ids, for names and colours.
-            pictures_every: Minimum number of epochs between pictures.
 
         Raises:
             StorageError: The file cannot be written.
         """
         self._folder = folder
         self._classes = tuple(classes)
-        self._pictures_every = pictures_every
         self._last_pictures: int | None = None
         with self._translated():
             self._writer = tf.summary.create_file_writer(str(folder))
@@ -65,7 +63,7 @@ class TensorBoardLog:
         with self._translated(), self._writer.as_default(step=record.epoch):  # flushes at its end
             for name, value in self._scalars(record):
                 tf.summary.scalar(name, value)
-            if best and (self._last_pictures is None or record.epoch - self._last_pictures >= self._pictures_every):
+            if best and (self._last_pictures is None or record.epoch - self._last_pictures >= PICTURES_EVERY):
                 self._last_pictures = record.epoch
                 for sample in pictures():
                     tf.summary.image(f"validation/{sample.name}", self._side_by_side(sample)[np.newaxis])

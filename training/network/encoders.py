@@ -167,8 +167,7 @@ def _for_pixels(
 
     ``conv(k, (x - m) / d) = conv(k / d, x) - sum(k · m / d)``, and the moving mean takes the constant. Only the border
     differs: it is padded with black here, and was padded with the mean colour when the backbone was trained. A grey
-        image
-    counts as three equal channels.
+    image counts as three equal channels.
     """
     kernel = first[0] / np.array(encoder.deviation)[:, np.newaxis]
     offset = np.einsum("hwio,i->o", kernel, np.array(encoder.mean))
