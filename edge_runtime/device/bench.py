@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from edge_runtime.errors import UsageError
 from edge_runtime.model.package import Package
 from edge_runtime.model.session import SessionOptions
-from edge_runtime.segment.preprocess import checked_frame, model_input
 from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.segment.timing import StageTimes
 
@@ -102,8 +101,7 @@ def bench_segmenters(segmenters: Mapping[str, Segmenter], *, runs: int) -> Laten
 
 def _measure(segmenter: Segmenter, frame: NDArray[np.uint8]) -> dict[str, float]:
     """Measure one bare run and one whole frame with its stages, in milliseconds."""
-    c = segmenter.contract
-    image = model_input(checked_frame(frame), c.height_px, c.width_px, c.channels)
+    image = segmenter.input_of(frame)
     times = StageTimes()
     start = time.perf_counter()
     segmenter.session.mask(image)

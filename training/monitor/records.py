@@ -13,8 +13,6 @@ from typing import Any
 class EpochRecord:
     """Record of an epoch: a row of the history in ``run.json`` and, without the IoU per class, of ``history.csv``.
 
-    ``seconds`` minus steps, waiting and validation is the time of checkpoints, logs and pictures.
-
     Attributes:
         epoch: Number of the epoch, from 1.
         loss: Mean training loss.
@@ -22,7 +20,7 @@ class EpochRecord:
         val_mean_iou: Mean IoU on the validation split at the model's size, from one confusion matrix, 0–1.
         val_pixel_accuracy: Pixel accuracy from the same matrix, 0–1.
         learning_rate: Learning rate at the end of the epoch.
-        seconds: Seconds of the epoch, validation included.
+        seconds: Seconds of steps, waiting and validation; checkpoints at the end of the epoch are not included.
         step_s: Seconds in training steps, without waiting for batches.
         wait_s: Seconds of waiting for batches.
         validate_s: Seconds of the validation.
