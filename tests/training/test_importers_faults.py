@@ -144,10 +144,6 @@ def labelme_with(src, shape, **more):
 
 
 class TestLabelMe:
-    def test_names_the_shape_that_is_wrong(self, src):
-        problem = labelme_with(src, labelme_shape("b", [(0, 0), (1, 1)]))
-        assert problem == "a.json: polygon 1 — 2 points — expected at least 3 — correct or remove it"
-
     @pytest.mark.parametrize(
         ("shape", "message"),
         [
@@ -173,10 +169,10 @@ class TestLabelMe:
         assert f"a.png — the image is {WIDTH}x{HEIGHT}, its annotation is for 1000000000x1000000000" in problem
 
     @pytest.mark.parametrize("name", ["../../secret.png", "..\\..\\secret.png", "x/../../../secret.png"])
-    def test_refuses_names_that_lead_out_of_the_folder(self, src, name):
+    def test_reads_nothing_outside_the_folder_whatever_a_name_says(self, src, name):
         write(src.parent / "secret.png", png(scene(0)[0]))
         write(src / "json" / "a.json", labelme_document(name, [labelme_shape("a", SQUARE)]))
-        with pytest.raises(DataError, match=r"leads out of .*src — refused"):
+        with pytest.raises(DataError, match=r"no image with an annotation: .*is not found"):
             import_dataset("labelme", src, src.parent / "data")
 
     def test_never_opens_an_absolute_path(self, src):
@@ -185,9 +181,7 @@ class TestLabelMe:
         with pytest.raises(DataError, match=r"no image with an annotation: .*is not found"):
             import_dataset("labelme", src, src.parent / "data")
 
-    @pytest.mark.parametrize(
-        "data", [b"{", b"[" * 100_000, b"\xff\xfe{", b'{"shapes": [], "a": ' + b"9" * 5000 + b"}", b"[1]"]
-    )
+    @pytest.mark.parametrize("data", [b"{", b"[" * 100_000, b"\xff\xfe{", b'{"shapes": [], "a": ' + b"9" * 5000 + b"}"])
     def test_refuses_what_is_no_json(self, src, data):
         write(src / "a.json", data)
         assert one_problem("labelme", src).startswith("a.json — ")
@@ -198,7 +192,6 @@ class TestCoco:
         ("old", "new", "message"),
         [
             ('"file_name": "000000000000.jpg"', '"file_name": 5', "file_name is 5 — expected str"),
-            ('"file_name": "000000000000.jpg"', '"file_name": "../../../../x.jpg"', "leads out of"),
             ('"image_id": 0,', '"image_id": [0],', "image_id is [0] — expected int"),
             ('"image_id": 0,', '"image_id": 99,', "image_id 99 — expected the id of an image"),
             ('"height": 40', '"height": 41', "the image is 64x40, its annotation is for 64x41"),
@@ -225,12 +218,18 @@ class TestCoco:
         entry = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "segmentation": []}
         image = {"id": 1, "file_name": "a.png", "height": HEIGHT, "width": WIDTH}
         write(src / "a.json", {"images": [image], "annotations": [entry], "categories": [{"id": 1, "name": "a"}]})
-        assert "annotations are boxes only — expected segmentations" in one_problem("coco", src)
+        assert "no shape with an area: 1 annotations (boxes only) without a segmentation" in one_problem("coco", src)
 
     def test_refuses_more_classes_than_a_mask_can_hold(self, src):
         categories = [{"id": i, "name": f"class {i}"} for i in range(300)]
-        write(src / "a.json", {"images": [], "annotations": [], "categories": categories})
-        assert "300 classes — expected 1 to 253 besides the background" in one_problem("coco", src)
+        write(src / "images" / "a.png", png(scene(0)[0]))
+        objects = [
+            {"image_id": 1, "category_id": i, "segmentation": [[0, 0, 9, 0, 9, 9, 0, 9]], "iscrowd": 0}
+            for i in range(300)
+        ]
+        image = {"id": 1, "file_name": "a.png"}
+        write(src / "a.json", {"images": [image], "annotations": objects, "categories": categories})
+        assert "300 classes — expected 1 to 253 besides the background — choose some" in one_problem("coco", src)
 
 
 def cvat_with(src, shape, **more):
@@ -336,8 +335,10 @@ class TestMaskFiles:
 
     def test_of_voc_lists_cannot_lead_out(self, src):
         BUILDERS["voc"](src)
-        write(src / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "train.txt", "../../../../secret\n")
-        assert "leads out of" in one_problem("voc", src)
+        write(src.parent / "secret.png", png(np.zeros((HEIGHT, WIDTH), np.uint8)))
+        write(src / "VOCdevkit" / "VOC2012" / "ImageSets" / "Segmentation" / "train.txt", "../../../../../secret\n")
+        summary = import_dataset("voc", src, src.parent / "data")
+        assert summary.left_out == ("../../../../../secret — no mask in SegmentationClass",)
 
 
 @pytest.mark.parametrize("kind", ["coco", "labelme", "cvat"])

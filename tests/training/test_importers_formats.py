@@ -119,6 +119,7 @@ def test_coco_categories_of_several_files_are_matched_by_name(src):
     for split, ids in (("train", (1, 2)), ("val", (20, 10))):
         coco = Coco(src, names=(f"{split}.png",), picture=png(scene(len(split))[0]))
         coco.categories = [{"id": ids[0], "name": "red"}, {"id": ids[1], "name": "blue"}]
+        coco.add(ids[0], (20, 20, 30, 30))
         coco.add(ids[1], (0, 0, 10, 10))
         coco.name = f"instances_{split}.json"
         document = {"images": coco.images, "annotations": coco.annotations, "categories": coco.categories}
@@ -138,8 +139,8 @@ def test_coco_leaves_out_what_is_missing_or_unlisted_and_says_so(src):
     assert list(masks) == ["images/a"]
     assert len(summary.left_out) == 1
     assert summary.left_out[0].startswith("b.png — image not found (1 annotations in ")
-    assert "1 images that no JSON lists: not imported" in summary.notes
-    assert "1 annotations without a segmentation (boxes only): not drawn" in summary.notes
+    assert "1 images that no JSON lists: not imported (first: images/c.png)" in summary.notes
+    assert any(note.startswith("1 annotations without a segmentation: not drawn (first: ") for note in summary.notes)
 
 
 def test_coco_finds_images_by_the_last_part_of_a_foreign_path(src):
@@ -278,7 +279,7 @@ def test_labelme_uses_the_order_of_labels_txt_and_its_names_for_background_and_i
 def test_labelme_counts_what_it_does_not_draw(src):
     shapes = [labelme_shape("a", box_points(0, 0, 9, 9)), *[labelme_shape("p", [(1, 1)], "point")] * 3]
     summary, _ = run_labelme(src, shapes)
-    assert "3 point shapes without an area: not drawn" in summary.notes
+    assert f"3 point shapes without an area: not drawn (first: {src / 'a.json'}: point 1)" in summary.notes
     assert [c.name for c in summary.classes] == ["background", "a"]
 
 
@@ -325,12 +326,13 @@ def test_cvat_draws_boxes_ellipses_and_masks_by_z_order(src):
     assert np.array_equal(mask[:, :30], expected[:, :30])
     assert (mask[:, 30:] == 1).sum() == pytest.approx(np.pi * 50, abs=4)
     assert [c.color for c in summary.classes[1:]] == [(250, 50, 83), (61, 61, 245)]
-    assert summary.notes == ("1 points shapes without an area: not drawn",)
+    where = f"{src / 'annotations.xml'}: image 'a.png'"
+    assert summary.notes == (f"1 points shapes without an area: not drawn (first: {where})",)
 
 
 def test_cvat_turns_boxes(src):
     _, mask = run_cvat(src, '<box label="blue" xtl="10" ytl="15" xbr="50" ybr="25" rotation="90.00"/>')
-    assert np.array_equal(mask, area(FULL, (25, 0, 35, 40, 2)))
+    assert np.array_equal(mask, area(FULL, (25, 0, 35, 40, 1)))
 
 
 def test_cvat_subsets_of_a_project_become_splits(src):

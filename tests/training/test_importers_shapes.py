@@ -81,7 +81,29 @@ def test_a_pixel_is_in_a_polygon_when_its_centre_is(points):
         crossed = (rows >= min(y0, y1)) & (rows < max(y0, y1))
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             inside ^= crossed & (cols >= x0 + (rows - y0) / (y1 - y0) * (x1 - x0))
-    assert np.array_equal(found, inside)
+    if inside.any():
+        assert np.array_equal(found, inside)
+    else:  # so thin that it is drawn as a line
+        (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
+        assert not found[(rows < top - 0.5) | (rows > bottom + 0.5) | (cols < left - 0.5) | (cols > right + 0.5)].any()
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([(5, 10.1), (50, 10.1), (50, 10.4), (5, 10.4)], {(10, x) for x in range(5, 50)}),  # a lying wire
+        ([(7.6, 3), (7.9, 3), (7.9, 30), (7.6, 30)], {(y, 7) for y in range(3, 30)}),  # a standing one
+        ([(50, 10.1), (90, 10.1), (90, 10.4), (50, 10.4)], {(10, x) for x in range(50, 60)}),  # reaches out
+        ([(5.2, 5.2), (5.4, 5.2), (5.4, 5.4), (5.2, 5.4)], set()),  # a speck
+        ([(0, 0), (10, 10), (20, 20)], set()),  # no area
+        ([(0.1, 0.2), (10.1, 10.2), (20.1, 20.2)], set()),  # no area, but for a rounding
+        ([(90, 10.1), (99, 10.1), (99, 10.4), (90, 10.4)], set()),  # outside
+        ([(5, 10), (50, 10), (50, 11), (5, 11)], {(10, x) for x in range(5, 50)}),  # as wide as a pixel: by its centres
+    ],
+)
+def test_a_polygon_thinner_than_a_pixel_is_a_line(points, expected):
+    found = painted(polygon(np.array(points, np.float64), SIZE))
+    assert {(int(y), int(x)) for y, x in np.argwhere(found)} == expected
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools with NumPy 2

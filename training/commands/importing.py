@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from edge_runtime.cli import Commands, require_modules
+from edge_runtime.errors import UsageError
 from edge_runtime.storage import printable
 from training.importers import IMPORTERS, ImportProblemsError, import_dataset
 
@@ -49,6 +52,18 @@ def register(data: Commands) -> None:
         )
         one.add_argument("src", type=Path, metavar="SRC", help="folder to read")
         one.add_argument("dst", type=Path, metavar="DST", help="dataset folder to write, new or empty")
+        one.add_argument(
+            "--classes",
+            metavar="NAME,NAME",
+            help="classes of SRC to keep, in this order; objects of the others become background",
+        )
+        one.add_argument(
+            "--merge",
+            action="append",
+            metavar="NEW=NAME,NAME",
+            help="join classes of SRC to one, which may be one of them or new; may be repeated",
+        )
+        one.add_argument("--skip-bad", action="store_true", help="leave out faulty shapes and files, and name them")
         one.set_defaults(handler=_import, kind=kind)
 
 
@@ -64,6 +79,9 @@ def _import(args: argparse.Namespace) -> int:
                 args.kind,
                 args.src,
                 args.dst,
+                classes=_names("--classes", args.classes),
+                merge=_merges(args.merge or []),
+                skip_bad=args.skip_bad,
                 on_progress=lambda what, done, total: progress.update(
                     task, description=what, completed=done, total=total
                 ),
@@ -71,6 +89,8 @@ def _import(args: argparse.Namespace) -> int:
     except ImportProblemsError as error:
         if len(error.problems) > 1:
             _list("problem", error.problems)
+        if not args.skip_bad:
+            print("--skip-bad imports the rest", file=sys.stderr)
         raise
     images = ", ".join(f"{split} {count}" for split, count in summary.images.items())
     print(f"{printable(args.dst)}: {sum(summary.images.values())} images ({images})")
@@ -78,8 +98,29 @@ def _import(args: argparse.Namespace) -> int:
     for note in summary.notes:
         print(f"note: {printable(note)}")
     _list("left out", summary.left_out)
-    print(f"next: edge-unet data check {printable(args.dst)}")
+    print(f"next: edge-unet data check {shlex.quote(printable(args.dst))}")
     return 0
+
+
+def _names(option: str, text: str | None) -> list[str] | None:
+    """Return the names of a comma-separated list; a name with a comma is in double quotes."""
+    if text is None:
+        return None
+    names = [name for name in next(csv.reader([text]), []) if name.strip()]
+    if not names:
+        raise UsageError(f"{option} '{printable(text)}' — no class — expected names with commas between them")
+    return names
+
+
+def _merges(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Return the classes to join by the name of the new one."""
+    merges: dict[str, list[str]] = {}
+    for text in texts:
+        new, equals, old = text.partition("=")
+        if not equals or not new.strip():
+            raise UsageError(f"--merge '{printable(text)}' — expected NEW=NAME,NAME, such as vehicle=car,truck")
+        merges.setdefault(new.strip(), []).extend(_names("--merge", old) or [])
+    return merges
 
 
 def _list(what: str, lines: Sequence[str]) -> None:

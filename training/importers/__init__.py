@@ -1,13 +1,15 @@
 """Convert datasets of other formats to the folder layout that training reads.
 
 ``formats`` lists the formats, one module per format reads a folder into a ``Plan``, and ``writing`` writes a dataset
-from it. Reading order: formats, errors, plan, documents, files, shapes, mask_files, one module per format, writing.
+from it. Reading order: formats, errors, shapes, painting, plan, documents, files, mask_files, one module per format,
+choice, writing.
 Images are copied byte for byte; nothing is downloaded.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["IMPORTERS", "ImportFormat", "ImportProblemsError", "import_dataset"]
 
 
-def import_dataset(kind: str, src: Path, dst: Path, *, on_progress: OnProgress = silent) -> ImportSummary:
+def import_dataset(
+    kind: str,
+    src: Path,
+    dst: Path,
+    *,
+    classes: Sequence[str] | None = None,
+    merge: Mapping[str, Sequence[str]] | None = None,
+    skip_bad: bool = False,
+    on_progress: OnProgress = silent,
+) -> ImportSummary:
     """Convert a dataset of another format to a dataset folder.
 
     ``dst`` receives ``[train|val|test/]images`` and ``masks`` (index PNGs), ``dataset.yaml`` and, if the format names
@@ -34,13 +45,17 @@ def import_dataset(kind: str, src: Path, dst: Path, *, on_progress: OnProgress =
         kind: Name of the format, a key of ``IMPORTERS``.
         src: Folder to read; see ``IMPORTERS[kind].layout``. Nothing outside it is read.
         dst: Folder to write, new or empty.
+        classes: Names of the source's classes to keep, in this order; objects of the others become background. None
+            keeps all classes; of annotations with shapes, all that occur.
+        merge: Names of classes to join, by the name of the class that they become, which may be new.
+        skip_bad: Leave out faulty shapes and files, which are named in the summary.
         on_progress: Called with "importing" and the number of images done and in all.
 
     Returns:
         A summary of the images that were written and left out.
 
     Raises:
-        UsageError: The format is unknown, or ``dst`` is not empty.
+        UsageError: The format or a class is unknown, or ``dst`` is not empty.
         DataError: ``src`` is not of this format; an ``ImportProblemsError`` lists every problem.
         StorageError: ``dst`` cannot be written.
 
@@ -62,9 +77,10 @@ def import_dataset(kind: str, src: Path, dst: Path, *, on_progress: OnProgress =
     if not src.is_dir():
         found = "is a file: unpack it first" if src.exists() else "no such folder"
         raise DataError(f"{printable(src)} — {found} — expected the folder of a {kind} dataset")
+    from training.importers.choice import choose
     from training.importers.writing import require_free, write_plan
 
     require_free(dst)
     module = importlib.import_module(f"training.importers.{IMPORTERS[kind].module}")
     plan: Plan = module.plan(src)
-    return write_plan(plan, src, dst, on_progress)
+    return write_plan(choose(plan, src, classes, merge), src, dst, on_progress, skip_bad=skip_bad)

@@ -6,21 +6,17 @@ Reference: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/ and
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
 from training.importers.files import FileFinder, split_of, unlisted_images
-from training.importers.plan import Color, Item, Labels, Plan, Size, counted, label_classes
-from training.importers.shapes import Region, box, ellipse, polygon, runs
+from training.importers.painting import Drawing, Shape
+from training.importers.plan import Color, Item, Labels, Plan, Tally, label_classes
+from training.importers.shapes import Region, Size, box, ellipse, pixels, polygon, runs
 
 _DRAWN = ("polygon", "box", "ellipse", "mask")
 _WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
@@ -40,40 +36,38 @@ def plan(src: Path) -> Plan:
             f"{printable(path)} — {found} — expected 'CVAT for images 1.1' — export the task in that format"
         )
     labels = _labels(root, path)
-    finder, counts = FileFinder(src), Counter[str]()
+    finder, undrawn, notes = FileFinder(src), Tally(), Tally()
     problems: list[str] = []
     left_out: list[str] = []
     items: dict[Path, Item] = {}
     elements = root.findall("image")
-    splits = {split_of(element.get("subset", "")) for element in elements}
-    if len(splits) > 1 and None in splits:
-        problems.append(
-            f"{printable(path)} — some images are in no subset — expected Train, Validation or Test for each"
-        )
     for element in elements:
         name, where = element.get("name", ""), f"{printable(path)}: image '{printable(element.get('name', ''))}'"
         try:
             image = finder.find(name, _image_folders(path, element.get("subset", "")), where)
-            shapes = _shapes(element, labels, counts, where)
             size = tuple(int(documents.number(element.get(key), where, key)) for key in ("height", "width"))
         except DataError as error:
             problems.append(str(error))
             continue
         if image is None:
-            left_out.append(f"{printable(name)} — image not found ({len(shapes)} shapes in {printable(path)})")
+            left_out.append(f"{printable(name)} — image not found ({len(element)} shapes in {printable(path)})")
         elif image in items:
             problems.append(f"{where} — is listed twice — expected once")
         else:
-            draw = partial(_draw, shapes, labels, where)
+            drawing = Drawing(shapes=_shapes(element, labels, where, undrawn, problems))
             split = split_of(element.get("subset", ""))
-            items[image] = Item(name=finder.name(image), image=image, draw=draw, split=split, size=(size[0], size[1]))
-    counts["images that the XML does not list: not imported"] = unlisted_images(src, items.keys())
+            items[image] = Item(
+                name=finder.name(image), image=image, draw=drawing, split=split, size=(size[0], size[1])
+            )
+    for image in unlisted_images(src, items.keys()):
+        notes.add("images that the XML does not list: not imported", finder.name(image))
     return Plan(
         classes=labels.classes,
         items=tuple(items.values()),
         problems=tuple(problems),
         left_out=tuple(left_out),
-        notes=counted(counts),
+        undrawn=undrawn.lines(),
+        notes=notes.lines(),
     )
 
 
@@ -114,42 +108,44 @@ def _color(text: str) -> Color | None:
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
-def _shapes(image: Element, labels: Labels, counts: Counter[str], where: str) -> list[Element]:
+def _shapes(image: Element, labels: Labels, where: str, undrawn: Tally, problems: list[str]) -> tuple[Shape, ...]:
     """Return the shapes that have an area, by ascending z_order."""
-    shapes = [element for element in image if element.tag in _DRAWN]
+    shapes: list[tuple[float, Shape]] = []
     for element in image:
-        if element.tag in _WITHOUT_AREA:
-            counts[f"{element.tag} shapes without an area: not drawn"] += 1
-        elif element.tag not in _DRAWN:
-            raise DataError(f"{where} — a <{element.tag}> — expected {', '.join(_DRAWN)} — export it as CVAT 1.1")
-        elif element.get("label") not in labels.ids:
-            raise DataError(
-                f"{where} — label '{printable(element.get('label', ''))}' — expected one of the labels in <meta>"
-            )
-    return sorted(shapes, key=lambda shape: documents.number(shape.get("z_order", "0"), where, "z_order"))
+        kind, label = element.tag, element.get("label", "")
+        if kind in _WITHOUT_AREA:
+            undrawn.add(f"{kind} shapes without an area: not drawn", where)
+            continue
+        try:
+            if kind not in _DRAWN:
+                raise DataError(f"{where} — a <{kind}> — expected {', '.join(_DRAWN)} — export it as CVAT 1.1")
+            if label not in labels.ids:
+                raise DataError(f"{where} — label '{printable(label)}' — expected one of the labels in <meta>")
+            order = documents.number(element.get("z_order", "0"), where, "z_order")
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        regions = partial(_regions, element, f"{where}: {kind}")
+        named = f"{where}: {kind} '{printable(label)}'"
+        shapes.append((order, Shape(where=named, kind=kind, class_id=labels.ids[label], regions=regions)))
+    return tuple(shape for _, shape in sorted(shapes, key=lambda pair: pair[0]))
 
 
-def _draw(shapes: Sequence[Element], labels: Labels, where: str, size: Size) -> NDArray[np.uint8]:
-    mask = np.zeros(size, np.uint8)
-    for shape in shapes:
-        _region(shape, size, f"{where}: {shape.tag}").paint(mask, labels.ids[shape.get("label", "")])
-    return mask
-
-
-def _region(shape: Element, size: Size, where: str) -> Region:
+def _regions(shape: Element, where: str, size: Size) -> list[Region]:
     def value(key: str) -> float:
         return documents.number(shape.get(key, "0" if key == "rotation" else None), where, key)
 
     if shape.tag == "polygon":
         pairs = [pair.split(",") for pair in shape.get("points", "").split(";")]
-        return polygon(documents.point_array(pairs, where), size)
+        return [polygon(documents.point_array(pairs, where), size)]
     if shape.tag == "box":
-        return box(value("xtl"), value("ytl"), value("xbr"), value("ybr"), size, degrees=value("rotation"))
+        return [box(value("xtl"), value("ytl"), value("xbr"), value("ybr"), size, degrees=value("rotation"))]
     if shape.tag == "ellipse":
-        return ellipse(value("cx"), value("cy"), value("rx"), value("ry"), size, degrees=value("rotation"))
+        return [ellipse(value("cx"), value("cy"), value("rx"), value("ry"), size, degrees=value("rotation"))]
     top, left, height, width = (int(value(key)) for key in ("top", "left", "height", "width"))
     if top < 0 or left < 0 or height < 0 or width < 0 or top + height > size[0] or left + width > size[1]:
         raise DataError(
             f"{where} — {width}x{height} at {left},{top} — expected it inside the image, {size[1]}x{size[0]}"
         )
-    return Region(top=top, left=left, inside=runs(shape.get("rle", "").split(","), (height, width), "C", where))
+    inside = runs(shape.get("rle", "").split(","), (height, width), "C", where)
+    return [pixels(inside, size, top=top, left=left)]

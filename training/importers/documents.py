@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,19 +40,16 @@ def read_lines(path: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds one object.
+def read_json_value(path: Path) -> Any:
+    """Read a JSON file that holds any value.
 
     Raises:
-        DataError: The file cannot be read, is not JSON, is nested too deeply, or does not hold an object.
+        DataError: The file cannot be read, is not JSON, or is nested too deeply.
     """
     try:
-        value = json.loads(read_text(path))
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as cause:
         raise DataError(f"{printable(path)} — not valid JSON ({cause}) — export it again or remove it") from cause
-    if not isinstance(value, dict):
-        raise DataError(f"{printable(path)} — holds a {type(value).__name__} — expected a JSON object")
-    return value
 
 
 def read_xml(path: Path) -> ElementTree.Element:
@@ -76,7 +76,7 @@ def field(entry: Any, key: str, kind: type[T], where: str) -> T:
     """
     value = entry.get(key) if isinstance(entry, dict) else None
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise DataError(f"{where} — {key} is {_short(value)} — expected {kind.__name__}")
+        raise DataError(f"{where} — {key} is {short(value)} — expected {kind.__name__}")
     return value
 
 
@@ -91,8 +91,20 @@ def number(value: Any, where: str, what: str) -> float:
     except (TypeError, ValueError, OverflowError):
         result = float("nan")
     if not abs(result) <= _LARGEST:
-        raise DataError(f"{where} — {what} is {_short(value)} — expected a number")
+        raise DataError(f"{where} — {what} is {short(value)} — expected a number")
     return result
+
+
+def stated_size(entry: Any, height: str, width: str) -> tuple[int, int] | None:
+    """Return the height and width that an entry states under two keys; None if they are not two whole numbers above 0."""
+    values = []
+    for key in (height, width):
+        value = entry.get(key) if isinstance(entry, dict) else None
+        text = "" if isinstance(value, bool) else str(value).strip()
+        if not re.fullmatch(r"\d{1,15}(\.0+)?", text) or not float(text):
+            return None
+        values.append(int(float(text)))
+    return values[0], values[1]
 
 
 def point_array(values: Sequence[Any], where: str) -> NDArray[np.float64]:
@@ -106,11 +118,24 @@ def point_array(values: Sequence[Any], where: str) -> NDArray[np.float64]:
     except (TypeError, ValueError, OverflowError):
         points = np.full(1, np.nan)
     if points.size % 2 or not (np.abs(points) <= _LARGEST).all() or (points.ndim == 2 and points.shape[1] != 2):
-        raise DataError(f"{where} — points are {_short(values)} — expected pairs of numbers")
+        raise DataError(f"{where} — points are {short(values)} — expected pairs of numbers")
     return points.reshape(-1, 2)
 
 
-def _short(value: object) -> str:
+def base64_bytes(text: str, where: str) -> bytes:
+    """Decode base64, with or without line breaks.
+
+    Raises:
+        DataError: The text is not base64.
+    """
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError) as cause:
+        raise DataError(f"{where} — not valid base64 ({cause}) — save the annotation again") from cause
+
+
+def short(value: object) -> str:
+    """Return a value as a message shows it, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 

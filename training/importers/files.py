@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from urllib.parse import unquote
 
 from edge_runtime.dataset.pairs import Split
 from edge_runtime.image import IMAGE_SUFFIXES
@@ -46,8 +47,9 @@ def walk(root: Path) -> Iterator[Path]:
 class FileFinder:
     """Finder of the files that annotations name.
 
-    Annotations come from other machines: their paths may be absolute, have backslashes, another case or another Unicode
-    form. A path must not lead out of the root; links in the user's own folders are followed.
+    Annotations come from other machines: their paths may be absolute, lead out of the root or be web addresses, and have
+    backslashes, another case or another Unicode form. Nothing outside the root is read; links in the user's own folders
+    are followed.
 
     Args:
         root: Folder outside of which nothing is read.
@@ -56,42 +58,44 @@ class FileFinder:
     def __init__(self, root: Path) -> None:
         self._root = _absolute(root)
         self._folders: dict[Path, dict[str, Path | None]] = {}
+        self._by_name: dict[str, list[Path]] | None = None
 
     def find(self, name: str, folders: Sequence[Path], where: str) -> Path | None:
-        """Return the file at this path relative to one of the folders, or else of this file name directly in one.
+        """Return the file that a path means.
+
+        It is the file at this path relative to one of the folders; or else the one of this file name directly in one; or
+        else the one below a folder that shares most of the path's last parts.
 
         Args:
-            name: Path or file name in the annotation.
+            name: Path, file name or web address in the annotation.
             folders: Folders to search, the likeliest first.
             where: The annotation, for messages.
 
         Raises:
-            DataError: The path leads out of the root.
+            DataError: Several files below the folders may be meant.
         """
-        parts = name_parts(name)
-        if not parts or "\0" in name:
-            return None
-        absolute = (_absolute(folder) for folder in folders)
-        bases = [folder for folder in absolute if folder.is_relative_to(self._root)]
-        if not is_absolute(name):
-            targets = [Path(os.path.normpath(base.joinpath(*parts))) for base in bases]
-            inside = [target for target in targets if target.is_relative_to(self._root)]
-            if not inside:
-                raise DataError(
-                    f"{where} — file name '{printable(name)}' — leads out of {printable(self._root)} — refused: correct it"
-                )
-            for target in inside:
-                if found := self._in_folder(target.parent, target.name):
+        bases = [base for folder in folders if (base := _absolute(folder)).is_relative_to(self._root)]
+        spellings = [parts for parts in _spellings(name) if parts]
+        for parts in spellings:
+            for base in bases:
+                target = Path(os.path.normpath(base.joinpath(*parts)))
+                if target.is_relative_to(self._root) and (found := self._in_folder(target.parent, target.name)):
                     return found
-        return next((found for base in bases if (found := self._in_folder(base, parts[-1]))), None)
+        for parts in spellings:
+            if found := next((found for base in bases if (found := self._in_folder(base, parts[-1]))), None):
+                return found
+        return next((found for parts in spellings if (found := self._below(parts, bases, where))), None)
 
     def name(self, path: Path) -> str:
         """Return a found file's path relative to the root."""
         return _absolute(path).relative_to(self._root).as_posix()
 
     def with_stem(self, folder: Path, stem: str, suffixes: frozenset[str]) -> Path | None:
-        """Return the file of this stem in a folder, with any of the suffixes."""
-        candidates = (self._in_folder(_absolute(folder), f"{stem}{suffix}") for suffix in sorted(suffixes))
+        """Return the file of this stem in a folder inside the root, with any of the suffixes."""
+        inside = _absolute(folder)
+        if not inside.is_relative_to(self._root):
+            return None
+        candidates = (self._in_folder(inside, f"{stem}{suffix}") for suffix in sorted(suffixes))
         return next((path for path in candidates if path), None)
 
     def _in_folder(self, folder: Path, name: str) -> Path | None:
@@ -100,10 +104,32 @@ class FileFinder:
             names = self._folders[folder] = _listing(folder)
         return names.get(name) or names.get(_folded(name))
 
+    def _below(self, parts: Sequence[str], bases: Sequence[Path], where: str) -> Path | None:
+        """Return the file anywhere below the bases whose path ends most like these parts."""
+        if self._by_name is None:
+            self._by_name = {}
+            for path in walk(self._root):
+                self._by_name.setdefault(_folded(path.name), []).append(path)
+        wanted = [_folded(part) for part in reversed(parts)]
+        found: dict[int, list[Path]] = {}
+        for path in self._by_name.get(wanted[0], ()):
+            if any(path.is_relative_to(base) for base in bases):
+                own = [_folded(part) for part in reversed(path.relative_to(self._root).parts)]
+                alike = [one == other for one, other in zip(wanted, own, strict=False)]
+                found.setdefault([*alike, False].index(False), []).append(path)
+        best = found[max(found)] if found else []
+        if len(best) > 1:
+            first, second = (printable(self.name(path)) for path in best[:2])
+            raise DataError(
+                f"{where} — file name '{printable('/'.join(parts))}' — may be {first} or {second} — expected one: add its "
+                "folder to the name"
+            )
+        return best[0] if best else None
 
-def unlisted_images(root: Path, listed: Collection[Path | bytes]) -> int:
-    """Count the image files below a folder that are not among the listed ones."""
-    return sum(path.suffix.lower() in IMAGE_SUFFIXES and _absolute(path) not in listed for path in walk(root))
+
+def unlisted_images(root: Path, listed: Collection[Path | bytes]) -> list[Path]:
+    """Return the image files below a folder that are not among the listed ones."""
+    return [p for p in walk(root) if p.suffix.lower() in IMAGE_SUFFIXES and _absolute(p) not in listed]
 
 
 def name_parts(name: str) -> list[str]:
@@ -112,9 +138,23 @@ def name_parts(name: str) -> list[str]:
     return [part for part in parts if part not in ("", ".")]
 
 
-def is_absolute(name: str) -> bool:
-    """Tell whether a path of any operating system starts at a root or a drive."""
-    return bool(re.match(r"[A-Za-z]:|[/\\]", name))
+def _spellings(name: str) -> Iterator[list[str]]:
+    """Yield the parts of the paths that a name may mean, the likeliest first.
+
+    A name may be an address with a query ("a.jpg?token=1"), have characters in the form of one ("a%20b.jpg"), or be the
+    address of a server that has the path in its query ("/data/local-files/?d=images/a.jpg").
+    """
+    if "\0" in name:
+        return
+    yield name_parts(name)
+    address, _, query = name.partition("#")[0].partition("?")
+    for text in (
+        address,
+        *(value for key, _, value in (pair.partition("=") for pair in query.split("&")) if key == "d"),
+    ):
+        for one in dict.fromkeys((text, unquote(text))):
+            if one != name and "\0" not in one:
+                yield name_parts(re.sub(r"^[A-Za-z][A-Za-z0-9+.-]+://[^/]*", "", one))
 
 
 def new_stems(items: Sequence[Item]) -> list[str]:

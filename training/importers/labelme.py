@@ -1,38 +1,34 @@
 """Import LabelMe: one JSON file per image, with polygons and other shapes.
 
-Reference: https://github.com/wkentaro/labelme (labelme/label_file.py, labelme/utils/shape.py)
+Reference: https://github.com/wkentaro/labelme (labelme/label_file.py, labelme/utils/shape.py);
+https://github.com/CVHub520/X-AnyLabeling (docs/en/user_guide.md: shapes)
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.dataset.pairs import Split
-from edge_runtime.image import decode
+from edge_runtime.image import IMAGE_SUFFIXES, decode
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
 from training.importers.errors import ImportProblemsError
 from training.importers.files import FileFinder, split_of, unlisted_images, walk
-from training.importers.plan import Item, Labels, Plan, Size, counted, label_classes
-from training.importers.shapes import Region, box, ellipse, polygon, strip
+from training.importers.painting import Drawing, Shape
+from training.importers.plan import Item, Labels, Plan, Tally, label_classes
+from training.importers.shapes import Region, Size, box, ellipse, pixels, polygon, strip
 
 LINE_WIDTH_PX = 10
 """Width of a drawn line in pixels, as in LabelMe's own export."""
 _IGNORED = "__ignore__"
-_DRAWN = ("polygon", "rectangle", "circle", "line", "linestrip", "mask")
-_CORNERS = {"polygon": 3, "rectangle": 2, "circle": 2, "line": 2, "linestrip": 2, "mask": 2}
+_CORNERED = ("polygon", "rectangle", "rotation", "oriented_rectangle", "quadrilateral")
+_DRAWN = (*_CORNERED, "circle", "line", "linestrip", "mask")
+_WITHOUT_AREA = ("point", "points", "cuboid")
 
 
 def plan(src: Path) -> Plan:
@@ -47,42 +43,52 @@ def plan(src: Path) -> Plan:
     for path in walk(src):
         if path.suffix.lower() == ".json":
             try:
-                document = documents.read_json(path)
+                document = documents.read_json_value(path)
             except DataError as error:
                 problems.append(str(error))
                 continue
-            if isinstance(document.get("shapes"), list):
+            if isinstance(document, dict) and isinstance(document.get("shapes"), list):
                 files[path] = document
             else:
                 left_out.append(f"{printable(path)} — no file of LabelMe: it has no shapes")
     if not files and problems:
         raise ImportProblemsError(problems)
     if not files:
-        raise DataError(f"{printable(src)} — no JSON file of LabelMe — expected a.json beside a.jpg")
-    labels, counts = _labels(src, files), Counter[str]()
-    finder, items = FileFinder(src), []
-    splits = _splits(src, files)
+        reason = f": {left_out[0]}" if left_out else ""
+        raise DataError(f"{printable(src)} — no JSON file of LabelMe{reason} — expected a.json beside a.jpg")
+    labels, undrawn, notes = _labels(src, files), Tally(), Tally()
+    finder = FileFinder(src)
+    splits = _splits(src, files, notes)
+    items: list[Item] = []
+    of_file: dict[Path, Path] = {}
     for path, document in files.items():
+        shapes = _shapes(document["shapes"], path, labels, undrawn, problems)
         try:
-            shapes = _drawn(document["shapes"], path, labels, counts)
-            image, name = _image(document, path, finder)
+            image, name = _image(document, path, src, finder)
         except DataError as error:
             problems.append(str(error))
             continue
         if image is None:
             left_out.append(f"{printable(path)} — its image {name} is not found, and not inside the JSON")
             continue
-        height, width = document.get("imageHeight"), document.get("imageWidth")
-        size = (height, width) if isinstance(height, int) and isinstance(width, int) else None
-        draw = partial(_draw, shapes, labels, printable(path))
-        items.append(Item(name=name, image=image, draw=draw, split=splits[path], size=size))
-    counts["images without a JSON: not imported"] = unlisted_images(src, {item.image for item in items})
+        if isinstance(image, Path) and (other := of_file.setdefault(image, path)) != path:
+            problems.append(
+                f"{printable(path)} — is of {printable(name)}, as {printable(other)} is — expected one JSON for an image "
+                "— correct its imagePath or remove it"
+            )
+            continue
+        size = documents.stated_size(document, "imageHeight", "imageWidth")
+        items.append(Item(name=name, image=image, draw=Drawing(shapes=shapes), split=splits[path], size=size))
+    for image in unlisted_images(src, {item.image for item in items}):
+        notes.add("images without a JSON: not imported", finder.name(image))
     return Plan(
         classes=labels.classes,
         items=tuple(items),
         problems=tuple(problems),
         left_out=tuple(left_out),
-        notes=counted(counts),
+        undrawn=undrawn.lines(),
+        notes=notes.lines(),
+        keeps_unused=(src / "labels.txt").is_file(),
     )
 
 
@@ -93,87 +99,101 @@ def _labels(src: Path, files: dict[Path, dict[str, Any]]) -> Labels:
         where = printable(src / "labels.txt")
     else:
         shapes = (shape for document in files.values() for shape in document["shapes"] if isinstance(shape, dict))
-        names = sorted({str(shape.get("label")) for shape in shapes if _kind(shape) in _DRAWN})
+        labels = {shape.get("label") for shape in shapes if _kind(shape) in _DRAWN}
+        names = sorted(label for label in labels if isinstance(label, str) and label.strip())
         where = printable(src)
-    labels = label_classes((name for name in names if name != _IGNORED), where=where)
-    labels.ids[_IGNORED] = IGNORE
-    return labels
+    return label_classes((name for name in names if name != _IGNORED), where=where)
 
 
-def _splits(src: Path, files: dict[Path, dict[str, Any]]) -> dict[Path, Split | None]:
+def _splits(src: Path, files: dict[Path, dict[str, Any]], notes: Tally) -> dict[Path, Split | None]:
     """Return the split of each file by its top folder; None for all, unless each top folder names a split."""
     splits = {path: split_of(path.relative_to(src).parts[0]) if path.parent != src else None for path in files}
-    return splits if all(splits.values()) else dict.fromkeys(files)
+    without = [path for path, split in splits.items() if split is None]
+    if not without:
+        return splits
+    if len(without) < len(splits):
+        notes.add(
+            "JSON files are in no folder of a split, others are: no splits are made",
+            printable(without[0]),
+            count=len(without),
+        )
+    return dict.fromkeys(files)
 
 
-def _image(document: dict[str, Any], path: Path, finder: FileFinder) -> tuple[Path | bytes | None, str]:
-    """Return the image that a file names, or else the one inside it, and its name."""
-    named = document.get("imagePath")
-    if isinstance(named, str) and (found := finder.find(named, [path.parent], printable(path))):
-        return found, finder.name(found)
-    if isinstance(document.get("imageData"), str):
-        return _base64(document["imageData"], f"{printable(path)} — imageData"), finder.name(path)
-    return None, printable(str(named))
+def _image(document: dict[str, Any], path: Path, src: Path, finder: FileFinder) -> tuple[Path | bytes | None, str]:
+    """Return the image that a file names, or the one inside it, or the one of its own name; and the image's name."""
+    named, data, where = document.get("imagePath"), document.get("imageData"), printable(path)
+    try:
+        # A file elsewhere that has only the name in common is less certain than the image inside.
+        folders = [path.parent] if isinstance(data, str) else [path.parent, src]
+        found = finder.find(named, folders, where) if isinstance(named, str) else None
+    except DataError:
+        if not isinstance(data, str):
+            raise
+        found = None
+    if found is None and isinstance(data, str):
+        return documents.base64_bytes(data, f"{where} — imageData"), finder.name(path)
+    found = found or finder.with_stem(path.parent, path.stem, IMAGE_SUFFIXES)
+    return (found, finder.name(found)) if found else (None, printable(str(named)))
 
 
-def _drawn(shapes: Sequence[Any], path: Path, labels: Labels, counts: Counter[str]) -> list[dict[str, Any]]:
+def _shapes(
+    entries: Sequence[Any], path: Path, labels: Labels, undrawn: Tally, problems: list[str]
+) -> tuple[Shape, ...]:
     """Return the shapes that have an area."""
-    drawn = []
-    for index, shape in enumerate(shapes):
-        where = f"{printable(path)}: shape {index}"
-        label = documents.field(shape, "label", str, where)
-        if _kind(shape) not in _DRAWN:
-            counts[f"{_kind(shape)} shapes without an area: not drawn"] += 1
+    shapes = []
+    for index, entry in enumerate(entries):
+        kind = _kind(entry)
+        where = f"{printable(path)}: {kind} {index}"
+        if kind in _WITHOUT_AREA:
+            undrawn.add(f"{kind} shapes without an area: not drawn", where)
             continue
-        if label not in labels.ids:
-            raise DataError(
-                f"{where} — label '{printable(label)}' — expected one of labels.txt — add it there or correct it"
+        try:
+            label = documents.field(entry, "label", str, f"{printable(path)}: shape {index}")
+            if kind not in _DRAWN:
+                raise DataError(f"{where} — an unknown kind — expected {', '.join(_DRAWN)} — draw it as one of them")
+            if label != _IGNORED and label not in labels.ids:
+                raise DataError(
+                    f"{where} — label '{printable(label)}' — expected one of labels.txt — add it there or correct it"
+                    if label.strip()
+                    else f"{where} — label is empty — expected a name — add it or remove the shape"
+                )
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        shapes.append(
+            Shape(
+                where=f"{where} '{printable(label)}'",
+                kind=kind,
+                class_id=None if label == _IGNORED else labels.ids[label],
+                regions=partial(_regions, entry, kind, where),
             )
-        drawn.append(shape)
-    return drawn
+        )
+    return tuple(shapes)
 
 
 def _kind(shape: Any) -> str:
     """Return a shape's type; before version 3.6 all were polygons."""
-    return str(shape.get("shape_type") or "polygon") if isinstance(shape, dict) else "unknown"
+    return printable(str(shape.get("shape_type") or "polygon")).lower() if isinstance(shape, dict) else "shape"
 
 
-def _draw(shapes: Sequence[dict[str, Any]], labels: Labels, where: str, size: Size) -> NDArray[np.uint8]:
-    mask = np.zeros(size, np.uint8)
-    for index, shape in enumerate(shapes):
-        if region := _region(shape, size, f"{where}: {_kind(shape)} {index}"):
-            region.paint(mask, labels.ids[shape["label"]])
-    return mask
-
-
-def _region(shape: dict[str, Any], size: Size, where: str) -> Region | None:
-    kind = _kind(shape)
+def _regions(shape: dict[str, Any], kind: str, where: str, size: Size) -> list[Region]:
     points = documents.point_array(documents.field(shape, "points", list, where), where)
-    if len(points) < _CORNERS[kind]:
-        raise DataError(f"{where} — {len(points)} points — expected at least {_CORNERS[kind]} — correct or remove it")
+    if kind == "mask":
+        crop = decode(documents.base64_bytes(documents.field(shape, "mask", str, where), where), where, mode="raw")
+        if not len(points):
+            raise DataError(f"{where} — points are [] — expected the mask's upper left corner")
+        inside = (crop if crop.ndim == 2 else crop[..., :3].max(axis=2)) > 0
+        return [pixels(inside, size, top=round(points[0, 1]), left=round(points[0, 0]))]
+    if len(points) < 2:
+        return []
     (x, y), (other_x, other_y) = points[0], points[1]
-    if kind == "polygon":
-        return polygon(points, size)
-    if kind == "rectangle":
-        return box(x, y, other_x, other_y, size)
+    if kind in ("line", "linestrip"):
+        return [strip(points, LINE_WIDTH_PX, size)]
     if kind == "circle":
         radius = math.hypot(other_x - x, other_y - y)
-        return ellipse(x, y, radius, radius, size)
-    if kind == "mask":
-        crop = decode(_base64(documents.field(shape, "mask", str, where), where), where, mode="raw")
-        return _crop(crop, round(y), round(x), size)
-    return strip(points, LINE_WIDTH_PX, size)
-
-
-def _crop(crop: NDArray[np.uint8], top: int, left: int, size: Size) -> Region | None:
-    """Return the non-zero pixels of a mask picture, placed at (top, left) and cropped to the image."""
-    inside = (crop if crop.ndim == 2 else crop[..., :3].max(axis=2)) > 0
-    inside = inside[max(0, -top) : max(0, size[0] - top), max(0, -left) : max(0, size[1] - left)]
-    return Region(top=max(0, top), left=max(0, left), inside=inside) if inside.size else None
-
-
-def _base64(text: str, where: str) -> bytes:
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except (binascii.Error, ValueError) as cause:
-        raise DataError(f"{where} — not valid base64 ({cause}) — save the annotation again") from cause
+        return [ellipse(x, y, radius, radius, size)]
+    # X-AnyLabeling writes the four corners of a rectangle, LabelMe two opposite ones.
+    if kind == "rectangle" and len(points) == 2:
+        return [box(x, y, other_x, other_y, size)]
+    return [polygon(points, size)]

@@ -10,10 +10,12 @@ from numpy.typing import NDArray
 
 from edge_runtime.dataset.label_key import IGNORE, UNKNOWN
 from edge_runtime.dataset.mask_files import decode_mask
+from edge_runtime.headers import read_header
 from edge_runtime.image import decode
 from edge_runtime.storage import printable, read_bytes
 from training.errors import DataError
 from training.importers.plan import Color, Draw
+from training.importers.shapes import Size
 
 _MAX_UNKNOWN_SHARE = 0.01
 """Largest share of unknown colours in a mask. The original CamVid has a few; a wrong colour table makes it large."""
@@ -27,6 +29,20 @@ def draw_by_value(path: Path, ids: Mapping[int, int]) -> Draw:
 def draw_by_color(path: Path, ids: Mapping[Color, int]) -> Draw:
     """Return a function that reads a mask file when its image is written; see ``ids_of_colors``."""
     return lambda _size: ids_of_colors(path, ids)
+
+
+def draw_by_value_or_color(path: Path, values: Mapping[int, int], colors: Mapping[Color, int]) -> Draw:
+    """Return a function that reads a mask by its values, or by its colours if an image program saved it as RGB."""
+
+    def draw(_size: Size) -> NDArray[np.uint8]:
+        data = read_bytes(path, DataError)
+        header, stored = read_header(data, printable(path)), decode_mask(data, printable(path))
+        is_color = not header.palette and (header.channels or 1) >= 3
+        if stored.form == "color" or (is_color and not np.isin(stored.values, list(values)).all()):
+            return ids_of_colors(path, colors)
+        return ids_of_values(path, values)
+
+    return draw
 
 
 def ids_of_values(path: Path, ids: Mapping[int, int]) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Plan of an import: classes, and images with functions that draw their masks."""
+"""Plan of an import: classes, and images with what their masks are made of."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.dataset.pairs import Split
-from edge_runtime.model.contract import MAX_CLASSES, ClassInfo
+from edge_runtime.model.contract import ClassInfo
 from training.data.dataset import default_color
 from training.errors import DataError
+from training.importers.painting import Drawing
+from training.importers.shapes import Size
 
 Color: TypeAlias = tuple[int, int, int]
 """Red, green, blue."""
-Size: TypeAlias = tuple[int, int]
-"""Height and width in pixels."""
 Draw: TypeAlias = Callable[[Size], NDArray[np.uint8]]
-"""Function that draws the mask of an image of this size, (H, W) uint8 class ids or 255; raises InputError."""
+"""Function that reads the mask of an image, (H, W) uint8 class ids or 255; raises InputError."""
 BACKGROUND = "background"
 _BACKGROUND_NAMES = (BACKGROUND, "_background_")
 
@@ -32,7 +32,7 @@ class Item:
     Attributes:
         name: Path in the source, from which the new file name is made.
         image: Path of the image file, or its bytes if an annotation holds them.
-        draw: Function that draws the mask.
+        draw: Function that reads the mask from a file, or the shapes from which it is painted.
         split: Split of the image; None in a dataset without splits.
         size: Size for which the annotation was made; None if it does not say.
         group: Video, sequence or place; images of one group belong in one split.
@@ -40,7 +40,7 @@ class Item:
 
     name: str
     image: Path | bytes
-    draw: Draw
+    draw: Draw | Drawing
     split: Split | None = None
     size: Size | None = None
     group: str | None = None
@@ -53,16 +53,21 @@ class Plan:
     Attributes:
         classes: Classes in order of their ids.
         items: Images to import.
-        problems: Problems, one line each; nothing is imported if there are any.
+        problems: Faulty files and shapes, one line each. Nothing is imported if there are any, unless the user leaves
+            them out; ``items`` are without them.
         left_out: Images and annotations that are not imported, one line each.
+        undrawn: Lines of a ``Tally`` of shapes that cannot be painted, such as points.
         notes: Remarks for the user, one line each.
+        keeps_unused: Whether classes without a shape are kept. They are left out otherwise, if all masks are painted.
     """
 
     classes: tuple[ClassInfo, ...]
     items: tuple[Item, ...]
     problems: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    undrawn: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    keeps_unused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +106,7 @@ def label_classes(names: Iterable[str], colors: Mapping[str, Color] | None = Non
         where: File with the names, for messages.
 
     Raises:
-        DataError: There is no class besides the background, there are too many, or one has no name.
+        DataError: A class has no name.
     """
     ids: dict[str, int] = {}
     ordered = [BACKGROUND]
@@ -118,10 +123,6 @@ def label_classes(names: Iterable[str], colors: Mapping[str, Color] | None = Non
         ids[name] = len(ordered)
         chosen.append((colors or {}).get(name, default_color(len(ordered))))
         ordered.append(name)
-    if not 2 <= len(ordered) <= MAX_CLASSES:
-        raise DataError(
-            f"{where} — {len(ordered) - 1} classes — expected 1 to {MAX_CLASSES - 1} besides the background"
-        )
     return Labels(classes=named_classes(ordered, chosen), ids=ids)
 
 
@@ -131,6 +132,22 @@ def named_classes(names: Sequence[str], colors: Sequence[Color]) -> tuple[ClassI
     return tuple(ClassInfo(id=i, name=name, color=color) for i, (name, color) in enumerate(pairs))
 
 
-def counted(counts: Mapping[str, int]) -> tuple[str, ...]:
-    """Return a line per count above 0: "3 points: they have no area" for {"points: they have no area": 3}."""
-    return tuple(f"{count} {what}" for what, count in counts.items() if count)
+class Tally:
+    """Counts by kind, each with the place of its first case, so that a thousand cases are one line."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._first: dict[str, str] = {}
+
+    def add(self, what: str, where: str = "", *, count: int = 1) -> None:
+        """Count cases of a kind, of which the first is at ``where``."""
+        if count:
+            self._counts[what] = self._counts.get(what, 0) + count
+            self._first.setdefault(what, where)
+
+    def lines(self) -> tuple[str, ...]:
+        """Return a line per kind: "3 point shapes: they have no area (first: a.json: shape 0)"."""
+        return tuple(
+            f"{count} {what} (first: {self._first[what]})" if self._first[what] else f"{count} {what}"
+            for what, count in self._counts.items()
+        )

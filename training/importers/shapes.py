@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from training.errors import DataError
-from training.importers.plan import Size
 
+Size: TypeAlias = tuple[int, int]
+"""Height and width in pixels."""
+Extent: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right and bottom."""
 _MAX_DIGITS = 7
 """Maximum number of digits of a compressed run length, 5 bits each: enough for every readable picture."""
+_FLAT_PX = 0.01
+"""Mean width below which a polygon is a line: its corners lie on one, but for a rounding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +36,13 @@ class Region:
         top: First row.
         left: First column.
         inside: (h, w) bool, True inside the shape.
+        extent: Extent of the whole shape, before it was cropped; None if it has no area.
     """
 
     top: int
     left: int
     inside: NDArray[np.bool_]
+    extent: Extent | None = None
 
     @property
     def area_px(self) -> int:
@@ -48,13 +55,39 @@ class Region:
         mask[self.top : self.top + height, self.left : self.left + width][self.inside] = class_id
 
 
+_EMPTY = Region(top=0, left=0, inside=np.zeros((0, 0), np.bool_))
+
+
 def polygon(points: NDArray[np.float64], size: Size) -> Region:
     """Return the pixels whose centres are inside a polygon, by the even-odd rule where it crosses itself.
+
+    A wire or a crack may be so thin that no centre is inside. If it is at least a pixel long, the pixels under its
+    outline are returned, so that it does not vanish.
 
     Args:
         points: (N, 2) finite x and y of the corners; the last one joins the first.
         size: (height, width) of the picture, to which the polygon is cropped.
     """
+    if len(points) < 3:
+        return _EMPTY
+    filled = _filled(points, size)
+    if filled.area_px:
+        return filled
+    x, y = (points - points[0]).T  # the rounding of a product grows with the distance from (0, 0)
+    steps = np.roll(points, -1, axis=0) - points
+    area = abs(float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y))) / 2
+    mean_width_px = 2 * area / max(float(np.hypot(*steps.T).sum()), 1e-9)
+    if mean_width_px < _FLAT_PX:
+        return _EMPTY
+    left, top, right, bottom = _extent(points)
+    if mean_width_px > 1 or max(right - left, bottom - top) < 1:
+        return filled
+    # A corner on the right or lower border of a pixel lies in that pixel, not in the next.
+    inwards = points + (np.array([left + right, top + bottom]) / 2 - points) * 1e-6
+    return replace(_line(np.concatenate([inwards, inwards[:1]]), 1, size), extent=(left, top, right, bottom))
+
+
+def _filled(points: NDArray[np.float64], size: Size) -> Region:
     height, width = size
     ends = np.stack([points, np.roll(points, -1, axis=0)])
     # Edges run from the upper end down, so that two polygons with a common edge round it alike.
@@ -64,7 +97,7 @@ def polygon(points: NDArray[np.float64], size: Size) -> Region:
     first = np.clip(np.ceil(y - 0.5), 0, height).astype(np.int64)
     count = np.clip(np.ceil(next_y - 0.5), 0, height).astype(np.int64) - first
     if not count.any():
-        return Region(top=0, left=0, inside=np.zeros((0, 0), np.bool_))
+        return Region(top=0, left=0, inside=_EMPTY.inside, extent=_extent(points))
     edge = np.repeat(np.arange(len(x)), count)
     row = np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count) + first[edge]
     share = (row + 0.5 - y[edge]) / (next_y - y)[edge]
@@ -72,7 +105,8 @@ def polygon(points: NDArray[np.float64], size: Size) -> Region:
     top, left = int(row.min()), int(column.min())
     shape = int(row.max()) - top + 1, int(column.max()) - left + 1
     flips = np.bincount((row - top) * shape[1] + column - left, minlength=shape[0] * shape[1]).reshape(shape)
-    return Region(top=top, left=left, inside=(np.cumsum(flips, axis=1) % 2).astype(np.bool_)[:, :-1])
+    inside = (np.cumsum(flips, axis=1) % 2).astype(np.bool_)[:, :-1]
+    return Region(top=top, left=left, inside=inside, extent=_extent(points))
 
 
 def box(left: float, top: float, right: float, bottom: float, size: Size, *, degrees: float = 0) -> Region:
@@ -86,26 +120,69 @@ def box(left: float, top: float, right: float, bottom: float, size: Size, *, deg
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float, size: Size, *, degrees: float = 0) -> Region:
     """Return the pixels of an ellipse with centre (x, y) that is rotated clockwise."""
-    reach = max(abs(radius_x), abs(radius_y))
-    top, bottom = (int(np.clip(edge, 0, size[0])) for edge in (math.floor(y - reach), math.ceil(y + reach)))
-    left, right = (int(np.clip(edge, 0, size[1])) for edge in (math.floor(x - reach), math.ceil(x + reach)))
     if not (radius_x and radius_y):
-        return Region(top=0, left=0, inside=np.zeros((0, 0), np.bool_))
+        return _EMPTY
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    reach_x, reach_y = math.hypot(radius_x * cosine, radius_y * sine), math.hypot(radius_x * sine, radius_y * cosine)
+    extent = (x - reach_x, y - reach_y, x + reach_x, y + reach_y)
+    left, top, right, bottom = _pixels(extent, size)
     across = np.arange(left, right)[None, :] + 0.5 - x
     down = np.arange(top, bottom)[:, None] + 0.5 - y
-    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     along = (across * cosine + down * sine) / radius_x
     beside = (down * cosine - across * sine) / radius_y
-    return Region(top=top, left=left, inside=along**2 + beside**2 <= 1)
+    return Region(top=top, left=left, inside=along**2 + beside**2 <= 1, extent=extent)
 
 
 def strip(points: NDArray[np.float64], width_px: int, size: Size) -> Region:
     """Return the pixels of a line through points that is ``width_px`` wide."""
-    limit = 4 * max(size)  # OpenCV's fixed-point coordinates overflow far outside
-    corners = np.clip(np.floor(points), -limit, limit).astype(np.int32)
-    canvas = np.zeros(size, np.uint8)
-    cv2.polylines(canvas, [corners.reshape(-1, 1, 2)], False, (1,), thickness=width_px)
-    return Region(top=0, left=0, inside=canvas.astype(np.bool_))
+    return _line(points, width_px, size) if len(points) > 1 and np.ptp(points, axis=0).any() else _EMPTY
+
+
+def pixels(inside: NDArray[np.bool_], size: Size, *, top: int = 0, left: int = 0) -> Region:
+    """Return the pixels of a mask whose upper left corner is at (top, left), cropped to the picture.
+
+    Args:
+        inside: (h, w) bool, True inside the shape.
+        size: (height, width) of the picture.
+        top: Row of the mask's first row.
+        left: Column of the mask's first column.
+    """
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not rows.size:
+        return _EMPTY
+    # Only what is inside is kept: objects given as pixels of whole pictures would fill the memory.
+    inside = inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    top, left = top + int(rows[0]), left + int(columns[0])
+    extent = (float(left), float(top), float(left + inside.shape[1]), float(top + inside.shape[0]))
+    inside = inside[max(0, -top) : max(0, size[0] - top), max(0, -left) : max(0, size[1] - left)].copy()
+    return Region(top=max(0, top), left=max(0, left), inside=inside, extent=extent)
+
+
+def _line(points: NDArray[np.float64], width_px: int, size: Size) -> Region:
+    left, top, right, bottom = _extent(points)
+    half = (width_px - 1) / 2
+    extent = (left - half, top - half, right + half, bottom + half)
+    first_x, first_y, last_x, last_y = _pixels(
+        (left - width_px, top - width_px, right + width_px, bottom + width_px), size
+    )
+    canvas = np.zeros((last_y - first_y, last_x - first_x), np.uint8)
+    if canvas.size:
+        limit = 4 * max(size)  # OpenCV's fixed-point coordinates overflow far outside
+        corners = np.clip(np.floor(points), -limit, limit).astype(np.int32) - (first_x, first_y)
+        cv2.polylines(canvas, [corners.astype(np.int32).reshape(-1, 1, 2)], False, (1,), thickness=width_px)
+    return Region(top=first_y, left=first_x, inside=canvas.astype(np.bool_), extent=extent)
+
+
+def _extent(points: NDArray[np.float64]) -> Extent:
+    (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+    return left, top, right, bottom
+
+
+def _pixels(extent: Extent, size: Size) -> tuple[int, int, int, int]:
+    """Return the first column and row in the picture, and those behind the last."""
+    left, right = (int(np.clip(edge, 0, size[1])) for edge in (math.floor(extent[0]), math.ceil(extent[2])))
+    top, bottom = (int(np.clip(edge, 0, size[0])) for edge in (math.floor(extent[1]), math.ceil(extent[3])))
+    return left, top, right, bottom
 
 
 def runs(

@@ -7,20 +7,20 @@ https://docs.cvat.ai/docs/dataset_management/formats/format-smask/ (labelmap.txt
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.dataset.pairs import SPLITS, Split
-from edge_runtime.image import IMAGE_SUFFIXES, image_files
+from edge_runtime.image import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.data.color_tables import VOC, voc_color
 from training.errors import DataError
 from training.importers.documents import read_lines
-from training.importers.files import FileFinder
-from training.importers.mask_files import draw_by_color, draw_by_value
-from training.importers.plan import Color, Draw, Item, Labels, Plan, label_classes
+from training.importers.files import FileFinder, split_of, unlisted_images, walk
+from training.importers.mask_files import draw_by_color, draw_by_value_or_color
+from training.importers.plan import Color, Draw, Item, Labels, Plan, Tally, label_classes
 
 _NAMES = [name for name, _ in VOC.classes]
 _BORDER: Color = (224, 224, 192)
@@ -34,27 +34,59 @@ def plan(src: Path) -> Plan:
         DataError: The folder is not VOC, or its list of labels is wrong.
     """
     root = _root(src)
-    masks, finder = (
-        next(root / name for name in ("SegmentationClassPNG", "SegmentationClass") if (root / name).is_dir()),
-        FileFinder(src),
-    )
+    notes, finder = Tally(), FileFinder(src)
+    masks, images = _mask_folder(root, notes), root / "JPEGImages"
     labels, read = _reader(root)
-    items, problems, left_out = [], [], []
-    for split, stem in _stems(root, masks):
+    items: dict[Path, Item] = {}
+    of_mask: dict[Path, Path] = {}
+    problems, left_out = [], []
+    for split, names, listed_in in _entries(root, masks, notes):
         try:
-            mask = finder.find(f"{stem}.png", [masks], printable(root))
-            folder, _, name = stem.rpartition("/")
-            image = finder.with_stem(root / "JPEGImages" / folder, name, IMAGE_SUFFIXES)
+            found = {stem: finder.find(f"{stem}.png", [masks], listed_in) for stem in names}
+            stem = next((stem for stem, mask in found.items() if mask), names[0])
+            mask = found[stem]
+            image = _image(finder, stem, images, listed_in)
         except DataError as error:
             problems.append(str(error))
             continue
         if mask is None or image is None:
-            left_out.append(
-                f"{printable(stem)} — no {'mask in ' + masks.name if mask is None else 'image in JPEGImages'}"
+            missing = f"mask in {masks.name}" if mask is None else "image in JPEGImages"
+            left_out.append(f"{printable(stem)} — no {missing}")
+        elif image not in items:
+            items[image] = Item(name=finder.name(image), image=image, draw=read(mask), split=split)
+            of_mask[mask] = image
+        elif split not in (None, items[image].split):
+            problems.append(
+                f"{listed_in} — '{printable(stem)}' — is in the list of {items[image].split}, too — expected one of them"
             )
-            continue
-        items.append(Item(name=finder.name(image), image=image, draw=read(mask), split=split))
-    return Plan(classes=labels.classes, items=tuple(items), problems=tuple(problems), left_out=tuple(left_out))
+    for path in unlisted_images(images, items.keys()):
+        notes.add("images without a mask, or that no list names: not imported", finder.name(path))
+    for path in unlisted_images(masks, of_mask.keys()):
+        if path.suffix.lower() == ".png":
+            notes.add("masks without an image, or that no list names: not imported", finder.name(path))
+    return Plan(
+        classes=labels.classes,
+        items=tuple(items.values()),
+        problems=tuple(problems),
+        left_out=tuple(left_out),
+        notes=notes.lines(),
+    )
+
+
+def _image(finder: FileFinder, stem: str, images: Path, where: str) -> Path | None:
+    found = (finder.find(f"{stem}{suffix}", [images], where) for suffix in sorted(IMAGE_SUFFIXES))
+    return next((path for path in found if path), None)
+
+
+def _mask_folder(root: Path, notes: Tally) -> Path:
+    """Return the folder of the masks: the one of LabelMe, of VOC, or another that begins with that name."""
+    folders = sorted(path for path in root.glob("SegmentationClass*") if path.is_dir())
+    names = ("SegmentationClassPNG", "SegmentationClass")
+    folders.sort(key=lambda path: names.index(path.name) if path.name in names else len(names))
+    for other in folders[1:]:
+        if any(other.glob("*.png")):
+            notes.add(f"folders of masks beside {folders[0].name}: not read", other.name)
+    return folders[0]
 
 
 def _root(src: Path) -> Path:
@@ -85,7 +117,8 @@ def _reader(root: Path) -> tuple[Labels, Callable[[Path], Draw]]:
     names = [name for name in names if name != _IGNORED]
     labels = label_classes(names, {name: voc_color(i) for i, name in enumerate(names)}, where=printable(root))
     by_value = {value: labels.ids[name] for value, name in enumerate(names)} | {255: IGNORE}
-    return labels, partial(draw_by_value, ids=by_value)
+    by_color = {_BORDER: IGNORE} | {voc_color(value): labels.ids[name] for value, name in enumerate(names)}
+    return labels, partial(draw_by_value_or_color, values=by_value, colors=by_color)
 
 
 def _labelmap(path: Path) -> dict[str, Color]:
@@ -103,16 +136,63 @@ def _labelmap(path: Path) -> dict[str, Color]:
     return colors
 
 
-def _stems(root: Path, masks: Path) -> list[tuple[Split | None, str]]:
-    """Return splits and stems from the lists in ImageSets/Segmentation; all masks if there are no lists."""
-    lists = root / "ImageSets" / "Segmentation"
-    found: list[tuple[Split | None, str]] = []
-    for split in SPLITS:
-        path = lists / f"{split}.txt"
-        if split == "train" and not path.is_file():
-            path = lists / "trainval.txt"
-        if path.is_file():
-            found += [(split, line.replace("\\", "/").split()[0].strip('"')) for line in read_lines(path)]
-    if not found and (lists / "default.txt").is_file():
-        found = [(None, line.strip('"')) for line in read_lines(lists / "default.txt")]
-    return found or [(None, path.stem) for path in image_files(masks)]
+def _entries(root: Path, masks: Path, notes: Tally) -> list[tuple[Split | None, list[str], str]]:
+    """Return split, possible stems and file of each line of the lists; all masks if there are no lists."""
+    found: list[tuple[Split | None, list[str], str]] = []
+    read: set[Path] = set()
+    exact = ("trainval", "default", *SPLITS)
+    places = (
+        sorted((root / "ImageSets" / "Segmentation").glob("*.txt")),
+        sorted((root / "ImageSets").glob("*.txt")),
+        sorted(path for path in root.glob("*.txt") if path.stem.lower() in exact),
+    )
+    paths = next(
+        (lists for lists in places if any(_is_list_of(s, p, lists) for s in (*SPLITS, None) for p in lists)), []
+    )
+    for split in (*reversed(SPLITS), None):
+        lists = [path for path in paths if path not in read and _is_list_of(split, path, paths)]
+        read.update(lists)
+        # trainval.txt stands for train.txt: what it shares with val.txt and test.txt stays there.
+        taken = {tuple(stems) for _, stems, _ in found}
+        for path in lists:
+            is_both = path.stem.lower() in ("trainval", "default")
+            for line in read_lines(path):
+                if not (is_both and tuple(_stems(line, masks)) in taken):
+                    found.append((split, _stems(line, masks), printable(path)))
+    for path in paths:
+        if path not in read and path.stem.lower() != "trainval":
+            notes.add("lists that are not read", path.name)
+    found.sort(key=lambda entry: SPLITS.index(entry[0]) if entry[0] else len(SPLITS))
+    stems = (
+        path.relative_to(masks).with_suffix("").as_posix() for path in walk(masks) if path.suffix.lower() == ".png"
+    )
+    return found or [(None, [stem], printable(masks)) for stem in stems]
+
+
+def _is_list_of(split: Split | None, path: Path, paths: Sequence[Path]) -> bool:
+    """Tell whether a list is of a split: train.txt; or else CVAT's Train.txt, Training.txt …; or else trainval.txt."""
+    if split is None:
+        return path.stem.lower() == "default"
+    exact = [other for other in paths if other.stem.lower() == split]
+    named = [other for other in paths if split_of(other.stem) == split and other.stem.lower() != "trainval"]
+    both = [other for other in paths if split == "train" and other.stem.lower() == "trainval"]
+    return path in (exact or named or both)
+
+
+def _stems(line: str, masks: Path) -> list[str]:
+    """Return the stems that a line may mean, the likeliest first.
+
+    Names with spaces are in quotes, or not. A name may have a suffix or its folder, and -1, 0 or 1 or the path of the
+    mask behind it.
+    """
+    if quoted := re.match(r'"((?:\\"|[^"])*)"', line):
+        names = [quoted[1].replace('\\"', '"')]
+    else:
+        first = line.split()[0]
+        names = [line, re.sub(r"\s+-?[01]$", "", line), *([first] if Path(first).suffix else [])]
+    stems = []
+    for name in (name.replace("\\", "/") for name in names):
+        own = re.sub(rf"^(.*/)?(JPEGImages|{re.escape(masks.name)})/", "", name).lstrip("/")
+        plain = own.removesuffix(Path(own).suffix) if Path(own).suffix.lower() in IMAGE_SUFFIXES else own
+        stems += [own, plain]
+    return list(dict.fromkeys(stem for stem in stems if stem))
