@@ -24,6 +24,9 @@ example:
 SRC:
 {layout}
 {rules}
+Shapes that cover no pixel, or lie mostly outside their image, are counted; most of them so is an error. A polygon
+thinner than a pixel is drawn as a line. Objects of a class that --classes leaves out become background where they are
+on top.
 Images are copied byte for byte. If an image is rotated by its EXIF tag and its mask was drawn on the pixels before
 rotation, the mask is rotated, too. DST must be new or empty. It is written completely or not at all.
 """
@@ -63,7 +66,7 @@ def register(data: Commands) -> None:
             metavar="NEW=NAME,NAME",
             help="join classes of SRC to one, which may be one of them or new; may be repeated",
         )
-        one.add_argument("--skip-bad", action="store_true", help="leave out faulty shapes and files, and name them")
+        one.add_argument("--skip-bad", action="store_true", help="leave out faulty shapes and files")
         one.set_defaults(handler=_import, kind=kind)
 
 

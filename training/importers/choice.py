@@ -107,9 +107,9 @@ def _merged(names: Sequence[str], merge: Mapping[str, Sequence[str]]) -> dict[st
 
 def _resolved(name: str, final: Mapping[str, str]) -> str:
     """Return the class that a user means by a name: the one of this name, or else the only one but for outer spaces."""
-    offered = dict.fromkeys(final.values())
-    if name in offered or name == BACKGROUND:
+    if name == BACKGROUND or name in final.values():
         return name
+    offered = dict.fromkeys(other for other in final.values() if other != BACKGROUND)
     matches = [other for other in offered if other.strip() == name.strip()]
     if len(matches) == 1:
         return matches[0]

@@ -19,7 +19,10 @@ from training.importers.plan import Color, Item, Labels, Plan, Tally, label_clas
 from training.importers.shapes import Region, Size, box, ellipse, pixels, polygon, runs
 
 _DRAWN = ("polygon", "box", "ellipse", "mask")
-_WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton", "tag")
+_UNDRAWN = {
+    **dict.fromkeys(("polyline", "points", "skeleton", "tag"), "without an area"),
+    "cuboid": "in space",
+}
 
 
 def plan(src: Path) -> Plan:
@@ -113,8 +116,8 @@ def _shapes(image: Element, labels: Labels, where: str, undrawn: Tally, problems
     shapes: list[tuple[float, Shape]] = []
     for element in image:
         kind, label = element.tag, element.get("label", "")
-        if kind in _WITHOUT_AREA:
-            undrawn.add(f"{kind} shapes without an area: not drawn", where)
+        if kind in _UNDRAWN:
+            undrawn.add(f"{kind} shapes {_UNDRAWN[kind]}: not drawn", where)
             continue
         try:
             if kind not in _DRAWN:

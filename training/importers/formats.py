@@ -32,8 +32,9 @@ train/_annotations.coco.json          beside its images, as Roboflow exports (va
 anything.json                         beside images/
 """,
         rules="""\
-Class 0 is the background; categories become 1, 2 … in the order of their ids, without gaps.
-Where objects overlap, the smaller is on top. The pixels of a crowd (iscrowd) are ignored, except under an object.
+Class 0 is the background; categories that occur become 1, 2 … in the order of their ids, without gaps.
+Where objects overlap, the smaller is on top. The pixels of a crowd (iscrowd, ignore) are ignored, except under an
+object; in CVAT's files, and where all objects are crowds, crowds are objects.
 An image without annotations is all background; an image that the JSON does not list is left out.
 """,
     ),
@@ -46,8 +47,9 @@ labels.txt (optional)  one class per line, in the order of their ids
 """,
         rules="""\
 Class 0 is the background (_background_); without labels.txt the others are sorted by name. __ignore__ is ignored.
-Polygons, rectangles, circles and masks are filled, lines are 10 pixels wide as in LabelMe's own export, points are
-left out. Where shapes overlap, the later one is on top. An image without a JSON is left out.
+Polygons, rectangles, turned rectangles (rotation, oriented_rectangle, quadrilateral), circles and masks are filled,
+lines are 10 pixels wide as in LabelMe's own export, points and cuboids are left out. Where shapes overlap, the later
+one is on top. An image without a JSON is left out.
 """,
     ),
     "voc": ImportFormat(
@@ -56,12 +58,12 @@ left out. Where shapes overlap, the later one is on top. An image without a JSON
         layout="""\
 VOCdevkit/VOC2012/ or its content:
   JPEGImages/a.jpg  SegmentationClass/a.png
-  ImageSets/Segmentation/train.txt, val.txt, trainval.txt, test.txt, default.txt (optional)
+  ImageSets/Segmentation/train.txt, val.txt, trainval.txt, test.txt, default.txt (optional), or CVAT's Train.txt …
   labelmap.txt or class_names.txt (optional)  classes other than the 20 of VOC
 """,
         rules="""\
-With labelmap.txt masks are read by colour, else by palette index or grey level. 255 and the colour 224,224,192 are
-ignored. An image without a mask is left out.
+With labelmap.txt masks are read by colour, else by palette index or grey level, and RGB masks by VOC's colours. 255
+and the colour 224,224,192 are ignored. An image without a mask is left out.
 """,
     ),
     "cvat": ImportFormat(
@@ -71,7 +73,7 @@ ignored. An image without a mask is left out.
 annotations.xml  with images/ beside it
 """,
         rules="""\
-Class 0 is the background; labels become 1, 2 … in the order of the XML, with their colours. Polygons, boxes, ellipses
+Class 0 is the background; labels that occur become 1, 2 … in the order of the XML, with their colours. Polygons, boxes, ellipses
 and masks are filled in their z_order; polylines, points, cuboids and skeletons have no area and are left out, as in
 CVAT's own masks. Subsets Train, Validation and Test become splits. An image without shapes is all background.
 """,

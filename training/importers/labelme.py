@@ -28,7 +28,10 @@ LINE_WIDTH_PX = 10
 _IGNORED = "__ignore__"
 _CORNERED = ("polygon", "rectangle", "rotation", "oriented_rectangle", "quadrilateral")
 _DRAWN = (*_CORNERED, "circle", "line", "linestrip", "mask")
-_WITHOUT_AREA = ("point", "points", "cuboid")
+_UNDRAWN = {
+    **dict.fromkeys(("point", "points"), "without an area"),
+    "cuboid": "in space",
+}
 
 
 def plan(src: Path) -> Plan:
@@ -145,8 +148,8 @@ def _shapes(
     for index, entry in enumerate(entries):
         kind = _kind(entry)
         where = f"{printable(path)}: {kind} {index}"
-        if kind in _WITHOUT_AREA:
-            undrawn.add(f"{kind} shapes without an area: not drawn", where)
+        if kind in _UNDRAWN:
+            undrawn.add(f"{kind} shapes {_UNDRAWN[kind]}: not drawn", where)
             continue
         try:
             label = documents.field(entry, "label", str, f"{printable(path)}: shape {index}")

@@ -159,17 +159,14 @@ def pixels(inside: NDArray[np.bool_], size: Size, *, top: int = 0, left: int = 0
 
 
 def _line(points: NDArray[np.float64], width_px: int, size: Size) -> Region:
-    left, top, right, bottom = _extent(points)
-    half = (width_px - 1) / 2
-    extent = (left - half, top - half, right + half, bottom + half)
-    first_x, first_y, last_x, last_y = _pixels(
-        (left - width_px, top - width_px, right + width_px, bottom + width_px), size
-    )
+    left, top, right, bottom = extent = _extent(points)
+    around = (left - width_px, top - width_px, right + width_px, bottom + width_px)
+    first_x, first_y, last_x, last_y = _pixels(around, size)
     canvas = np.zeros((last_y - first_y, last_x - first_x), np.uint8)
     if canvas.size:
         limit = 4 * max(size)  # OpenCV's fixed-point coordinates overflow far outside
-        corners = np.clip(np.floor(points), -limit, limit).astype(np.int32) - (first_x, first_y)
-        cv2.polylines(canvas, [corners.astype(np.int32).reshape(-1, 1, 2)], False, (1,), thickness=width_px)
+        corners = np.clip(np.floor(points), -limit, limit).astype(np.int32) - np.array([first_x, first_y], np.int32)
+        cv2.polylines(canvas, [corners.reshape(-1, 1, 2)], False, (1,), thickness=width_px)
     return Region(top=first_y, left=first_x, inside=canvas.astype(np.bool_), extent=extent)
 
 

@@ -38,7 +38,7 @@ def plan(src: Path) -> Plan:
     masks, images = _mask_folder(root, notes), root / "JPEGImages"
     labels, read = _reader(root)
     items: dict[Path, Item] = {}
-    of_mask: dict[Path, Path] = {}
+    seen: set[Path] = set()
     problems, left_out = [], []
     for split, names, listed_in in _entries(root, masks, notes):
         try:
@@ -49,21 +49,22 @@ def plan(src: Path) -> Plan:
         except DataError as error:
             problems.append(str(error))
             continue
+        if mask is not None:
+            seen.add(mask)
         if mask is None or image is None:
             missing = f"mask in {masks.name}" if mask is None else "image in JPEGImages"
             left_out.append(f"{printable(stem)} — no {missing}")
         elif image not in items:
             items[image] = Item(name=finder.name(image), image=image, draw=read(mask), split=split)
-            of_mask[mask] = image
         elif split not in (None, items[image].split):
             problems.append(
                 f"{listed_in} — '{printable(stem)}' — is in the list of {items[image].split}, too — expected one of them"
             )
     for path in unlisted_images(images, items.keys()):
         notes.add("images without a mask, or that no list names: not imported", finder.name(path))
-    for path in unlisted_images(masks, of_mask.keys()):
+    for path in unlisted_images(masks, seen):
         if path.suffix.lower() == ".png":
-            notes.add("masks without an image, or that no list names: not imported", finder.name(path))
+            notes.add("masks that no list names: not imported", finder.name(path))
     return Plan(
         classes=labels.classes,
         items=tuple(items.values()),

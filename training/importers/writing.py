@@ -116,13 +116,14 @@ def write_plan(plan: Plan, src: Path, dst: Path, on_progress: OnProgress, *, ski
         "images are turned by their EXIF orientation, and their masks with them",
         count=sum(o.was_turned for o in outcomes),
     )
+    has_evidence = any(outcome.way in ("stated", "other") for outcome in outcomes)
     for item, outcome in zip(plan.items, outcomes, strict=True):
         if outcome.way == "other":
             notes.add(
                 "images are annotated the other way round than their stated size, as their shapes show", item.name
             )
-        elif outcome.way == "either" and outcome.was_turned:
-            notes.add("of the turned images might be annotated either way round: the stated size decides", item.name)
+        elif outcome.way == "either" and outcome.was_turned and not has_evidence:
+            notes.add("of the turned images may be annotated either way round: their stated size decides", item.name)
     return ImportSummary(
         root=dst,
         classes=plan.classes,

@@ -1,0 +1,597 @@
+"""Nothing of a foreign dataset is lost in silence: it is imported, counted with the first case named, or refused."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+
+import numpy as np
+import pytest
+from datasets import jpeg, png
+from foreign_datasets import (
+    BUILDERS,
+    HEIGHT,
+    WIDTH,
+    columns,
+    cvat_xml,
+    imported,
+    labelme_document,
+    labelme_shape,
+    scene,
+    write,
+)
+from PIL import Image
+
+from training.errors import DataError
+from training.importers import ImportProblemsError, import_dataset
+
+BOX = [5, 5, 25, 5, 25, 15, 5, 15]
+"""A box of 200 pixels."""
+CORNERS = [(5, 5), (25, 5), (25, 15), (5, 15)]
+
+
+@pytest.fixture
+def src(tmp_path):
+    return tmp_path / "src"
+
+
+def coco(src, objects, *, images=None, categories=("cell",), files="images/{}.png", name="result.json", **more):
+    """Write a COCO dataset: ``objects`` has the image (from 1) and the segmentation or the fields of each."""
+    names = images or {i: f"{i}.png" for i in (1, 2, 3)}
+    for i in range(1, len(names) + 1):
+        write(src / files.format(i), png(scene(i)[0]))
+    annotations = []
+    for number, (image, fields) in enumerate(objects, 1):
+        fields = fields if isinstance(fields, dict) else {"segmentation": fields}
+        entry = {"id": number, "image_id": image, "category_id": 1, "bbox": [5, 5, 20, 10], "iscrowd": 0}
+        annotations.append(entry | fields)
+    document = {
+        "images": [{"id": key, "file_name": file} for key, file in names.items()],
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name} for i, name in enumerate(categories, 1)],
+    }
+    write(src / name, document | more)
+
+
+def run(src, kind="coco", **options):
+    """Return the summary, and the number of pixels of each value by image."""
+    summary = import_dataset(kind, src, src.parent / "data", **options)
+    values = {}
+    for key, mask in imported(src.parent / "data").items():
+        found, counts = np.unique(mask, return_counts=True)
+        values[key.rpartition("/")[2]] = {v: n for v, n in zip(found.tolist(), counts.tolist(), strict=True) if v}
+    return summary, values
+
+
+def noted(summary, start):
+    """Tell whether a note begins like this, and says where the first case is."""
+    return any(note.startswith(start) and "(first: " in note for note in summary.notes)
+
+
+def crowd():
+    cells = np.zeros((HEIGHT, WIDTH), np.bool_)
+    cells[5:15, 5:25] = True
+    return {"counts": columns(cells), "size": [HEIGHT, WIDTH]}
+
+
+class TestCrowds:
+    def test_of_cvat_are_objects(self, src):
+        of_cvat = {"attributes": {"occluded": False}}
+        masks = {"segmentation": crowd(), "iscrowd": 1}
+        coco(src, [(1, {"segmentation": [BOX], **of_cvat}), (2, masks | of_cvat), (3, masks | of_cvat)])
+        summary, values = run(src)
+        assert values == {"1": {1: 200}, "2": {1: 200}, "3": {1: 200}}
+        assert noted(summary, "2 masks that CVAT marks as crowds (iscrowd): drawn as objects")
+
+    def test_of_cvat_are_known_by_its_empty_information(self, src):
+        info = dict.fromkeys(("contributor", "date_created", "description", "url", "version", "year"), "")
+        licenses = [{"name": "", "id": 0, "url": ""}]
+        coco(src, [(1, [BOX]), (2, {"segmentation": crowd(), "iscrowd": 1})], info=info, licenses=licenses)
+        assert run(src)[1] == {"1": {1: 200}, "2": {1: 200}, "3": {}}
+
+    @pytest.mark.parametrize("mark", [1, True, "1", "true", 1.0])
+    def test_are_objects_where_all_are_crowds(self, src, mark):
+        coco(src, [(i, {"segmentation": crowd(), "iscrowd": mark}) for i in (1, 2, 3)])
+        summary, values = run(src)
+        assert values == {"1": {1: 200}, "2": {1: 200}, "3": {1: 200}}
+        assert noted(summary, "3 objects are marked as crowds (iscrowd), as all are: drawn as objects")
+
+    @pytest.mark.parametrize(
+        "mark", [{"iscrowd": 1}, {"iscrowd": True}, {"iscrowd": "1"}, {"ignore": 1}, {"iscrowd": 0, "ignore": True}]
+    )
+    def test_are_ignored_and_counted_where_other_objects_are_not(self, src, mark):
+        coco(src, [(1, [BOX]), (2, {"segmentation": crowd(), **mark}), (2, [[40, 5, 50, 5, 50, 15, 40, 15]])])
+        summary, values = run(src)
+        assert values == {"1": {1: 200}, "2": {1: 100, 255: 200}, "3": {}}
+        assert noted(summary, "1 crowds (iscrowd): their pixels are ignored, except under other objects")
+        assert "1 images without any object: their masks are all background" in summary.notes
+
+    @pytest.mark.parametrize("mark", [0, False, "0", "false", None, 0.0, ""])
+    def test_are_not_what_is_marked_as_none(self, src, mark):
+        coco(src, [(i, {"segmentation": [BOX], "iscrowd": mark}) for i in (1, 2, 3)])
+        summary, values = run(src)
+        assert values == {"1": {1: 200}, "2": {1: 200}, "3": {1: 200}}
+        assert summary.notes == ()
+
+    def test_alone_in_an_image_are_not_called_background(self, src):
+        coco(src, [(1, [BOX]), (2, {"segmentation": crowd(), "iscrowd": 1}), (3, [BOX])])
+        notes = run(src)[0].notes
+        assert "1 images without any object: their masks are background and ignored pixels" in notes
+        assert not any("all background" in note for note in notes)
+
+
+def in_coco(src, shapes, size=None):
+    sizes = {} if size is None else {"height": size[0], "width": size[1]}
+    write(src / "images" / "a.png", png(scene(0)[0]))
+    objects = [
+        {"id": i, "image_id": 1, "category_id": 1, "segmentation": [[float(v) for point in points for v in point]]}
+        for i, points in enumerate(shapes)
+    ]
+    image = {"id": 1, "file_name": "a.png", **sizes}
+    write(src / "a.json", {"images": [image], "annotations": objects, "categories": [{"id": 1, "name": "cell"}]})
+
+
+def in_labelme(src, shapes):
+    write(src / "a.png", png(scene(0)[0]))
+    document = labelme_document("a.png", [labelme_shape("cell", points) for points in shapes])
+    del document["imageHeight"], document["imageWidth"]
+    write(src / "a.json", document)
+
+
+def in_cvat(src, shapes):
+    texts = [";".join(f"{x},{y}" for x, y in points) for points in shapes]
+    polygons = "".join(f'<polygon label="red" points="{text}"/>' for text in texts)
+    write(src / "images" / "a.png", png(scene(0)[0]))
+    xml = f'<image id="0" name="a.png" width="{WIDTH}" height="{HEIGHT}">{polygons}</image>'
+    write(src / "annotations.xml", cvat_xml(xml))
+
+
+OUTSIDE = [(200, 200), (400, 200), (400, 380), (200, 380)]
+REACHING_OUT = [(50, 5), (110, 5), (110, 15), (50, 15)]
+SHARES = [(0.2, 0.2), (0.6, 0.2), (0.6, 0.6), (0.2, 0.6)]
+SPECK = [(40.1, 20.1), (40.3, 20.1), (40.3, 20.3)]
+
+
+@pytest.mark.parametrize(("kind", "build"), [("coco", in_coco), ("labelme", in_labelme), ("cvat", in_cvat)])
+class TestShapesThatCoverNothing:
+    @pytest.mark.parametrize(
+        ("shape", "finding"),
+        [
+            (OUTSIDE, "lie mostly outside their image"),
+            (REACHING_OUT, "lie mostly outside their image"),
+            (SHARES, "lie in the first pixel, as shares of 1 would"),
+            (SPECK, "are too small to cover a pixel"),
+        ],
+    )
+    def test_are_an_error_if_most_do_and_counted_if_some_do(self, src, kind, build, shape, finding):
+        build(src, [shape, CORNERS, shape])
+        with pytest.raises(DataError, match=r"2 of 3 shapes cover nothing: 2 \w+ shapes .* \(first: ") as caught:
+            import_dataset(kind, src, src.parent / "data")
+        assert finding in str(caught.value)
+        build(src, [shape, CORNERS])
+        summary, values = run(src, kind)
+        assert any(f"shapes {finding} (first: " in note for note in summary.notes)
+        assert values["a"][1] >= 200
+
+    def test_are_imported_as_they_are_if_the_user_says_so(self, src, kind, build):
+        build(src, [REACHING_OUT])
+        assert run(src, kind, skip_bad=True)[1] == {"a": {1: 140}}
+
+    @pytest.mark.parametrize("shape", [[(5, 5), (25, 15)], [(5, 5)], [(5, 5), (15, 5), (25, 5)], [(5, 5)] * 4])
+    def test_without_an_area_are_left_out_and_counted(self, src, kind, build, shape):
+        build(src, [CORNERS, shape, shape])
+        summary, values = run(src, kind)
+        assert values == {"a": {1: 200}}
+        assert any(note.startswith("2 ") and "without an area: not drawn (first: " in note for note in summary.notes)
+
+    def test_that_are_all_without_an_area_are_refused_with_their_kinds(self, src, kind, build):
+        build(src, [[(5, 5), (25, 15)]])
+        with pytest.raises(DataError, match=r"no shape with an area: 1 .* — expected polygons"):
+            import_dataset(kind, src, src.parent / "data")
+
+    def test_so_thin_that_they_miss_the_centres_are_drawn_as_lines(self, src, kind, build):
+        build(src, [[(5, 10.1), (50, 10.1), (50, 10.3), (5, 10.3)]])
+        summary, values = run(src, kind)
+        assert values == {"a": {1: 45}}
+        assert not any("shapes" in note for note in summary.notes)
+
+
+class TestCoco:
+    @pytest.mark.parametrize(
+        "segmentation",
+        [
+            BOX,
+            [BOX],
+            [[5, 5], [25, 5], [25, 15], [5, 15]],
+            [[[5, 5], [25, 5], [25, 15], [5, 15]]],
+            [str(v) for v in BOX],
+        ],
+    )
+    def test_reads_a_polygon_however_it_is_nested(self, src, segmentation):
+        coco(src, [(1, segmentation), (2, [BOX]), (3, [BOX])])
+        assert run(src)[1]["1"] == {1: 200}
+
+    def test_reads_a_list_of_run_lengths(self, src):
+        coco(src, [(1, [crowd()]), (2, [BOX]), (3, [BOX])])
+        assert run(src)[1]["1"] == {1: 200}
+
+    @pytest.mark.parametrize("write_id", [str, float, lambda i: f" {i}", lambda i: f"{i}.0"])
+    @pytest.mark.parametrize("key", ["image_id", "category_id"])
+    def test_matches_ids_that_differ_in_type_alone(self, src, write_id, key):
+        entries = [(i, {"segmentation": [BOX], "image_id": i, "category_id": 1}) for i in (1, 2, 3)]
+        coco(src, [(i, fields | {key: write_id(fields[key])}) for i, fields in entries])
+        assert run(src)[1] == {"1": {1: 200}, "2": {1: 200}, "3": {1: 200}}
+
+    def test_keeps_ids_apart_that_a_file_has_as_number_and_as_text(self, src):
+        coco(src, [("1", [BOX])], images={1: "1.png", "1": "2.png"})
+        assert run(src)[1] == {"1": {}, "2": {1: 200}}
+
+    def test_names_an_id_that_two_images_have(self, src):
+        coco(src, [(1, [BOX])])
+        document = json.loads((src / "result.json").read_text())
+        document["images"][1]["id"] = 1
+        write(src / "result.json", document)
+        with pytest.raises(ImportProblemsError, match="image id 1 — two images have it"):
+            import_dataset("coco", src, src.parent / "data")
+
+    @pytest.mark.parametrize("content", ['["cell"]', "{", '{"a": 1}', "7", '{"images": [], "annotations": 3}', "\xff"])
+    def test_passes_over_a_json_of_something_else_with_a_note(self, src, content):
+        coco(src, [(i, [BOX]) for i in (1, 2, 3)])
+        write(src / "classes.json", content.encode("latin-1"))
+        summary, values = run(src)
+        assert len(values) == 3
+        assert noted(summary, "1 JSON files that are not read as COCO instances")
+
+    def test_refuses_a_damaged_file_whose_name_says_that_it_has_annotations(self, src):
+        coco(src, [(i, [BOX]) for i in (1, 2, 3)], name="annotations/instances_train.json")
+        write(src / "annotations" / "instances_val.json", "{")
+        with pytest.raises(ImportProblemsError, match=r"instances_val\.json — not valid JSON"):
+            import_dataset("coco", src, src.parent / "data")
+        summary, values = run(src, skip_bad=True)
+        assert len(values) == 3
+        assert "instances_val.json — not valid JSON" in summary.left_out[0]
+
+    def test_says_what_the_only_json_is_instead(self, src):
+        write(src / "a.json", '["cell"]')
+        with pytest.raises(DataError, match="holds a list — expected a JSON object — expected annotations/instances"):
+            import_dataset("coco", src, src.parent / "data")
+
+    @pytest.mark.parametrize(
+        ("fields", "what"),
+        [
+            ({"segmentation": [], "keypoints": [1, 1, 2]}, "annotations of key points"),
+            ({"segmentation": None, "utf8_string": "a"}, "annotations of text"),
+            ({"segmentation": []}, r"annotations \(boxes only\)"),
+            ({"bbox": None}, "annotations"),
+        ],
+    )
+    def test_says_what_there_is_in_place_of_segmentations(self, src, fields, what):
+        coco(src, [(i, fields) for i in (1, 2, 3)])
+        with pytest.raises(DataError, match=f"no shape with an area: 3 {what} without a segmentation: not drawn"):
+            import_dataset("coco", src, src.parent / "data")
+
+    def test_leaves_out_categories_that_never_occur_in_any_split(self, src):
+        names = [f"c{i}" for i in range(300)]
+        coco(
+            src,
+            [(1, {"segmentation": [BOX], "category_id": 8})],
+            categories=names,
+            name="train.json",
+            images={1: "1.png"},
+        )
+        coco(
+            src,
+            [(2, {"segmentation": [BOX], "category_id": 4})],
+            categories=names,
+            name="val.json",
+            images={2: "2.png"},
+        )
+        write(src / "images" / "2.png", png(scene(2)[0]))
+        summary, values = run(src)
+        assert [c.name for c in summary.classes] == ["background", "c3", "c7"]
+        assert values == {"1": {2: 200}, "2": {1: 200}}
+        unused = "298 classes never occur and are left out; --classes keeps them: c0, c1, c2, c4, c5 … (298 in all)"
+        assert unused in summary.notes
+
+
+class TestImages:
+    @pytest.mark.parametrize(
+        ("name", "file"),
+        [
+            ("../../../../root/media/upload/4/{}.png", "images/{}.png"),
+            ("..\\..\\media\\{}.png", "images/{}.png"),
+            ("/home/me/set 1/{}.png", "images/{}.png"),
+            ("https://example.org/b/{}.png?token=1&x=/y", "images/{}.png"),
+            ("{}.png?v=2#top", "images/{}.png"),
+            ("s3://bucket/set/a%20{}.png", "images/a {}.png"),
+            ("/data/local-files/?d=cam1%2F{}.png", "images/cam1/{}.png"),
+            ("{}.png", "images/cam1/{}.png"),
+            ("{}.png", "deep/er/still/{}.PNG"),
+            ("a%20{}.png", "images/a%20{}.png"),
+            ("a#{}.png", "images/a#{}.png"),
+        ],
+    )
+    def test_are_found_inside_the_folder_whatever_their_path_was(self, src, name, file):
+        coco(src, [(i, [BOX]) for i in (1, 2, 3)], images={i: name.format(i) for i in (1, 2, 3)}, files=file)
+        assert [value for _, value in sorted(run(src)[1].items())] == [{1: 200}] * 3
+
+    def test_of_one_name_are_told_apart_by_their_folders(self, src):
+        for camera in (1, 2):
+            write(src / "images" / f"cam{camera}" / "a.png", png(scene(camera)[0]))
+        coco(src, [(2, [BOX])], images={1: "C:\\x\\cam1\\a.png", 2: "/y/cam2/a.png"}, files="unused/{}.png")
+        assert run(src)[1] == {"images_cam1_a": {}, "images_cam2_a": {1: 200}}
+
+    def test_of_one_name_are_refused_if_nothing_tells_them_apart(self, src):
+        for camera in (1, 2):
+            write(src / "images" / f"cam{camera}" / "a.png", png(scene(camera)[0]))
+        coco(src, [(1, [BOX])], images={1: "a.png"}, files="unused/{}.png")
+        message = r"file name 'a\.png' — may be images/cam1/a\.png or images/cam2/a\.png — expected one"
+        with pytest.raises(ImportProblemsError, match=message):
+            import_dataset("coco", src, src.parent / "data")
+
+    def test_are_counted_and_the_first_is_named_if_nothing_lists_them(self, src):
+        BUILDERS["voc"](src)
+        write(src / "VOCdevkit" / "VOC2012" / "JPEGImages" / "b.jpg", jpeg(scene(7)[0]))
+        summary = import_dataset("voc", src, src.parent / "data")
+        assert any("images without a mask, or that no list names: not imported (first: " in n for n in summary.notes)
+
+
+class TestLabelMe:
+    TILTED = [(30, 5), (50, 10), (45, 30), (25, 25)]
+
+    @pytest.mark.parametrize("kind", ["rectangle", "rotation", "oriented_rectangle", "quadrilateral", "polygon", None])
+    def test_fills_every_kind_of_four_corners(self, src, kind):
+        write(src / "a.png", png(scene(0)[0]))
+        write(src / "a.json", labelme_document("a.png", [labelme_shape("leaf", self.TILTED, kind)]))
+        assert run(src, "labelme")[1]["a"][1] == pytest.approx(425, abs=5)
+
+    @pytest.mark.parametrize("kind", ["ellipse", "blob", "3d_box"])
+    def test_refuses_a_kind_that_it_does_not_know_or_leaves_it_out_if_told(self, src, kind):
+        shapes = [labelme_shape("cell", CORNERS), labelme_shape("leaf", self.TILTED, kind)]
+        write(src / "a.png", png(scene(0)[0]))
+        write(src / "a.json", labelme_document("a.png", shapes))
+        with pytest.raises(ImportProblemsError, match=f"a.json: {kind} 1 — an unknown kind — expected polygon, "):
+            import_dataset("labelme", src, src.parent / "data")
+        summary, values = run(src, "labelme", skip_bad=True)
+        assert values == {"a": {1: 200}}
+        assert summary.notes == ("1 faulty files and shapes are left out",)
+
+    @pytest.mark.parametrize(
+        ("kind", "points", "text"),
+        [
+            ("point", [(5, 5)], "without an area"),
+            ("points", [(5, 5), (9, 9)], "without an area"),
+            ("cuboid", [(5, 5)] * 8, "in space"),
+            ("circle", [(5, 5)], "without an area"),
+            ("circle", [(5, 5), (5, 5)], "without an area"),
+            ("line", [(5, 5)], "without an area"),
+            ("rectangle", [(5, 5)], "without an area"),
+            ("rectangle", [(5, 5), (25, 5)], "without an area"),
+        ],
+    )
+    def test_leaves_out_and_counts_what_cannot_be_filled(self, src, kind, points, text):
+        shapes = [labelme_shape("cell", CORNERS), *[labelme_shape("cell", points, kind)] * 2]
+        write(src / "a.png", png(scene(0)[0]))
+        write(src / "a.json", labelme_document("a.png", shapes))
+        summary, values = run(src, "labelme")
+        assert values == {"a": {1: 200}}
+        assert noted(summary, f"2 {kind} shapes {text}: not drawn")
+
+    @pytest.mark.parametrize("labels", [None, "cell\n"])
+    def test_says_which_shapes_there_are_if_none_can_be_filled(self, src, labels):
+        write(src / "a.png", png(scene(0)[0]))
+        write(src / "a.json", labelme_document("a.png", [labelme_shape("cell", [(5, 5)], "point")] * 3))
+        if labels:
+            write(src / "labels.txt", labels)
+        with pytest.raises(DataError, match="no shape with an area: 3 point shapes without an area"):
+            import_dataset("labelme", src, src.parent / "data")
+
+    def test_leaves_out_a_faulty_shape_if_told_and_keeps_the_others(self, src):
+        shapes = [labelme_shape("cell", CORNERS), labelme_shape(None, CORNERS), labelme_shape("cell", [(1, "x")]), 7]
+        write(src / "a.png", png(scene(0)[0]))
+        write(src / "a.json", labelme_document("a.png", shapes))
+        write(src / "b.json", "{")
+        with pytest.raises(ImportProblemsError) as caught:
+            import_dataset("labelme", src, src.parent / "data")
+        assert len(caught.value.problems) == 4
+        summary, values = run(src, "labelme", skip_bad=True)
+        assert values == {"a": {1: 200}}
+        assert "4 faulty files and shapes are left out" in summary.notes
+        assert len(summary.left_out) == 4
+
+    def test_names_two_files_that_are_of_one_image(self, src):
+        write(src / "a.png", png(scene(0)[0]))
+        for name in ("a.json", "b.json"):
+            write(src / name, labelme_document("a.png", [labelme_shape("cell", CORNERS)]))
+        with pytest.raises(ImportProblemsError, match=r"b\.json — is of a\.png, as .*a\.json is — expected one JSON"):
+            import_dataset("labelme", src, src.parent / "data")
+
+    @pytest.mark.parametrize("name", ["..\\..\\images\\a.jpg", "../../../x/a.jpg", "/gone/a.jpg", "", None])
+    def test_takes_the_image_inside_where_the_name_leads_nowhere(self, src, name):
+        data = base64.b64encode(jpeg(scene(0)[0])).decode()
+        shapes = [labelme_shape("cell", CORNERS)]
+        write(src / "annotations" / "b.json", labelme_document(name, shapes, imageData=data))
+        assert run(src, "labelme")[1] == {"b": {1: 200}}
+
+    @pytest.mark.parametrize("place", ["ann/a.png", "img/a.png", "img/cam1/a.png"])
+    def test_finds_an_image_by_its_name_below_the_folder(self, src, place):
+        write(src / place, png(scene(0)[0]))
+        write(src / "ann" / "a.json", labelme_document("..\\..\\..\\x\\a.png", [labelme_shape("cell", CORNERS)]))
+        assert list(run(src, "labelme")[1]) == ["a"]
+
+    def test_passes_over_a_json_of_something_else(self, src):
+        write(src / "a.png", png(scene(0)[0]))
+        write(src / "a.json", labelme_document("a.png", [labelme_shape("cell", CORNERS)]))
+        write(src / "classes.json", '["cell"]')
+        summary, values = run(src, "labelme")
+        assert values == {"a": {1: 200}}
+        assert "classes.json — no file of LabelMe" in summary.left_out[0]
+
+
+class TestVoc:
+    @staticmethod
+    def build(src, names, lists, folder="", suffix=".jpg", where="ImageSets/Segmentation"):
+        ids = np.zeros((HEIGHT, WIDTH), np.uint8)
+        ids[5:15, 5:25] = 1
+        for i, name in enumerate(names):
+            write(src / "JPEGImages" / folder / f"{name}{suffix}", jpeg(scene(i)[0]))
+            write(src / "SegmentationClass" / folder / f"{name}.png", png(ids))
+        for name, text in lists.items():
+            write(src / where / name, text)
+
+    @pytest.mark.parametrize(
+        ("names", "lines"),
+        [
+            (("my image 1", "my image 2"), ('"my image 1"', '"my image 2"')),
+            (("my image 1", "my image 2"), ("my image 1", "my image 2")),
+            (("my image", "b"), ("my image -1", "b  1")),
+            (('a "b"', "c"), ('"a \\"b\\""', '"c"')),
+            (("a0", "a1"), ("a0.jpg", "a1.PNG")),
+            (("a0", "a1"), ("JPEGImages/a0.jpg", "JPEGImages\\a1.jpg")),
+            (("a0", "a1"), ("/JPEGImages/a0.jpg /SegmentationClass/a0.png", "a1.jpg a1.png")),
+            (("a.b", "a.jpg"), ("a.b", "a.jpg")),
+        ],
+    )
+    @pytest.mark.parametrize("subsets", [("train.txt", "val.txt"), ("Train.txt", "Validation.txt")])
+    def test_reads_the_lists_of_many_tools(self, src, names, lines, subsets):
+        self.build(src, names, dict(zip(subsets, lines, strict=True)))
+        summary, _ = run(src, "voc")
+        assert summary.images == {"train": 1, "val": 1}
+        assert summary.left_out == summary.notes == ()
+
+    @pytest.mark.parametrize("where", ["ImageSets/Segmentation", "ImageSets", "."])
+    @pytest.mark.parametrize(
+        "lists",
+        [
+            {"Training.txt": "a", "valid.txt": "b", "Testing.txt": "c"},
+            {"train.txt": "a", "val.txt": "b", "test.txt": "c"},
+            {"trainval.txt": "a\nb", "val.txt": "b", "test.txt": "c"},
+            {"trainval.txt": "a\nb", "train.txt": "a", "val.txt": "b", "test.txt": "c", "default.txt": "a\nb\nc"},
+        ],
+    )
+    def test_finds_the_splits(self, src, lists, where):
+        if where == "." and "Training.txt" in lists:
+            pytest.skip("in the root only the usual names are lists")
+        self.build(src, ("a", "b", "c"), lists, where=where)
+        assert run(src, "voc")[0].images == {"train": 1, "val": 1, "test": 1}
+
+    def test_names_lists_and_masks_that_are_not_used(self, src):
+        self.build(src, ("a", "b"), {"train.txt": "a\n", "extra.txt": "b\n"})
+        notes = run(src, "voc")[0].notes
+        assert "1 lists that are not read (first: extra.txt)" in notes
+        assert "1 masks that no list names: not imported (first: SegmentationClass/b.png)" in notes
+        assert "1 images without a mask, or that no list names: not imported (first: JPEGImages/b.jpg)" in notes
+
+    def test_refuses_an_image_in_two_splits_and_some_in_none(self, src):
+        self.build(src, ("a", "b"), {"train.txt": "a\nb\n", "val.txt": "b\n"})
+        with pytest.raises(ImportProblemsError, match=r"val\.txt — 'b' — is in the list of train, too"):
+            import_dataset("voc", src, src.parent / "data")
+        self.build(src, (), {"train.txt": "a\n", "val.txt": "", "default.txt": "b\n"})
+        with pytest.raises(DataError, match=r"1 of 2 images are in no split, the first JPEGImages/b\.jpg"):
+            import_dataset("voc", src, src.parent / "data")
+
+    @pytest.mark.parametrize("names", [None, "_background_\ncell\n"])
+    def test_reads_rgb_masks_by_its_own_colours(self, src, names):
+        self.build(src, ("a",), {})
+        rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        rgb[5:15, 5:25], rgb[0] = (128, 0, 0), (224, 224, 192)
+        write(src / "SegmentationClass" / "a.png", png(np.ascontiguousarray(rgb[..., ::-1])))
+        if names:
+            write(src / "class_names.txt", names)
+        summary, values = run(src, "voc")
+        assert values == {"a": {1: 200, 255: WIDTH}}
+        assert summary.classes[1].name == ("cell" if names else "aeroplane")
+
+    def test_reads_a_mask_folder_of_another_name_and_names_those_beside(self, src):
+        self.build(src, ("a",), {})
+        (src / "SegmentationClass").rename(src / "SegmentationClassAug")
+        assert run(src, "voc")[1] == {"a": {1: 200}}
+        write(src / "SegmentationClass" / "a.png", png(np.zeros((HEIGHT, WIDTH), np.uint8)))
+        summary = import_dataset("voc", src, src.parent / "other")
+        assert "1 folders of masks beside SegmentationClass: not read (first: SegmentationClassAug)" in summary.notes
+
+
+def test_cvat_leaves_out_faulty_shapes_if_told_and_keeps_the_others(src):
+    shapes = """<box label="red" xtl="5" ytl="5" xbr="25" ybr="15"/><box label="green" xtl="5" ytl="5" xbr="9" ybr="9"/>
+    <blob label="red"/><mask label="red" rle="3" left="0" top="0" width="2" height="2"/><cuboid label="red"/>"""
+    write(src / "images" / "a.png", png(scene(0)[0]))
+    image = f'<image id="0" name="a.png" width="{WIDTH}" height="{HEIGHT}">{shapes}</image>'
+    write(src / "annotations.xml", cvat_xml(image))
+    with pytest.raises(ImportProblemsError) as caught:
+        import_dataset("cvat", src, src.parent / "data")
+    assert len(caught.value.problems) == 3
+    summary, values = run(src, "cvat", skip_bad=True)
+    assert values == {"a": {1: 200}}
+    assert noted(summary, "1 cuboid shapes in space: not drawn")
+
+
+@pytest.mark.parametrize("kind", ["coco", "labelme", "voc", "cvat", "camvid", "oxford-pet", "cityscapes"])
+def test_a_damaged_image_is_left_out_if_told(src, kind):
+    BUILDERS[kind](src)
+    summary = import_dataset(kind, src, src.parent / "whole")
+    image = next((src.parent / "whole").rglob("images/*"))
+    for path in [path for path in src.rglob("*") if path.is_file() and path.read_bytes() == image.read_bytes()]:
+        write(path, image.read_bytes()[:60])
+    with pytest.raises(ImportProblemsError):
+        import_dataset(kind, src, src.parent / "data")
+    skipped = import_dataset(kind, src, src.parent / "data", skip_bad=True)
+    assert sum(skipped.images.values()) == sum(summary.images.values()) - 1
+    assert "1 faulty files and shapes are left out" in skipped.notes
+
+
+def turned(shown, orientation):
+    """Return a picture stored so that its EXIF orientation, 6 or 8, makes it look like ``shown``."""
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    data = io.BytesIO()
+    stored = np.rot90(shown, 1 if orientation == 6 else 3)
+    Image.fromarray(np.ascontiguousarray(stored)).save(data, "PNG", exif=tags.tobytes())
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("stated", ["stored", "shown", None])
+@pytest.mark.parametrize("orientation", [6, 8])
+class TestTurnedImages:
+    """Images shown 64 high and 40 wide; the first has an object that fits one way round only."""
+
+    SHOWN, STORED = (64, 40), (40, 64)
+
+    def build(self, src, orientation, stated, first):
+        size = {"stored": self.STORED, "shown": self.SHOWN, None: None}[stated]
+        boxes = {"1": first, "2": (5, 5, 25, 15)}
+        for name, (left, top, right, bottom) in boxes.items():
+            picture = np.zeros((*self.SHOWN, 3), np.uint8)
+            picture[::3] = int(name)
+            write(src / f"{name}.png", turned(picture, orientation))
+            document = labelme_document(
+                f"{name}.png", [labelme_shape("cell", [(left, top), (right, bottom)], "rectangle")]
+            )
+            document |= {"imageHeight": size and size[0], "imageWidth": size and size[1]}
+            write(src / f"{name}.json", document)
+
+    def test_annotated_as_shown_keep_their_masks_whatever_size_is_stated(self, src, orientation, stated):
+        self.build(src, orientation, stated, (5, 30, 25, 60))
+        import_dataset("labelme", src, src.parent / "data")
+        masks = imported(src.parent / "data")
+        assert masks["images/1"].shape == self.SHOWN
+        assert masks["images/1"][30:60, 5:25].all()
+        assert masks["images/1"].sum() == 600
+        assert masks["images/2"][5:15, 5:25].all()  # as the first one shows
+        assert masks["images/2"].sum() == 200
+
+    def test_annotated_as_stored_have_their_masks_turned_whatever_size_is_stated(self, src, orientation, stated):
+        self.build(src, orientation, stated, (30, 5, 60, 25))
+        import_dataset("labelme", src, src.parent / "data")
+        masks = imported(src.parent / "data")
+        back = 3 if orientation == 6 else 1
+        for name, (left, top, right, bottom) in {"1": (30, 5, 60, 25), "2": (5, 5, 25, 15)}.items():
+            stored = np.zeros(self.STORED, np.uint8)
+            stored[top:bottom, left:right] = 1
+            assert np.array_equal(masks[f"images/{name}"], np.rot90(stored, back))
+
+    def test_that_fit_both_ways_are_taken_by_their_stated_size(self, src, orientation, stated):
+        self.build(src, orientation, stated, (5, 5, 25, 15))
+        summary = import_dataset("labelme", src, src.parent / "data")
+        doubt = "2 of the turned images may be annotated either way round: their stated size decides (first: 1.png)"
+        assert (doubt in summary.notes) == (stated == "stored")
