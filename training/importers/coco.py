@@ -253,7 +253,7 @@ def _read_images(
     for image in order:
         entry, where = image.entry, f"{printable(path)}: an image"
         try:
-            name = documents.field(entry, "file_name" if "file_name" in entry else "coco_url", str, where)
+            name = documents.field(entry, "file_name" if entry.get("file_name") else "coco_url", str, where)
             file = finder.find(name, folders, printable(path))
         except DataError as error:
             found.problems.append(str(error))
@@ -306,7 +306,7 @@ def _read_objects(
         image.objects.append(
             Shape(
                 where=f"{where} '{printable(str(name))}'",
-                kind="segmentation",
+                kind="run-length" if isinstance(parts[0], dict) else "polygon",
                 class_id=None if is_ignored else labels.ids[str(name)],
                 regions=partial(_regions, parts, where),
             )

@@ -91,11 +91,8 @@ class FileFinder:
         return _absolute(path).relative_to(self._root).as_posix()
 
     def with_stem(self, folder: Path, stem: str, suffixes: frozenset[str]) -> Path | None:
-        """Return the file of this stem in a folder inside the root, with any of the suffixes."""
-        inside = _absolute(folder)
-        if not inside.is_relative_to(self._root):
-            return None
-        candidates = (self._in_folder(inside, f"{stem}{suffix}") for suffix in sorted(suffixes))
+        """Return the file of this stem in a folder, with any of the suffixes."""
+        candidates = (self._in_folder(_absolute(folder), f"{stem}{suffix}") for suffix in sorted(suffixes))
         return next((path for path in candidates if path), None)
 
     def _in_folder(self, folder: Path, name: str) -> Path | None:
