@@ -17,20 +17,80 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import InputError
 
-_SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"BM", "BMP"),
-    (b"RIFF", "WebP"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
-    (b"GIF8", "GIF"),
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFormat:
+    """Format of image files that is decoded.
+
+    Attributes:
+        name: Name in messages.
+        suffixes: Endings of its file names in lower case, the usual one first.
+        signatures: First bytes of its files, one of them.
+    """
+
+    name: str
+    suffixes: tuple[str, ...]
+    signatures: tuple[bytes, ...]
+
+
+FORMATS = (
+    ImageFormat(name="JPEG", suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"), signatures=(b"\xff\xd8\xff",)),
+    ImageFormat(name="PNG", suffixes=(".png", ".apng"), signatures=(b"\x89PNG\r\n\x1a\n",)),
+    ImageFormat(name="BMP", suffixes=(".bmp", ".dib"), signatures=(b"BM",)),
+    ImageFormat(name="WebP", suffixes=(".webp",), signatures=(b"RIFF",)),
+    ImageFormat(name="TIFF", suffixes=(".tif", ".tiff"), signatures=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    ImageFormat(name="GIF", suffixes=(".gif",), signatures=(b"GIF87a", b"GIF89a")),
+    ImageFormat(
+        name="JPEG 2000",
+        suffixes=(".jp2", ".j2k", ".jpc", ".j2c"),
+        signatures=(b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51"),
+    ),
+    # Its brand stands behind the length and the kind of its first box.
+    ImageFormat(name="AVIF", suffixes=(".avif",), signatures=()),
+    ImageFormat(
+        name="PNM",
+        suffixes=(".ppm", ".pgm", ".pbm", ".pnm"),
+        signatures=tuple(b"P%d%c" % (kind, gap) for kind in range(1, 7) for gap in b" \t\r\n"),
+    ),
+)
+"""The formats that are decoded."""
+IMAGE_SUFFIXES = frozenset(suffix for form in FORMATS for suffix in form.suffixes)
+UNREAD_FORMATS = {
+    **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
+    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"), "camera raw"),
+    **dict.fromkeys((".npy", ".npz"), "NumPy"),
+    **dict.fromkeys((".dcm", ".dicom"), "DICOM"),
+    **dict.fromkeys((".nii", ".mha", ".nrrd"), "medical volume"),
+    ".jxl": "JPEG XL",
+    ".exr": "OpenEXR",
+    ".hdr": "Radiance HDR",
+    ".pfm": "PFM",
+    ".pam": "PAM",
+    ".tga": "TGA",
+    ".psd": "Photoshop",
+    ".svg": "SVG",
+    ".ico": "ICO",
+    ".mat": "MATLAB",
+}
+"""Format by ending, in lower case, of the other files that hold images or masks; they must be converted to PNG."""
+_OTHERS: tuple[tuple[bytes, str], ...] = (
+    (b"\x93NUMPY", "NumPy"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"),
+    (b"v/1\x01", "OpenEXR"),
+    (b"#?R", "Radiance HDR"),
+    (b"8BPS", "Photoshop"),
     (b"%PDF", "PDF"),
     (b"PK\x03\x04", "ZIP"),
     (b"version https://git-lfs", "Git LFS pointer"),
     (b"<", "HTML or XML"),
 )
-_FORMATS = ("PNG", "JPEG", "BMP", "WebP", "TIFF")
+_BRANDS = (
+    (frozenset((b"avif", b"avis")), "AVIF"),
+    (frozenset((b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")), "HEIC"),
+)
+"""Brands of a file in boxes (ISO/IEC 14496-12): its main one, and those that it is compatible with."""
+_NAMES = tuple(form.name for form in FORMATS)
 # Start-of-frame markers carry the size; the others in this range are tables.
 _JPEG_SOF = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Finds markers with a length. It skips bytes between segments, fill bytes, and markers without a length.
@@ -64,6 +124,22 @@ class ImageHeader:
     palette: bool = False
 
 
+def suffixes_of(kind: str) -> tuple[str, ...]:
+    """Return the endings of the file names of a format that is decoded, the usual one first."""
+    return next(form.suffixes for form in FORMATS if form.name == kind)
+
+
+def kind_of(data: bytes) -> str:
+    """Return the name of a file's format by its first bytes, "unknown" if they are those of no known one."""
+    if data[4:8] == b"ftyp":
+        brands = {data[8:12], *(data[place : place + 4] for place in range(16, min(int.from_bytes(data[:4]), 256), 4))}
+        return next((name for some, name in _BRANDS if brands & some), "MP4")
+    if data.startswith(b"RIFF") and data[8:12] != b"WEBP":
+        return "RIFF"
+    forms = ((signature, form.name) for form in FORMATS for signature in form.signatures)
+    return next((name for signature, name in (*forms, *_OTHERS) if data.startswith(signature)), "unknown")
+
+
 def read_header(data: bytes, where: str) -> ImageHeader:
     """Read format, size and channels from an image file's first bytes.
 
@@ -72,11 +148,11 @@ def read_header(data: bytes, where: str) -> ImageHeader:
     """
     if not data:
         raise InputError(f"{where} — empty file (0 bytes) — copy it again or remove it")
-    kind = next((name for signature, name in _SIGNATURES if data.startswith(signature)), None)
-    if kind is None and data[4:8] == b"ftyp":
-        kind = "HEIC, AVIF or MP4"
-    if kind not in _FORMATS or (kind == "WebP" and data[8:12] != b"WEBP"):
-        raise InputError(f"{where} — not an image ({kind or 'unknown'} data) — expected JPEG, PNG, BMP, WebP or TIFF")
+    kind = kind_of(data)
+    if kind in UNREAD_FORMATS.values():
+        raise InputError(f"{where} — a {kind} file, which is not read — convert it to PNG or JPEG")
+    if kind not in _NAMES:
+        raise InputError(f"{where} — not an image ({kind} data) — expected {', '.join(_NAMES[:-1])} or {_NAMES[-1]}")
     if kind == "PNG" and len(data) >= 26:
         width, height, depth, color = struct.unpack(">IIBB", data[16:26])
         channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(color)

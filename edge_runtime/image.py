@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import InputError
-from edge_runtime.headers import ImageHeader, read_header
+from edge_runtime.headers import IMAGE_SUFFIXES, ImageHeader, read_header
 from edge_runtime.storage import printable, read_bytes
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 MAX_PIXELS = 64_000_000
 """Default limit of an image's pixels, checked in its header; 64 megapixels are 192 MB of BGR."""
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from edge_runtime.effects.blend import Scratch, foreground_opacity, mix
 from edge_runtime.errors import InputError, UsageError
-from edge_runtime.image import IMAGE_SUFFIXES, read_image
+from edge_runtime.headers import IMAGE_SUFFIXES
+from edge_runtime.image import read_image
 from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.sources.video import VideoSource
 from edge_runtime.storage import printable, translated

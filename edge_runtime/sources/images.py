@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edge_runtime.errors import InputError
-from edge_runtime.image import IMAGE_SUFFIXES, MAX_PIXELS, image_files, read_image
+from edge_runtime.headers import IMAGE_SUFFIXES
+from edge_runtime.image import MAX_PIXELS, image_files, read_image
 from edge_runtime.sources.capture import is_address
 from edge_runtime.sources.frame import Frame, Source
 from edge_runtime.sources.options import SourceOptions

@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from edge_runtime.dataset.pairs import Split
-from edge_runtime.image import IMAGE_SUFFIXES
+from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers.plan import Item

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.dataset.pairs import Split
-from edge_runtime.image import IMAGE_SUFFIXES, image_files
+from edge_runtime.headers import IMAGE_SUFFIXES
+from edge_runtime.image import image_files
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers.documents import read_lines

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.dataset.pairs import SPLITS, Split
-from edge_runtime.image import IMAGE_SUFFIXES
+from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.data.color_tables import VOC, voc_color
 from training.errors import DataError

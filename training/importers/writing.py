@@ -23,8 +23,8 @@ import numpy as np
 
 from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.errors import InputError, UsageError
-from edge_runtime.headers import exif_orientation, oriented, read_header
-from edge_runtime.image import IMAGE_SUFFIXES, decode, encode_png
+from edge_runtime.headers import IMAGE_SUFFIXES, exif_orientation, oriented, read_header, suffixes_of
+from edge_runtime.image import decode, encode_png
 from edge_runtime.progress import OnProgress
 from edge_runtime.storage import new_folder, printable, read_bytes, translated, write_bytes
 from training.data.dataset import CONFIG
@@ -38,7 +38,6 @@ from training.importers.shapes import Size
 GROUPS = "groups.csv"
 _NO_MASK = np.zeros((0, 0), np.uint8)
 _Way: TypeAlias = Literal["stated", "other", "either"]
-_SUFFIXES = {"PNG": ".png", "JPEG": ".jpg", "BMP": ".bmp", "WebP": ".webp", "TIFF": ".tif"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,7 +247,7 @@ def _write_item(
     if (mask == IGNORE).all():
         return _Outcome(problems=problems, left_out=f"{where} — every pixel of its mask is ignored", painted=painted)
     suffix = Path(item.name).suffix.lower()
-    file = stem + (suffix if suffix in IMAGE_SUFFIXES else _SUFFIXES[header.kind])
+    file = stem + (suffix if suffix in IMAGE_SUFFIXES else suffixes_of(header.kind)[0])
     place = folder / (item.split or "")
     write_bytes(place / "images" / file, data, sync_folder=False)  # names are made durable at the end, all at once
     write_bytes(place / "masks" / f"{stem}.png", encode_png(mask, where), sync_folder=False)

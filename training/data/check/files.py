@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_runtime.dataset.mask_files import MaskContents, contents_of, decode_mask
 from edge_runtime.dataset.pairs import Problem
 from edge_runtime.errors import InputError
-from edge_runtime.headers import ImageHeader, exif_orientation, read_header
+from edge_runtime.headers import ImageHeader, exif_orientation, read_header, suffixes_of
 from edge_runtime.image import MAX_PIXELS, decode
 from edge_runtime.storage import printable, read_bytes
 from training.data.check.duplicates import thumbnail
@@ -24,13 +24,6 @@ MIN_SIDE_PX = 16
 """Smallest height and width of a picture in pixels; a U-Net finds nothing in smaller ones."""
 BLANK = 1.0
 """Standard deviation in grey levels below which a picture is one flat colour, JPEG noise included."""
-_SUFFIXES = {
-    "PNG": (".png",),
-    "JPEG": (".jpg", ".jpeg"),
-    "BMP": (".bmp",),
-    "WebP": (".webp",),
-    "TIFF": (".tif", ".tiff"),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +179,7 @@ def _image_problems(
 
 
 def _wrong_extension(path: Path, header: ImageHeader) -> list[Problem]:
-    expected = _SUFFIXES[header.kind]
+    expected = suffixes_of(header.kind)
     if path.suffix.lower() in expected:
         return []
     message = f"{printable(path)} — is a {header.kind} file — read as that here; other programs go by the name — rename it to {expected[0]}"

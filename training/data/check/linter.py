@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_runtime.dataset.label_key import LabelKey
 from edge_runtime.dataset.mask_files import MaskContents
 from edge_runtime.dataset.pairs import Pair, Problem, split_folders
-from edge_runtime.image import IMAGE_SUFFIXES
+from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.progress import OnProgress, silent
 from edge_runtime.storage import printable
 from training.data.check.balance import absent_classes, background_only, rare_classes
