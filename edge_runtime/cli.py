@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     debug = "--debug" in arguments
     args = build_parser().parse_args([a for a in arguments if a != "--debug"])
     handler: Handler = args.handler
+    # OpenCV reads it when it is loaded. Its log says less than our errors and may contain the password of an address.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
         code = handler(args)
         sys.stdout.flush()  # here a closed pipe is handled; at the interpreter's exit it would not be

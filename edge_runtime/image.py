@@ -1,8 +1,8 @@
 """Decode image files: the only decoder of the project, shared by training, evaluation and the device.
 
-Bytes are decoded by ``cv2.imdecode``, which refuses a truncated JPEG; ``cv2.imread`` would fill in the missing part.
-EXIF orientation is applied to images. The size is read from the header first, so that an image too large for the memory
-is refused before it is decoded.
+Bytes are decoded by ``cv2.imdecode``, which refuses files that end too early; ``cv2.imread`` would fill in the missing
+part. EXIF orientation is applied to images. Format, size and samples are read from the header first, so that what is too
+large for the memory, or is read wrongly by OpenCV, is refused before it is decoded.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import InputError
-from edge_runtime.headers import IMAGE_SUFFIXES, ImageHeader, read_header
+from edge_runtime.headers import IMAGE_SUFFIXES, ImageHeader, pictures_in, read_header, suffixes_of
+from edge_runtime.headers.chunks import png_chunk
+from edge_runtime.headers.tiff import tiff_as_one_band
 from edge_runtime.storage import printable, read_bytes
+from edge_runtime.whole_jpeg import decode_jpeg, imdecode, is_one_whole_scan
 
 MAX_PIXELS = 64_000_000
 """Default limit of an image's pixels, checked in its header; 64 megapixels are 192 MB of BGR."""
@@ -33,6 +36,11 @@ def image_files(folder: Path) -> list[Path]:
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
     return [folder / name for name in sorted(names) if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+
+
+def is_animation(path: Path) -> bool:
+    """Tell whether a file is a GIF of several pictures, which is a video rather than an image."""
+    return path.suffix.lower() == ".gif" and path.is_file() and pictures_in(read_bytes(path, InputError)) > 1
 
 
 def decode(
@@ -56,11 +64,11 @@ def decode(
     header = _checked_header(data, where, mode, max_pixels)
     flag = _IMAGE_FLAGS if mode == "image" else cv2.IMREAD_UNCHANGED
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+        image = decode_jpeg(data, where, flag) if header.kind == "JPEG" else imdecode(_ended(data), flag)
     except cv2.error as cause:
         raise InputError(f"{where} — cannot be decoded ({cause.err}) — copy it again or remove it") from cause
     if image is None:
-        raise InputError(f"{where} — truncated or damaged {header.kind} — copy it again or remove it")
+        raise InputError(f"{where} — {_fault(header.kind)}")
     if mode == "image" and image.dtype != np.uint8:
         raise InputError(
             f"{where} — samples are {image.dtype} — expected 8-bit: how to scale is your choice — convert it to 8-bit"
@@ -78,13 +86,32 @@ def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]
     header = _checked_header(data, where, "image", max_pixels)
     large = header.kind in ("JPEG", "PNG") and (header.height_px or 0) * (header.width_px or 0) > MAX_PIXELS
     # imread fills in the rest of a truncated JPEG, so decode it strictly first, at an eighth of its size.
-    if large and (header.kind == "PNG" or _decodes(data, cv2.IMREAD_REDUCED_COLOR_8)):
+    if large and (header.kind == "PNG" or is_one_whole_scan(data)):
         del data  # frees tens of megabytes before decoding
         image = _straight(path)
         if image is not None:
             return image
         data = read_bytes(path, InputError)  # decode says what is wrong, or reads what imread cannot
     return decode(data, where, max_pixels=max_pixels)
+
+
+def is_opaque(data: bytes, header: ImageHeader) -> bool:
+    """Tell whether a file that may have transparent pixels has none; False if its alpha channel cannot be read."""
+    two_bands = header.kind == "TIFF" and header.channels == 2
+    readable = tiff_as_one_band(data) if two_bands else data
+    try:
+        samples = None if readable is None else imdecode(readable, cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return False
+    if samples is None:
+        return False
+    if two_bands:
+        return bool((samples[:, 1::2] == 255).all())
+    if samples.ndim == 3:  # an alpha channel that is opaque is left out by some decoders
+        return samples.shape[2] == 3 or bool((samples[:, :, 3] == 255).all())
+    # A grey PNG can declare one level as transparent.
+    level = int.from_bytes(png_chunk(data, b"tRNS")) * (255 // (2 ** (header.bit_depth or 8) - 1))
+    return header.kind == "PNG" and not (samples == level).any()
 
 
 def encode_png(image: NDArray[np.uint8], where: str) -> bytes:
@@ -102,18 +129,32 @@ def _checked_header(data: bytes, where: str, mode: Literal["image", "raw"], max_
         raise InputError(
             f"{where} — {header.width_px}x{header.height_px} pixels — at most {max_pixels // 10**6} megapixels — scale it down"
         )
-    if mode == "image" and header.bit_depth == 16:
-        raise InputError(f"{where} — 16 bits a sample — expected 8: how to scale is your choice — convert it to 8-bit")
-    if header.kind == "JPEG" and b"\xff\xd9" not in data[-1024:]:
-        raise InputError(f"{where} — truncated JPEG (no end marker) — copy it again or remove it")
+    if header.unread is not None:
+        raise InputError(f"{where} — {header.kind} with {header.unread}, which is not read — save it as an 8-bit PNG")
+    depth = header.bit_depth or 8
+    if mode == "image" and (header.samples != "uint" or depth > 16):
+        count = f", {header.channels} a pixel" if header.channels else ""
+        raise InputError(
+            f"{where} — samples are {header.samples}{depth}{count} — expected 8-bit: how to scale is your choice — "
+            "convert it to 8-bit"
+        )
+    if mode == "image" and depth > 8:
+        raise InputError(
+            f"{where} — {depth} bits a sample — expected 8: how to scale is your choice — convert it to 8-bit"
+        )
     return header
 
 
-def _decodes(data: bytes, flag: int) -> bool:
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), flag) is not None
-    except cv2.error:
-        return False
+def _ended(data: bytes) -> bytes:
+    """Return a file with a line break behind the text of a PNM, without which OpenCV fails at the last value."""
+    return data + b"\n" if data[:2] in (b"P1", b"P2", b"P3") else data
+
+
+def _fault(kind: str) -> str:
+    """Return why a file of a known format could not be decoded, and the remedy."""
+    if not cv2.haveImageWriter(f"a{suffixes_of(kind)[0]}"):  # which reads and writes the same formats
+        return f"a {kind} file, which OpenCV {cv2.__version__} on this machine cannot read — convert it to PNG"
+    return f"truncated or damaged {kind} — copy it again or remove it"
 
 
 def _straight(path: Path) -> NDArray[np.uint8] | None:

@@ -36,10 +36,9 @@ and a summary at the end
 
 keys in the window: space pauses, e changes the effect, h hides the text, q or Esc quits
 """
-# OpenCV reads these when it is loaded. The logs of OpenCV and FFmpeg say less than our errors and may contain the
-# password of an address. The timeout is the number of seconds after which an unplugged camera is noticed.
+# OpenCV reads these when it is loaded. The log of FFmpeg says less than our errors and may contain the password of an
+# address. The timeout is the number of seconds after which an unplugged camera is noticed.
 _OPENCV_SETTINGS = {
-    "OPENCV_LOG_LEVEL": "SILENT",
     "OPENCV_FFMPEG_LOGLEVEL": "-8",
     "OPENCV_VIDEOIO_V4L_SELECT_TIMEOUT": "5",
     "QT_LOGGING_RULES": "*=false",  # OpenCV's windows warn about fonts that they do not need

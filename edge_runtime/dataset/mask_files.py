@@ -1,7 +1,8 @@
 """Read the stored values of mask files exactly: grey levels, palette indices or colours, not yet class ids.
 
-OpenCV returns the colours of a palette PNG, not its indices. If the file is relabelled as greyscale (colour type 0,
-without its palette), the same decoder returns the indices, so that no other library is needed.
+OpenCV returns the colours of a palette PNG or TIFF, not its indices. If the file is relabelled as greyscale, the same
+decoder returns the indices, so that no other library is needed. A GIF is read as colours, because programs number the
+colours of each GIF anew.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import InputError
-from edge_runtime.headers import ImageHeader, png_chunks, read_header, webp_chunks
+from edge_runtime.headers import is_lossy, read_header
+from edge_runtime.headers.chunks import png_chunk, png_chunks
+from edge_runtime.headers.tiff import tiff_as_grey, tiff_palette
 from edge_runtime.image import decode
 from edge_runtime.storage import printable, read_bytes
 
@@ -37,8 +40,8 @@ class StoredMask:
     Attributes:
         values: (H, W) uint8 or uint16 grey levels, uint8 palette indices, or uint32 colours packed as 0xRRGGBB.
         form: Kind of the values. A colour file that has only greys is "grey", and so is a palette of greys in order.
-        lossy: Compression has changed the values (JPEG, lossy WebP).
-        palette: Packed colours by index, for a palette PNG.
+        lossy: Compression has changed the values (JPEG, lossy WebP, …).
+        palette: Packed colours by index, for a palette PNG or TIFF.
     """
 
     values: StoredValues
@@ -83,27 +86,28 @@ def decode_mask(data: bytes, where: str, *, allow_lossy: bool = False) -> Stored
     Args:
         data: Bytes of the file.
         where: Name of the file in error messages.
-        allow_lossy: Also read JPEG and lossy WebP, whose values are only close to the original ones.
+        allow_lossy: Also read JPEG and other lossy files, whose values are only close to the original ones.
 
     Raises:
         InputError: The file is damaged, lossy, in 16-bit colour, or has transparent pixels.
     """
     header = read_header(data, where)
-    lossy = _is_lossy(data, header)
+    lossy = is_lossy(data)
     if lossy and not allow_lossy:
         raise InputError(
             f"{where} — a {header.kind} mask: compression changes ids at the borders — expected PNG — save masks as PNG"
         )
     if header.palette:
-        palette = _palette(data)
+        is_png = header.kind == "PNG"
+        palette = _palette(data) if is_png else tiff_palette(data)
         scale = 255 // (2 ** (header.bit_depth or 8) - 1)  # the decoder scales 1, 2 and 4 bits to 8
-        indices = decode(_as_grey(data), where, mode="raw") // np.uint8(scale)
+        indices = decode(_as_grey(data) if is_png else tiff_as_grey(data), where, mode="raw") // np.uint8(scale)
         if palette == tuple(i * 0x010101 for i in range(len(palette))):
             return StoredMask(values=indices, form="grey")
         return StoredMask(values=indices, form="palette", palette=palette)
     mask = decode(data, where, mode="raw")
     if mask.ndim == 2 and mask.dtype in (np.uint8, np.uint16):
-        scale = 255 // (2**header.bit_depth - 1) if header.bit_depth in (2, 4) else 1
+        scale = 255 // (2**header.bit_depth - 1) if header.kind == "PNG" and header.bit_depth in (2, 4) else 1
         return StoredMask(values=mask if scale == 1 else mask // np.uint8(scale), form="grey", lossy=lossy)
     if mask.ndim != 3 or mask.shape[2] not in (3, 4) or mask.dtype != np.uint8:
         raise InputError(
@@ -176,17 +180,9 @@ def _packed(bgr: NDArray[np.uint8]) -> NDArray[np.uint32]:
     return (np.ascontiguousarray(four).view("<u4")[:, :, 0] & 0xFFFFFF).astype(np.uint32)
 
 
-def _is_lossy(data: bytes, header: ImageHeader) -> bool:
-    """Tell whether the compression changes values; in WebP, chunk "VP8 " does and "VP8L" does not (RFC 9649)."""
-    if header.kind != "WebP":
-        return header.kind == "JPEG"
-    kind = next((kind for kind, _ in webp_chunks(data) if kind in (b"VP8 ", b"VP8L")), b"VP8 ")
-    return kind == b"VP8 "
-
-
 def _palette(data: bytes) -> tuple[int, ...]:
     """Return the packed colours of a palette PNG."""
-    body = next((chunk[8:-4] for kind, chunk in png_chunks(data) if kind == b"PLTE"), b"")
+    body = png_chunk(data, b"PLTE")
     return tuple(body[i] << 16 | body[i + 1] << 8 | body[i + 2] for i in range(0, len(body) - 2, 3))
 
 

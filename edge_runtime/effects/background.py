@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_runtime.effects.blend import Scratch, foreground_opacity, mix
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.headers import IMAGE_SUFFIXES
-from edge_runtime.image import read_image
+from edge_runtime.image import is_animation, read_image
 from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.sources.video import VideoSource
 from edge_runtime.storage import printable, translated
@@ -160,7 +160,7 @@ def parse_background(value: str) -> Background:
     if color is not None:
         return StillPicture(np.array([[color[::-1]]], np.uint8))
     path = Path(value)
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if path.suffix.lower() in IMAGE_SUFFIXES and not is_animation(path):
         return StillPicture(read_image(path))
     if not path.suffix and not path.exists():
         close = difflib.get_close_matches(value.lower(), _COLORS_RGB, n=1)

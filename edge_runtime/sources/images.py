@@ -5,12 +5,13 @@ from __future__ import annotations
 import glob
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edge_runtime.errors import InputError
-from edge_runtime.headers import IMAGE_SUFFIXES
-from edge_runtime.image import MAX_PIXELS, image_files, read_image
+from edge_runtime.headers import FORMAT_NAMES, IMAGE_SUFFIXES, UNREAD_FORMATS
+from edge_runtime.image import MAX_PIXELS, image_files, is_animation, read_image
 from edge_runtime.sources.capture import is_address
 from edge_runtime.sources.frame import Frame, Source
 from edge_runtime.sources.options import SourceOptions
@@ -28,13 +29,15 @@ def recognise(source: int | str | Path, options: SourceOptions) -> ImageSource |
         return None
     path = Path(str(source))
     with translated("read", path, InputError):
-        image = path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES
+        if path.is_file() and (form := UNREAD_FORMATS.get(path.suffix.lower())):
+            raise InputError(f"{printable(path)} — a {form} file, which is not read — convert it to PNG or JPEG")
+        image = path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and not is_animation(path)
         if not (image or path.is_dir() or (glob.has_magic(str(path)) and not path.exists())):
             return None
         options.refuse_all_but()
         found = [path] if image else _images(path)
     if not found:
-        raise InputError(f"{printable(path)} — no images found — expected {', '.join(sorted(IMAGE_SUFFIXES))}")
+        raise InputError(f"{printable(path)} — no images found{_unread(path)} — expected {FORMAT_NAMES}")
     return ImageSource(found, printable(path), options.max_pixels or MAX_PIXELS)
 
 
@@ -45,6 +48,13 @@ def _images(path: Path) -> list[Path]:
     found = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob does not accept absolute patterns
     matches = [Path(match) for match in sorted(found)]
     return [match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES and match.is_file()]
+
+
+def _unread(path: Path) -> str:
+    """Return, as text, how many files of a folder hold images that are not read; empty if none do."""
+    endings = (entry.suffix.lower() for entry in path.iterdir()) if path.is_dir() else ()
+    counts = Counter(UNREAD_FORMATS[ending] for ending in endings if ending in UNREAD_FORMATS)
+    return f", but files that are not read ({', '.join(f'{n} {name}' for name, n in counts.items())})" if counts else ""
 
 
 class ImageSource(Source):

@@ -1,5 +1,6 @@
 """Mask files to stored values: exact for every form, refused where values are lost."""
 
+import io
 import struct
 import zlib
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from masks import COLORS, colored, encoded, paletted
 from PIL import Image
+from tiffs import tiff
 
 from edge_runtime.dataset.mask_files import (
     MAX_VALUES,
@@ -180,3 +182,88 @@ def test_colours_of_classes_are_packed_and_unpacked():
     assert pack_color((1, 2, 255)) == 0x0102FF
     assert unpack_color(0x0102FF) == (1, 2, 255)
     assert decode_mask(colored(np.array([[1]])), "m").values.tolist() == [[pack_color(COLORS[1])]]
+
+
+CLASSES = np.kron(np.array([[0, 1, 2], [3, 1, 0]]), np.ones((8, 10), int)).astype(np.uint8)
+
+
+def pil(image, kind, **options):
+    out = io.BytesIO()
+    image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def indexed(ids, colors=COLORS):
+    image = Image.fromarray(ids).convert("P")
+    image.frombytes(ids.tobytes())
+    image.putpalette([value for color in colors for value in color])
+    return image
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate"])
+def test_a_palette_tiff_gives_indices_not_colours(compression):
+    mask = decode_mask(pil(indexed(CLASSES), "TIFF", compression=compression), "m")
+    assert mask.form == "palette"
+    assert np.array_equal(mask.values, CLASSES)
+    assert [unpack_color(c) for c in mask.palette[:4]] == list(COLORS[:4])
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("order", "<>")
+def test_a_palette_big_tiff_gives_indices_too(big, order):
+    colors = np.zeros((3, 256), int)
+    colors[:, :4] = np.array(COLORS[:4]).T * 257
+    data = tiff(CLASSES, big=big, order=order, tags={262: [3], 320: colors.reshape(-1).tolist()})
+    mask = decode_mask(data, "m")
+    assert (mask.form, [unpack_color(c) for c in mask.palette[:4]]) == ("palette", list(COLORS[:4]))
+    assert np.array_equal(mask.values, CLASSES)
+
+
+def test_a_gif_gives_colours_because_programs_number_them_anew():
+    mask = decode_mask(pil(indexed(CLASSES), "GIF"), "m")
+    assert mask.form == "color"
+    assert set(np.unique(mask.values)) == {pack_color(color) for color in COLORS[:4]}
+    assert np.array_equal(mask.values == pack_color(COLORS[1]), CLASSES == 1)
+
+
+@pytest.mark.parametrize("levels", [(0, 255), (0, 1), (0, 1, 2), (0, 5, 9)])
+def test_a_gif_of_greys_gives_the_levels(levels):
+    ids = np.array(levels, np.uint8)[CLASSES % len(levels)]
+    mask = decode_mask(pil(Image.fromarray(ids), "GIF"), "m")
+    assert mask.form == "grey"
+    assert np.array_equal(mask.values, ids)
+
+
+@pytest.mark.parametrize("kind", ["PPM", "JPEG2000"])
+def test_grey_levels_of_other_formats_are_kept(kind):
+    mask = decode_mask(pil(Image.fromarray(CLASSES), kind), "m")
+    assert (mask.form, mask.lossy) == ("grey", False)
+    assert np.array_equal(mask.values, CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (pil(Image.fromarray(NOISE), "AVIF"), "AVIF"),
+        (pil(Image.fromarray(NOISE), "JPEG2000", irreversible=True), "JPEG 2000"),
+        (pil(Image.fromarray(NOISE), "TIFF", compression="jpeg"), "TIFF"),
+    ],
+)
+def test_other_lossy_masks_are_refused_and_marked_too(data, kind):
+    with pytest.raises(InputError, match=f"^m — a {kind} mask: compression changes ids at the borders — expected PNG"):
+        decode_mask(data, "m")
+    assert decode_mask(data, "m", allow_lossy=True).lossy
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "WEBP", "JPEG2000", "GIF"])
+def test_an_opaque_alpha_channel_is_dropped_and_a_transparent_one_refused(kind):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    for alpha in (255, 254 if kind != "GIF" else 0):
+        layers = np.dstack([CLASSES * 20, CLASSES, CLASSES, np.full_like(CLASSES, 255)])
+        layers[0, 0, 3] = alpha
+        data = pil(Image.fromarray(layers), kind, **options)
+        if alpha == 255:
+            assert decode_mask(data, "m").form == "color"
+            continue
+        with pytest.raises(InputError, match=r"^m — has transparent pixels"):
+            decode_mask(data, "m")

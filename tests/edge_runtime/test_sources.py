@@ -122,7 +122,7 @@ class TestNotFound:
         ("name", "message"),
         [
             ("missing.png", "no such file or folder — check the path"),
-            ("empty", "no images found — expected .bmp, .jpeg, .jpg"),
+            ("empty", "no images found — expected JPEG, PNG, BMP"),
             ("*.png", "no images found"),
             ("a.txt/x.png", "no such file"),
             ("x" * 300, "file name too long"),

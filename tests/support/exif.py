@@ -59,6 +59,14 @@ def webp(image_bgr: NDArray[np.uint8], exif: bytes, *, before: bytes = b"", anno
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
+def avif(image_bgr: NDArray[np.uint8], exif: bytes) -> bytes:
+    """Return an AVIF whose item of EXIF is this block, which is as long as ``block`` makes it."""
+    upright = np.frombuffer(block(1), np.uint8)  # for another orientation, OpenCV would write a rotation, too
+    done, data = cv2.imencodeWithMetadata(".avif", image_bgr, [cv2.IMAGE_METADATA_EXIF], [upright])
+    assert done and len(exif) == len(upright)
+    return data.tobytes().replace(upright.tobytes(), exif)
+
+
 def riff_chunk(name: bytes, body: bytes) -> bytes:
     return name + struct.pack("<I", len(body)) + body + bytes(len(body) % 2)
 

@@ -488,7 +488,7 @@ def test_folders_may_be_links(src, tmp_path):
 
 def test_images_of_other_kinds_are_named_after_what_they_are(src):
     bmp = cv2.imencode(".bmp", scene(0)[0])[1].tobytes()
-    coco = Coco(src, names=("a.jfif",), picture=jpeg(scene(0)[0]))
+    coco = Coco(src, names=("a.jpg~",), picture=jpeg(scene(0)[0]))
     coco.images.append({"id": 1, "file_name": "b.bmp", "height": HEIGHT, "width": WIDTH})
     write(src / "images" / "b.bmp", bmp)
     coco.add(3, (0, 0, 9, 9))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from edge_runtime.device.doctor.findings import Check
 
 MIN_PYTHON = (3, 11)
-MIN_VERSIONS = {"numpy": "2.0", "onnxruntime": "1.30.1", "cv2": "4.10"}
+MIN_VERSIONS = {"numpy": "2.0", "onnxruntime": "1.30.1", "cv2": "4.11"}
 """Lowest version per module, as in pyproject.toml, which a device may not have."""
 MIN_GLIBC = "2.28"
 """Lowest glibc version for the wheels of onnxruntime and OpenCV (manylinux_2_28)."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from edge_runtime.dataset.mask_files import MaskContents, contents_of, decode_mask
 from edge_runtime.dataset.pairs import Problem
 from edge_runtime.errors import InputError
-from edge_runtime.headers import ImageHeader, exif_orientation, read_header, suffixes_of
-from edge_runtime.image import MAX_PIXELS, decode
+from edge_runtime.headers import ImageHeader, exif_orientation, pictures_in, read_header, suffixes_of
+from edge_runtime.image import MAX_PIXELS, decode, is_opaque
 from edge_runtime.storage import printable, read_bytes
 from training.data.check.duplicates import thumbnail
 from training.errors import DataError
@@ -98,7 +98,7 @@ def scan_image(path: Path) -> ImageFacts:
         orientation=exif_orientation(data),
         grey=header.channels in (1, 2),
         thumbnail=thumb,
-        problems=tuple(_image_problems(path, header, image_bgr, thumb)),
+        problems=tuple(_image_problems(path, data, header, image_bgr, thumb)),
     )
 
 
@@ -119,7 +119,7 @@ def scan_mask(path: Path) -> MaskFacts:
         shape=(height_px, width_px),
         orientation=exif_orientation(data),
         contents=contents_of(mask),
-        problems=tuple(_wrong_extension(path, read_header(data, where))),
+        problems=tuple(_mask_problems(path, data)),
     )
 
 
@@ -133,6 +133,9 @@ def refusal(data: bytes, where: str, *, mask: bool = False) -> str:
         return "not_an_image"
     if (header.height_px or 0) * (header.width_px or 0) > MAX_PIXELS:
         return "too_large"
+    other = header.samples != "uint" or (header.bit_depth or 8) > 16
+    if header.unread is not None or (other and not mask):
+        return "sample_format"
     try:
         samples = decode(data, where, mode="raw")
     except InputError:
@@ -150,15 +153,14 @@ def size(shape: tuple[int, ...]) -> str:
 
 
 def _form(header: ImageHeader) -> str:
-    kind = "CMYK JPEG" if header.kind == "JPEG" and header.channels == 4 else header.kind
     if header.palette:
-        return f"palette {kind}"
-    samples = {1: "grey ", 2: "grey + alpha "}.get(header.channels or 0, "")
-    return f"{samples}{'RGBA ' if header.channels == 4 and header.kind == 'PNG' else ''}{kind}"
+        return f"palette {header.kind}"
+    samples = "CMYK " if header.cmyk else {1: "grey ", 2: "grey + alpha ", 4: "RGBA "}.get(header.channels or 0, "")
+    return f"{samples}{header.kind}"
 
 
 def _image_problems(
-    path: Path, header: ImageHeader, image_bgr: NDArray[np.uint8], thumb: NDArray[np.uint8]
+    path: Path, data: bytes, header: ImageHeader, image_bgr: NDArray[np.uint8], thumb: NDArray[np.uint8]
 ) -> list[Problem]:
     """Return the problems of an image that can be decoded."""
     where, shape = printable(path), image_bgr.shape[:2]
@@ -169,13 +171,39 @@ def _image_problems(
     elif thumb.std() < BLANK and cv2.meanStdDev(image_bgr)[1].max() < BLANK:
         message = f"{where} — one flat colour — expected a picture — remove it, or find out why the camera gave nothing"
         found.append(problem("warning", "blank_image", path, message))
-    if header.kind == "JPEG" and header.channels == 4:
-        message = f"{where} — a CMYK JPEG — converted to RGB without its colour profile, here as on the device — save it as RGB if its colours matter"
+    if header.cmyk:
+        message = f"{where} — a CMYK {header.kind} — converted to RGB without its colour profile, here as on the device — save it as RGB if its colours matter"
         found.append(problem("warning", "cmyk_image", path, message))
-    elif header.channels in (2, 4):
-        message = f"{where} — has an alpha channel — it is dropped: what is transparent shows its hidden colour — flatten it if that is wrong"
+    if header.alpha and not is_opaque(data, header):
+        message = f"{where} — has {_what_is_dropped(header)} — flatten it if that is wrong"
         found.append(problem("warning", "alpha_image", path, message))
-    return found
+    return found + _several_pages(path, data)
+
+
+def _mask_problems(path: Path, data: bytes) -> list[Problem]:
+    """Return the problems of a mask that can be decoded."""
+    header = read_header(data, printable(path))
+    found = _wrong_extension(path, header)
+    if header.kind == "TIFF" and header.channels == 2 and not is_opaque(data, header):
+        message = f"{printable(path)} — has {_what_is_dropped(header)} — save it with one band"
+        found.append(problem("warning", "alpha_mask", path, message))
+    return found + _several_pages(path, data)
+
+
+def _what_is_dropped(header: ImageHeader) -> str:
+    if header.kind == "TIFF":
+        return f"{header.channels} bands — the last one is not used, or darkens the colours if it is alpha"
+    if header.kind == "GIF":
+        return "transparent pixels — they become black"
+    return "an alpha channel — it is dropped: what is transparent shows its hidden colour"
+
+
+def _several_pages(path: Path, data: bytes) -> list[Problem]:
+    count = pictures_in(data)
+    if count == 1:
+        return []
+    message = f"{printable(path)} — has {count} pages or frames — only the first is used — save the others as files of their own"
+    return [problem("warning", "several_pages", path, message)]
 
 
 def _wrong_extension(path: Path, header: ImageHeader) -> list[Problem]:

@@ -25,7 +25,7 @@ def judge_labels(
     """Return the (classes,) pixels of each class in a mask, None if it cannot be used, and its problems."""
     where = printable(pair.mask)
     if contents.lossy and not allow_lossy:
-        message = f"{where} — a JPEG or lossy WebP mask: compression changes values at the borders — expected PNG — save masks as PNG"
+        message = f"{where} — a mask in a lossy format, as JPEG is: compression changes values at the borders — expected PNG — save masks as PNG"
         return None, [problem("error", "lossy_mask", pair.mask, message)]
     try:
         counts = class_counts(contents, key, where)
@@ -33,7 +33,7 @@ def judge_labels(
         return None, [problem("error", refused_labels(contents, key), pair.mask, str(error))]
     found = []
     if contents.lossy:
-        message = f"{where} — a JPEG or lossy WebP mask: compression changes values at the borders — each is taken for the nearest known one — save masks as PNG"
+        message = f"{where} — a mask in a lossy format, as JPEG is: compression changes values at the borders — each is taken for the nearest known one — save masks as PNG"
         found.append(problem("warning", "lossy_mask", pair.mask, message))
     if not counts.any():
         message = (
