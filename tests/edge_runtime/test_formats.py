@@ -289,6 +289,34 @@ def test_a_bmp_of_32_bits_without_an_alpha_mask_is_opaque(value):
     assert not read_header(data, "a").alpha
 
 
+def top_down(data):
+    return data[:22] + (-48).to_bytes(4, "little", signed=True) + data[26:]
+
+
+UNUSUAL = {
+    "garbage behind a PNG": (EXACT[".png"] + b"garbage" * 99, BGR),
+    "a PNG of one bit": (pil(Image.fromarray(GREY > 99), "PNG"), SHOWN[".pbm"]),
+    "a palette PNG": (pil(Image.fromarray(RGB // 128 * 255).quantize(8), "PNG"), SHOWN[".gif"]),
+    "a palette TIFF": (pil(Image.fromarray(RGB // 128 * 255).quantize(8), "TIFF"), SHOWN[".gif"]),
+    "a BMP from top to bottom": (top_down(EXACT[".bmp"]), BGR[::-1]),
+    "a TIFF whose white is zero": (tiff(255 - GREY, tags={262: [0]}), SHOWN[".pgm"]),
+    "a CMYK TIFF": (pil(Image.fromarray(RGB).convert("CMYK"), "TIFF"), BGR),
+}
+
+
+@pytest.mark.parametrize("case", UNUSUAL)
+def test_an_unusual_file_is_decoded_to_its_pixels(case):
+    data, expected = UNUSUAL[case]
+    assert np.abs(decode(data, "a").astype(int) - expected).max() <= 1
+
+
+def test_of_a_multi_picture_jpeg_the_first_is_decoded():
+    both = io.BytesIO()
+    Image.fromarray(RGB).save(both, "MPO", save_all=True, append_images=[Image.fromarray(RGB[::-1])])
+    assert np.abs(decode(both.getvalue(), "a").astype(int) - BGR).mean() < 6
+    assert pictures_in(both.getvalue()) == 1
+
+
 def test_a_format_that_this_opencv_lacks_is_named(monkeypatch):
     monkeypatch.setattr(cv2, "haveImageWriter", lambda name: not name.endswith(".gif"))
     with pytest.raises(InputError, match=r"^a — a GIF file, which OpenCV .* on this machine cannot read — convert it"):

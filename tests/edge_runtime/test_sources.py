@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from mjpeg import DEADLINE_S, camera, picture
+from PIL import Image
 
 from edge_runtime.errors import InputError, SourceError, UsageError
 from edge_runtime.sources import SOURCES, Patience, Source, SourceOptions, open_source, redacted
@@ -115,6 +116,34 @@ class TestImages:
         (tmp_path / "x.png").write_bytes(b"text")
         with open_source(tmp_path / "x.png") as source, pytest.raises(InputError, match=r"x\.png — not an image"):
             list(source)
+
+
+class TestFormats:
+    def test_images_of_every_format_are_frames(self, tmp_path):
+        folder = write_images(tmp_path, ["a.jp2", "b.webp", "c.tif", "d.ppm", "e.bmp"])
+        (folder / "f.JFIF").write_bytes(cv2.imencode(".jpg", picture(1))[1].tobytes() + b"a video" * 999)
+        Image.fromarray(picture(1)).save(folder / "g.gif")
+        (folder / "notes.txt").write_text("")
+        with open_source(folder) as source:
+            frames = list(source)
+        assert [frame.name for frame in frames] == list("abcdefg")
+        assert {frame.image_bgr.shape for frame in frames} == {picture(1).shape}
+
+    def test_a_gif_of_several_pictures_is_a_video(self, tmp_path):
+        pictures = [Image.fromarray(picture(i)) for i in (0, 9, 20)]
+        pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:])
+        with open_source(tmp_path / "a.gif") as source:
+            assert len(list(source)) == 3
+
+    def test_a_format_that_is_not_read_is_named(self, tmp_path):
+        (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+        (tmp_path / "b.heic").touch()
+        with pytest.raises(InputError, match=r"a\.HEIC — a HEIC file, which is not read — convert it to PNG or JPEG"):
+            open_source(tmp_path / "a.HEIC")
+        with pytest.raises(
+            InputError, match=r"no images found, but files that are not read \(2 HEIC\) — expected JPEG, PNG"
+        ):
+            open_source(tmp_path)
 
 
 class TestNotFound:
