@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.dataset.pairs import Split
-from edge_runtime.image import IMAGE_SUFFIXES, decode
+from edge_runtime.headers import IMAGE_SUFFIXES
+from edge_runtime.image import decode
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
