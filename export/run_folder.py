@@ -74,7 +74,7 @@ class _Record:
     fingerprint: str
     mask_encoding: str
     labels: Mapping[str, Any]
-    validation: tuple[tuple[str, str], ...]
+    validation: tuple[tuple[str, str | None], ...]
     images: Mapping[str, int]
 
 
@@ -149,11 +149,12 @@ def _record_of(fields: Fields) -> _Record:
     )
 
 
-def _image_and_mask_names(value: object, where: str) -> tuple[tuple[str, str], ...]:
+def _image_and_mask_names(value: object, where: str) -> tuple[tuple[str, str | None], ...]:
     if not isinstance(value, list) or not all(
-        isinstance(pair, list) and [type(name) for name in pair] == [str, str] for pair in value
+        isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], str | None)
+        for pair in value
     ):
-        raise ModelError(f"{where}: expected a list of [image, mask]")
+        raise ModelError(f"{where}: expected a list of [image, mask or null]")
     return tuple((image, mask) for image, mask in value)
 
 
@@ -186,9 +187,11 @@ def _checked_checkpoint(root: Path, known: frozenset[str]) -> Path:
 def _validation_pairs(record: _Record, data: Path | None) -> tuple[Pair, ...]:
     root = data or record.root
     pairs = tuple(
-        Pair(stem=Path(image).stem, image=root / image, mask=root / mask) for image, mask in record.validation
+        Pair(stem=Path(image).stem, image=root / image, mask=None if mask is None else root / mask)
+        for image, mask in record.validation
     )
-    missing = next((path for pair in pairs for path in (pair.image, pair.mask) if not path.is_file()), None)
+    files = (path for pair in pairs for path in (pair.image, pair.mask) if path is not None)
+    missing = next((path for path in files if not path.is_file()), None)
     if missing is not None:
         raise InputError(
             f"{printable(missing)} — missing — export compares on the validation images — pass --data DIR if they have moved"

@@ -62,6 +62,9 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         default=[],
         help="RGB colour of colour masks whose pixels are not counted; may be repeated",
     )
+    parser.add_argument(
+        "--empty-without-mask", action="store_true", help="images without a mask count as all background"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=run)
 
@@ -82,6 +85,7 @@ def run(args: argparse.Namespace) -> int:
         args.data,
         args.split,
         ignore_colors=tuple(args.ignore_color),
+        empty_without_mask=args.empty_without_mask,
         on_progress=_progress if sys.stderr.isatty() else silent,
     )
     if args.json:

@@ -42,7 +42,9 @@ def detect_encoding(
         return "color"
     if 2 * forms["palette"] > len(masks):
         known_ids = {*(ids if ids is not None else range(classes)), ignore_id}
-        return "color" if _palettes_mean_colors(masks, known_ids, known_colors) else "palette"
+        stated = [pack_color(color) for color in (colors or ())[:classes]] if ids is None else []
+        swapped = bool(swapped_colors(masks, stated, ignore_id=ignore_id)) and _palette_colors(masks) <= known_colors
+        return "color" if swapped or _palettes_mean_colors(masks, known_ids, known_colors) else "palette"
     counts: Counter[int] = Counter()
     for mask in masks:
         if mask.form == "grey":
@@ -51,7 +53,41 @@ def detect_encoding(
         return "index"
     if looks_soft(counts):
         return "soft"
-    return "index" if counts[1] else "binary"
+    scales = two_scales(masks)
+    return "index" if counts[1] and (scales is None or scales[0] >= scales[1]) else "binary"
+
+
+def two_scales(masks: Sequence[MaskContents]) -> tuple[int, int] | None:
+    """Return how many masks hold ids such as 1, and how many hold white (255) in their place, if both occur.
+
+    White beside ids in the same masks is usually that of ignored pixels. It is not if more masks have white alone.
+    """
+    grey = [mask.counts for mask in masks if mask.form == "grey" and not mask.lossy]
+    ids = sum(255 not in counts and 0 < max(counts) < 255 for counts in grey)
+    whites = sum(counts.keys() == {0, 255} or looks_soft(counts) for counts in grey)
+    together = sum(255 in counts and len(counts.keys() - {0, 255}) > 0 and not looks_soft(counts) for counts in grey)
+    return (ids, whites) if ids and whites > together else None
+
+
+def swapped_colors(
+    masks: Sequence[MaskContents], stated: Sequence[int], *, ignore_id: int | None = None
+) -> list[tuple[int, int]]:
+    """Return the palette indices that show the colour of another class, each with that class.
+
+    An index whose colour another index has, too, is left out: it tells nothing.
+
+    Args:
+        masks: Contents of all masks.
+        stated: Packed colour of each class, in order of their ids.
+        ignore_id: Index of ignored pixels, whose colour means nothing.
+    """
+    color_of = {index: color for mask in masks for index, color in mask.colors.items() if index != ignore_id}
+    often = Counter(color_of.values())
+    return [
+        (index, stated.index(color))
+        for index, color in sorted(color_of.items())
+        if often[color] == 1 and color in stated and index < len(stated) and stated[index] != color
+    ]
 
 
 def looks_soft(counts: Mapping[int, int]) -> bool:
@@ -88,13 +124,17 @@ def dataset_key(
     Raises:
         InputError: A mask cannot be read, or has values that stand for no class.
     """
-    masks = [contents_of(read_mask(pair.mask)) for pair in pairs]
+    masks = {pair.mask: contents_of(read_mask(pair.mask)) for pair in pairs if pair.mask is not None}
     colors = [*(c.color for c in classes), *ignore_colors]
-    encoding = detect_encoding(masks, len(classes), ignore_id=ignore_id, colors=colors)
+    encoding = detect_encoding(list(masks.values()), len(classes), ignore_id=ignore_id, colors=colors)
     key = LabelKey.of(encoding, classes, ignore_id=ignore_id, ignore_colors=ignore_colors)
-    for pair, mask in zip(pairs, masks, strict=True):
-        class_table(mask, key, printable(pair.mask))
+    for path, mask in masks.items():
+        class_table(mask, key, printable(path))
     return key
+
+
+def _palette_colors(masks: Sequence[MaskContents]) -> set[int]:
+    return {color for mask in masks for color in mask.colors.values()}
 
 
 def _at_ends(counts: Mapping[int, int]) -> dict[int, int]:
@@ -110,5 +150,5 @@ def _palettes_mean_colors(masks: Sequence[MaskContents], known_ids: set[int | No
         for index, color in mask.colors.items():
             colors.setdefault(index, set()).add(color)
     return any(len(different) > 1 for different in colors.values()) or (
-        not colors.keys() <= known_ids and {c for different in colors.values() for c in different} <= known_colors
+        not colors.keys() <= known_ids and _palette_colors(masks) <= known_colors
     )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.dataset.label_key import IGNORE, LabelKey, to_class_ids
+from edge_runtime.dataset.layout import find_layout
 from edge_runtime.dataset.mask_files import read_mask
 from edge_runtime.dataset.metrics import (
     BoundaryCounts,
@@ -22,7 +23,7 @@ from edge_runtime.dataset.metrics import (
     mean_of_present,
     pixel_accuracy,
 )
-from edge_runtime.dataset.pairs import Pair, Split, find_pairs, split_folders
+from edge_runtime.dataset.pairs import Pair, Split, find_pairs
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.image import read_image
 from edge_runtime.progress import OnProgress, silent
@@ -170,10 +171,14 @@ def evaluate(
 def read_pair(pair: Pair, key: LabelKey) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Read an image as (H, W, 3) uint8 BGR and its mask as (H, W) uint8 class ids or ``IGNORE``.
 
+    Without a mask, all pixels are of class 0.
+
     Raises:
         InputError: One of them cannot be read, or their sizes differ.
     """
     image_bgr = read_image(pair.image)
+    if pair.mask is None:
+        return image_bgr, np.zeros(image_bgr.shape[:2], np.uint8)
     mask = read_mask(pair.mask, allow_lossy=key.lossy)
     if mask.values.shape != image_bgr.shape[:2]:
         (ih, iw), (mh, mw) = image_bgr.shape[:2], mask.values.shape
@@ -185,21 +190,27 @@ def read_pair(pair: Pair, key: LabelKey) -> tuple[NDArray[np.uint8], NDArray[np.
     return image_bgr, to_class_ids(mask, key, printable(pair.mask))
 
 
-def dataset_pairs(root: Path, split: Split | None = None) -> tuple[Pair, ...]:
+def dataset_pairs(root: Path, split: Split | None = None, *, empty_without_mask: bool = False) -> tuple[Pair, ...]:
     """Return the pairs of one split of a dataset: by default test, else val, else all pairs.
+
+    Args:
+        root: Folder of the dataset.
+        split: Split to return.
+        empty_without_mask: Take images that have no mask as all background.
 
     Raises:
         InputError: No such dataset or split, no pairs, or images and masks that do not pair; all problems are listed.
     """
-    folders = split_folders(root)
-    if split is not None and split not in folders:
-        found = f"it has {', '.join(folders)}" if folders else "it has no splits, only images/ and masks/"
+    layout = find_layout(root)
+    folders = layout.folders
+    if split is not None and not (layout.has_splits and split in folders):
+        found = f"it has {', '.join(folders)}" if layout.has_splits else "it has no splits, only images/ and masks/"
         raise InputError(
             f"dataset {printable(root)} — no split '{split}' — {found} — choose another --split or leave it out"
         )
     chosen = split or next((s for s in ("test", "val") if s in folders), None)
-    parts = [folders[chosen]] if chosen else list(folders.values()) or [root]
-    pairings = [find_pairs(part) for part in parts]
+    parts = [folders[chosen]] if chosen else list(folders.values())
+    pairings = [find_pairs(part, empty_without_mask=empty_without_mask) for part in parts]
     problems = [problem.message for pairing in pairings for problem in pairing.problems]
     if problems:
         rest = [f"and {len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
@@ -208,7 +219,7 @@ def dataset_pairs(root: Path, split: Split | None = None) -> tuple[Pair, ...]:
     pairs = tuple(pair for pairing in pairings for pair in pairing.pairs)
     if not pairs:
         raise InputError(
-            f"dataset {printable(root)} — no images in {', '.join(printable(p / 'images') for p in parts)}"
+            f"dataset {printable(root)} — no images in {', '.join(printable(part.images) for part in parts)}"
         )
     return pairs
 

@@ -141,18 +141,25 @@ def to_class_ids(mask: StoredMask, key: LabelKey, where: str) -> NDArray[np.uint
     return np.repeat(ids[np.searchsorted(stored, values)], lengths).reshape(mask.values.shape)
 
 
-def class_counts(contents: MaskContents, key: LabelKey, where: str) -> NDArray[np.int64]:
+def class_counts(contents: MaskContents, key: LabelKey, where: str, remedy: str = "") -> NDArray[np.int64]:
     """Return the number of pixels per class in a mask, (classes,); raises like ``class_table``."""
     counts = np.zeros(IGNORE + 1, np.int64)
-    for value, class_id in class_table(contents, key, where).items():
+    for value, class_id in class_table(contents, key, where, remedy).items():
         counts[class_id] += contents.counts[value]
     return counts[: key.classes]
 
 
-def class_table(contents: MaskContents, key: LabelKey, where: str) -> dict[int, int]:
+def class_table(contents: MaskContents, key: LabelKey, where: str, remedy: str = "") -> dict[int, int]:
     """Return the class id, or ``IGNORE``, of each stored value that occurs in a mask, in order of the values.
 
-    A value of a lossy mask is mapped to the nearest known value, a level of a soft mask to black or white.
+    A value of a lossy mask is mapped to the nearest known value, a level of a soft mask to black or white. A mask of 0
+    and 1 alone is neither: it holds ids.
+
+    Args:
+        contents: Values of the mask.
+        key: Meaning of the values.
+        where: Name of the file in error messages.
+        remedy: Remedy for unknown values, if the whole dataset tells one; by default what the mask itself tells.
 
     Raises:
         InputError: A value stands for no class, the file's form does not fit the encoding, or a lossy file holds ids.
@@ -169,7 +176,8 @@ def class_table(contents: MaskContents, key: LabelKey, where: str) -> dict[int, 
         )
     stored = {value: contents.color_of(value) if key.encoding == "color" else value for value in contents.counts}
     meanings = dict(key.meanings)
-    if contents.lossy or (key.encoding == "soft" and max(stored.values()) <= 255):
+    are_levels = contents.lossy or (key.encoding == "soft" and max(stored.values()) <= 255)
+    if are_levels and (key.encoding == "color" or max(stored.values()) != 1):
         meanings = _nearest(list(stored.values()), key) | meanings
     unknown = {stored[value]: n for value, n in contents.counts.items() if stored[value] not in meanings}
     if unknown:
@@ -177,7 +185,7 @@ def class_table(contents: MaskContents, key: LabelKey, where: str) -> dict[int, 
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         what = "colour" if key.encoding == "color" else "label id"
         raise InputError(
-            f"{where} — unknown {what} {found}{more} — expected {_expected(key)} — {_remedy(unknown, key)}"
+            f"{where} — unknown {what} {found}{more} — expected {_expected(key)} — {remedy or _remedy(unknown, key)}"
         )
     return {value: meanings[meaning] for value, meaning in stored.items()}
 
@@ -191,7 +199,8 @@ def all_near_known(colors: Iterable[int], key: LabelKey) -> bool:
 _NEAR = 40
 """Largest difference per channel at which a colour is taken for a damaged known colour."""
 _FORMS: dict[MaskForm, str] = {"grey": "one channel of values", "palette": "a palette PNG", "color": "a colour mask"}
-_VOC_GREYS = frozenset({38, 75, 113, 14, 52, 89, 128})
+VOC_GREYS = frozenset({38, 75, 113, 14, 52, 89, 128})
+"""Grey levels that the colours of the usual mask palette become."""
 
 
 def _nearest(values: list[int], key: LabelKey) -> dict[int, int]:
@@ -226,7 +235,7 @@ def _remedy(unknown: Mapping[int, int], key: LabelKey) -> str:
     if key.encoding == "color":
         if all_near_known(list(unknown)[:1000], key):
             return "a little off known colours, as in a JPEG-compressed or resized mask: make it again with nearest neighbour and PNG"
-    elif set(unknown) <= _VOC_GREYS and key.encoding != "binary":
+    elif set(unknown) <= VOC_GREYS - {128} and key.encoding != "binary":
         return "these are grey levels of the usual mask palette: save the indices, not the picture"
     elif set(unknown) == {255}:
         return "set ignore_id: 255 in dataset.yaml if these pixels count nowhere"

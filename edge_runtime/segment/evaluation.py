@@ -20,6 +20,7 @@ def evaluate_dataset(
     split: Split | None = None,
     *,
     ignore_colors: Sequence[RGB] = (),
+    empty_without_mask: bool = False,
     on_progress: OnProgress = silent,
 ) -> Evaluation:
     """Segment the images of a dataset and compare the results with its masks, at the images' own sizes.
@@ -31,6 +32,7 @@ def evaluate_dataset(
         data: Dataset folder: ``images`` and ``masks``, or these inside ``train``, ``val`` and ``test``.
         split: "train", "val" or "test"; None: test if there is one, else val, else all images.
         ignore_colors: RGB colours of colour-coded masks whose pixels are not counted.
+        empty_without_mask: Take images that have no mask as all background (class 0).
         on_progress: Called with "measuring" and the number of images done and of all, at the start and after each.
 
     Returns:
@@ -48,7 +50,7 @@ def evaluate_dataset(
         3 images, pixel accuracy ...
     """
     contract = segmenter.contract
-    pairs = dataset_pairs(Path(data), split)
+    pairs = dataset_pairs(Path(data), split, empty_without_mask=empty_without_mask)
     key = dataset_key(pairs, contract.classes, ignore_id=contract.ignore_id, ignore_colors=ignore_colors)
     return evaluate(
         lambda image_bgr: segmenter(image_bgr).mask,

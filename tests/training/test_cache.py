@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.dataset.mask_files import read_mask
-from edge_runtime.dataset.pairs import find_pairs
+from edge_runtime.dataset.pairs import PairFolders, find_pairs
 from edge_runtime.errors import StorageError
 from edge_runtime.image import read_image
 from edge_runtime.segment.preprocess import model_input, resize_mask
@@ -27,7 +27,8 @@ def read_ids(pair):
 
 @pytest.fixture
 def pairs(empty_dataset):
-    return find_pairs(empty_dataset.fill(5).root).pairs
+    root = empty_dataset.fill(5).root
+    return find_pairs(PairFolders(images=root / "images", masks=root / "masks")).pairs
 
 
 def opened(pairs, tmp_path, read=read_ids, **changes):

@@ -11,8 +11,8 @@ from training.data.dataset import (
     find_dataset,
     make_classes,
     read_class_ids,
-    read_info,
 )
+from training.data.settings import read_info
 from training.errors import DataError
 
 THREE = DatasetInfo(classes=make_classes(["background", "red", "blue"]))
@@ -52,23 +52,79 @@ class TestDatasetYaml:
             ("classes: [a, b]\nignore-id: 3", "unknown key 'ignore-id' — did you mean 'ignore_id'?"),
             ("class: [a, b]", "unknown key 'class' — did you mean 'classes'?"),
             (
-                "classes: [a, b]\npath: x",
-                "unknown key 'path' — expected classes, ignore_id, colors, ignore_colors, ids, mask_encoding, groups",
+                "classes: [a, b]\nsplit: x",
+                "unknown key 'split' — expected classes, ignore_id, colors, ignore_colors, ids, mask_encoding, groups, "
+                "empty_without_mask",
             ),
+            ("classes: [a, b]\npath: x", "unknown key 'path' — leave it out: folders are found by their names"),
+            ("nc: 2\nclasses: [a, b]", "unknown key 'nc' — leave it out: the number of classes is that of the names"),
+            ("names: [a, b]", "unknown key 'names' — did you mean 'classes'?"),
+            ("classes: [a, b]\nignore_index: 3", "unknown key 'ignore_index' — did you mean 'ignore_id'?"),
+            ("classes: [a, b]\npalette: 3", "unknown key 'palette' — did you mean 'colors'?"),
             ("classes: [a, b]\ngroup: x", "unknown key 'group' — did you mean 'groups'?"),
             (
                 "- a\n- b",
-                "found list — expected keys: classes, ignore_id, colors, ignore_colors, ids, mask_encoding, groups",
+                "found a list — expected keys: classes, ignore_id, colors, ignore_colors, ids, mask_encoding, groups",
             ),
-            ("", "found NoneType — expected keys: classes"),
+            ("", "found no keys — expected keys: classes"),
+            ("classes", "found text — expected keys: classes"),
             ("classes: [a, b", "not valid YAML (while parsing a flow sequence"),
-            ("classes: !!python/object/apply:os.getcwd []", "not valid YAML (could not determine a constructor"),
-            ("ignore_id: 3", "classes is None — expected a list of 2 to 254 different names"),
-            ("classes: [a]", "classes is ['a'] — expected a list of 2 to 254 different names"),
-            ("classes: [a, a]", "classes is ['a', 'a'] — expected a list of 2 to 254 different names"),
-            ("classes: [1, '1']", "classes is [1, '1'] — expected a list of 2 to 254 different names"),
-            ("classes: [a, b]\nignore_id: 256", "ignore_id is 256 — expected a mask value from 0 to 255"),
-            ("classes: [a, b]\nignore_id: true", "ignore_id is True — expected a mask value from 0 to 255"),
+            ("classes: !!python/object/apply:os.getcwd []", "not valid YAML (found a tag (!): put the text into"),
+            (
+                "classes: [a, b]\nclasses: [c, d]",
+                "found the key 'classes' a second time: the first would be lost in line 2",
+            ),
+            ("classes: [a, b]\nids: {1: a, 1: b}", "found the key '1' a second time"),
+            ("classes: [a, b]\nids: {1: a, 01: b}", "ids: 1 has two meanings — expected one"),
+            ("classes: [a, b]\nids: {[1, 2]: a}", "found a key that is no text"),
+            ("classes: &names [a, b]", "found an anchor or alias (& or *): write it out"),
+            ("classes: [a, *b]", "found an anchor or alias (& or *)"),
+            ("classes: [&a [x, x], &b [*a, *a], &c [*b, *b]]", "found an anchor or alias (& or *)"),
+            ("classes: " + "[" * 500 + "]" * 500, "found nested more than 8 levels deep"),
+            ("classes: [a, b] # " + "x" * 2**20, "bytes — expected at most 1048576"),
+            ("ignore_id: 3", "classes is missing — expected a list of 2 to 254 different names"),
+            ("classes: null", "classes is missing — expected a list of 2 to 254 different names"),
+            ("classes: background, a", "classes is 'background, a' — expected a list of 2 to 254 different names"),
+            (
+                "classes: [a]",
+                "classes is one name, [a] — expected a list of 2 to 254 different names: the background is",
+            ),
+            ("classes: [defect]", "write classes: [background, defect]"),
+            ("classes: []", "classes has 0 names — expected a list of 2 to 254 different names"),
+            ("classes: [a, a]", "classes has 'a' twice — expected a list of 2 to 254 different names"),
+            ("classes: [1, '1']", "classes has '1' twice — expected a list of 2 to 254 different names"),
+            (
+                "classes: [a, '']",
+                "classes has an empty name — expected a list of 2 to 254 different names — name class 1",
+            ),
+            ("classes:\n  - a\n  -\n  - b", "classes has an empty name"),
+            ("classes: [a, ' ']", "classes has an empty name"),
+            ("classes: [a, [b, c]]", "classes is [a, [b, c]] — expected a list of 2 to 254 different names"),
+            (
+                "classes: {0: road, 1: tree}",
+                "classes is a mapping — expected a list of 2 to 254 different names, the first",
+            ),
+            ("classes: {0: road, 1: tree}", "write classes: [road, tree]"),
+            ("classes: [a, b]\nignore_id: 256", "ignore_id is '256' — expected a mask value from 0 to 255"),
+            ("classes: [a, b]\nignore_id: true", "ignore_id is 'true' — expected a mask value from 0 to 255"),
+            ("classes: [a, b]\nignore_id: -1", "ignore_id is '-1' — expected a mask value from 0 to 255"),
+            ("classes: [a, b]\nignore_id: [3]", "ignore_id is [3] — expected a mask value from 0 to 255"),
+            ("classes: [a, b]\nignore_id: 1", "ignore_id is 1, which is class 'b' — expected one meaning per value"),
+            ("classes: [void, b, c]\nignore_id: 0", "write ids: {0: null, 1: b, 2: c}, or correct ignore_id"),
+            (
+                "classes: [a, b]\nids: {7: a, 9: b}\nignore_id: 9",
+                "ignore_id is 9, which is class 'b' — expected one meaning",
+            ),
+            ("classes: [a, b]\nmask_encoding: binary\nignore_id: 255", "ignore_id is 255, which is class 'b'"),
+            (
+                "classes: [a, b]\ncolors: [[0, 0, 0], [1, 1, 1]]\nignore_colors: [[1, 1, 1]]",
+                "ignore_colors has [1, 1, 1], the colour of 'b' — expected one meaning per colour",
+            ),
+            (
+                "classes: [a, b]\nmask_encoding: soft\nids: {7: a}",
+                "mask_encoding is soft and there are ids — expected ids",
+            ),
+            ("classes: [a, b]\nempty_without_mask: maybe", "empty_without_mask is 'maybe' — expected true or false"),
             ("classes: [a, b]\ncolors: [[0, 0, 0]]", "expected 2 lists of red, green, blue from 0 to 255"),
             ("classes: [a, b]\ncolors: [[0, 0, 0], [0, 0, 256]]", "expected 2 lists of red, green, blue from 0 to 255"),
             (
@@ -78,11 +134,11 @@ class TestDatasetYaml:
             ("classes: [a, b]\nmask_encoding: color", "mask_encoding is color and there are no colors — add one"),
             ("classes: [a, b]\nignore_colors: [0, 0, 0]", "expected lists of red, green, blue from 0 to 255"),
             ("classes: [a, b]\nids: [7, 8]", "ids is [7, 8] — expected class names by mask value, as {7: a}"),
-            ("classes: [a, b]\nids: {7: a, 65536: b}", "expected class names by mask value"),
+            ("classes: [a, b]\nids: {7: a, 65536: b}", "ids has the key '65536' — expected class names by mask value"),
             ("classes: [a, b]\nids: {7: c}", "ids: 7 is 'c' — expected one of classes, or null to ignore it"),
             ("classes: [a, b]\ngroups: '^(.+_'", "groups is '^(.+_' (missing ), unterminated subpattern"),
             ("classes: [a, b]\ngroups: '^.+_'", "(not one group in brackets) — expected a regular expression with one"),
-            ("classes: [a, b]\ngroups: 3", "groups is 3 (not one group in brackets)"),
+            ("classes: [a, b]\ngroups: 3", "groups is '3' (not one group in brackets)"),
         ],
     )
     def test_is_read_strictly(self, dataset, text, message):
@@ -92,6 +148,54 @@ class TestDatasetYaml:
         assert str(refused.value).startswith(f"{path} — ")
         assert message in str(refused.value)
         assert "\n" not in str(refused.value)
+
+    def test_gives_the_names_as_they_are_written(self, dataset):
+        dataset.yaml("classes: [no, 010, null, ~, 1e3, 2020-01-01, 'yes', \"a: b\", 1_000, 0x1F, 0.50, 'null ']\n")
+        assert [c.name for c in read_info(dataset.root).classes] == [
+            *("no", "010", "null", "~", "1e3", "2020-01-01", "yes", "a: b", "1_000", "0x1F", "0.50", "null "),
+        ]
+
+    def test_gives_ids_of_such_names_and_ignores_null_unless_it_is_a_class(self, dataset):
+        dataset.yaml("classes: [no, 010]\nids: {0: no, 1: 010, 2: null, 3: ~}\n")
+        assert read_info(dataset.root).ids == ((0, 0), (1, 1), (2, IGNORE), (3, IGNORE))
+        dataset.yaml("classes: [no, null]\nids: {0: no, 1: null, 2: ~}\n")
+        assert read_info(dataset.root).ids == ((0, 0), (1, 1), (2, IGNORE))
+
+    def test_may_say_twice_that_a_value_is_ignored(self, dataset):
+        dataset.yaml("classes: [a, b]\nids: {0: a, 1: b, 255: null}\nignore_id: 255\n")
+        info = read_info(dataset.root)
+        assert (info.ignore_id, info.ids) == (255, ((0, 0), (1, 1), (255, IGNORE)))
+
+    def test_takes_a_key_without_a_value_for_left_out(self, dataset):
+        dataset.yaml("classes: [a, b]\nignore_id:\ncolors: null\nids: ~\n")
+        info = read_info(dataset.root)
+        assert (info.ignore_id, info.colors_known, info.ids) == (None, False, None)
+
+    @pytest.mark.parametrize(("text", "expected"), [("true", True), ("True", True), ("false", False)])
+    def test_says_that_images_without_a_mask_are_empty(self, dataset, text, expected):
+        dataset.yaml(f"classes: [a, b]\nempty_without_mask: {text}\n")
+        assert read_info(dataset.root).empty_without_mask is expected
+
+    @pytest.mark.parametrize("name", ["dataset.yml", "Dataset.yaml", "DATASET.YML"])
+    def test_may_be_written_with_another_ending_or_case(self, dataset, name):
+        (dataset.root / name).write_text("classes: [sky, crack]\n")
+        assert [c.name for c in read_info(dataset.root).classes] == ["sky", "crack"]
+
+    def test_may_not_be_there_twice(self, dataset):
+        dataset.yaml("classes: [a, b]\n")
+        (dataset.root / "dataset.yml").write_text("classes: [c, d]\n")
+        with pytest.raises(DataError, match=r"dataset\.yaml and dataset\.yml — expected one of them"):
+            read_info(dataset.root)
+
+    def test_that_is_a_link_to_nowhere_is_refused(self, dataset):
+        (dataset.root / "dataset.yaml").symlink_to(dataset.root / "gone.yaml")
+        with pytest.raises(DataError, match=r"dataset\.yaml — a link to a file that does not exist"):
+            read_info(dataset.root)
+
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+    def test_may_begin_with_a_byte_order_mark(self, dataset, encoding):
+        (dataset.root / "dataset.yaml").write_bytes("classes: [große, b]\r\n".encode(encoding))
+        assert [c.name for c in read_info(dataset.root).classes] == ["große", "b"]
 
     def test_that_is_no_text_is_refused(self, dataset):
         (dataset.root / "dataset.yaml").write_bytes(b"classes: [a, \xff\xfe]")
@@ -113,7 +217,8 @@ class TestLayout:
         assert [p.stem for p in found.pairs()] == ["train0", "train1", "test0"]
 
     @pytest.mark.parametrize(
-        ("make", "found"), [(False, "no such folder"), (True, "no images/ and no train/images/ inside")]
+        ("make", "found"),
+        [(False, "no such folder"), (True, "no images/ and no train/images/ inside, but pictures/ .empty.")],
     )
     def test_of_another_kind_is_refused(self, empty_dataset, make, found):
         if make:

@@ -11,7 +11,7 @@ from edge_runtime.cli import Commands, require_modules
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.storage import printable
 from training.commands import importing
-from training.commands.options import NEEDED, add_tolerance, check_with_progress, tolerance
+from training.commands.options import NEEDED, add_empty_without_mask, add_tolerance, check_with_progress, tolerance
 
 
 def register(commands: Commands) -> None:
@@ -38,6 +38,7 @@ def register(commands: Commands) -> None:
     )
     preview.add_argument("data", type=Path, metavar="DIR", help="dataset folder")
     preview.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="PNG file to write")
+    add_empty_without_mask(preview)
     preview.set_defaults(handler=_preview)
     synth = data.add_parser(
         "synth",
@@ -69,7 +70,7 @@ def _preview(args: argparse.Namespace) -> int:
 
     if args.out.suffix.lower() != ".png":
         raise UsageError(f"--out {printable(args.out)} — expected a name that ends in .png")
-    report = check_with_progress(args.data, {})
+    report = check_with_progress(args.data, {"empty_without_mask": args.empty_without_mask})
     write_bytes(args.out, encode_png(contact_sheet(report), printable(args.out)))
     print(printable(args.out))
     return 0

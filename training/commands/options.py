@@ -14,8 +14,14 @@ NEEDED = ("keras", "rich", "tensorboard", "tensorflow", "yaml")
 _TOLERATED = {
     "skip_bad": "leave out pairs with an error, such as a damaged file or a mask of another size",
     "allow_unpaired": "leave out images without a mask and masks without an image",
+    "empty_without_mask": "images without a mask count as all background",
     "allow_lossy_mask": "accept JPEG masks; each pixel is read as the nearest known value",
 }
+
+
+def add_empty_without_mask(parser: argparse._ActionsContainer) -> None:
+    """Add the option that takes images without a mask as all background, alone."""
+    parser.add_argument("--empty-without-mask", action="store_true", help=_TOLERATED["empty_without_mask"])
 
 
 def add_tolerance(group: argparse._ArgumentGroup) -> None:

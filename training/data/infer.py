@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from edge_runtime.dataset.detect import detect_encoding, looks_soft
+from edge_runtime.dataset.detect import detect_encoding, looks_soft, swapped_colors, two_scales
 from edge_runtime.dataset.label_key import SOFT_THRESHOLD, LabelKey
-from edge_runtime.dataset.mask_files import RGB, MaskContents, unpack_color
+from edge_runtime.dataset.mask_files import RGB, MaskContents, pack_color, unpack_color
 from edge_runtime.model.contract import MAX_CLASSES, ClassInfo
 from training.data.color_tables import VOC, ColorTable, recognise
 from training.data.dataset import DatasetInfo, default_color, make_classes
@@ -42,6 +42,8 @@ def resolve_labels(
             f"masks are colour-coded, with {', '.join(map(str, found))} — expected to know which class each colour is — "
             "add colors to dataset.yaml, one [red, green, blue] a class, and ignore_colors"
         )
+    if encoding == "palette" and info.colors_known and ids is None:
+        _require_own_colors(info, masks)
     return info, info.key(encoding, lossy=lossy)
 
 
@@ -64,18 +66,40 @@ def infer_info(masks: Sequence[MaskContents]) -> DatasetInfo:
         palette |= {index: unpack_color(color) for index, color in mask.colors.items()}
     if most != "palette" and (counts.keys() <= {0, 255} or looks_soft(counts)):
         return DatasetInfo(classes=make_classes(["background", "foreground"]))
-    return _info_of_ids(set(counts), palette)
+    return _info_of_ids(set(counts), palette, two_tools=two_scales(masks) is not None)
 
 
-def _info_of_ids(values: set[int], palette: Mapping[int, RGB]) -> DatasetInfo:
-    """Infer classes from the ids in masks, and from their colours in a palette."""
+def _require_own_colors(info: DatasetInfo, masks: Sequence[MaskContents]) -> None:
+    """Refuse palette masks that show a class in the colour of another.
+
+    Raises:
+        DataError: An index has the stated colour of another class.
+    """
+    swapped = swapped_colors(masks, [pack_color(c.color) for c in info.classes], ignore_id=info.ignore_id)
+    if swapped:
+        index, other = swapped[0]
+        raise DataError(
+            f"masks are palette files, whose index {index} is shown in the colour of '{info.classes[other].name}' in "
+            f"dataset.yaml, and index {index} is '{info.classes[index].name}' there — expected one order of the classes — set "
+            "mask_encoding: palette if the indices are right, or color if the colours are, with all of them in colors and "
+            "ignore_colors"
+        )
+
+
+def _info_of_ids(values: set[int], palette: Mapping[int, RGB], *, two_tools: bool) -> DatasetInfo:
+    """Infer classes from the ids in masks, and from their colours in a palette.
+
+    255 is for ignored pixels, but not in masks of two tools, where it stands for a class, and not among values that are
+    no ids.
+    """
     ids = values - {255}
     highest = max(ids, default=0)
+    are_levels = len(ids) <= highest / 2 and not ids <= palette.keys() and 1 not in ids
     if len(ids) <= highest / 2 and not ids <= palette.keys():
         # Values with many gaps are not class ids. Count up to the first gap; the check then reports the other values.
         highest = next(i for i in range(1, 256) if i not in ids) - 1
     highest = min(max(highest, 1), MAX_CLASSES - 1)
-    ignore_id = 255 if 255 in values else None
+    ignore_id = 255 if 255 in values and not two_tools and not are_levels else None
     used = {i: palette[i] for i in ids & palette.keys()}
     if recognise(set(used.values())) is VOC and all(color == VOC.classes[i][1] for i, color in used.items()):
         return DatasetInfo(classes=_classes_of(VOC), ignore_id=ignore_id)
@@ -87,7 +111,10 @@ def _info_of_ids(values: set[int], palette: Mapping[int, RGB]) -> DatasetInfo:
 
 
 def _info_of_colors(pixels: Counter[int]) -> DatasetInfo:
-    """Infer classes from the colours in masks: those of a well-known dataset, or one per colour, most pixels first."""
+    """Infer classes from the colours in masks: those of a well-known dataset, or one per colour.
+
+    Black is the background, and first; the other colours follow, most pixels first.
+    """
     table = recognise({unpack_color(color) for color in pixels})
     if table is not None:
         return DatasetInfo(classes=_classes_of(table), colors_known=True, ignore_colors=table.ignored)
@@ -99,8 +126,8 @@ def _info_of_colors(pixels: Counter[int]) -> DatasetInfo:
             f"{MAX_CLASSES}, one a class: edges are blended, or the masks were resized or JPEG-compressed — make them "
             "again without, or name the colours of the classes in dataset.yaml"
         )
-    ordered = sorted(pixels, key=lambda color: (-pixels[color], color))
-    names = [f"color_{color:06x}" for color in ordered]
+    ordered = sorted(pixels, key=lambda color: (color != 0, -pixels[color], color))
+    names = [f"color_{color:06x}" if color else "background" for color in ordered]
     return DatasetInfo(classes=make_classes(names, [unpack_color(c) for c in ordered]), colors_known=True)
 
 

@@ -6,6 +6,7 @@ import csv
 import difflib
 import hashlib
 import re
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -179,13 +180,15 @@ def _by_file(dataset: Dataset, path: Path) -> dict[Pair, str]:
             continue
         if len(cells) != 2 or not all(cells):
             raise DataError(f"{where} — line {number} is {','.join(cells)!r} — expected a file and its group")
-        if by_name.setdefault(cells[0], cells[1]) != cells[1]:
+        name = unicodedata.normalize("NFC", cells[0])
+        if by_name.setdefault(name, cells[1]) != cells[1]:
             raise DataError(
-                f"{where} — line {number}: '{cells[0]}' is of '{by_name[cells[0]]}' and of '{cells[1]}' — expected one group"
+                f"{where} — line {number}: '{cells[0]}' is of '{by_name[name]}' and of '{cells[1]}' — expected one group"
             )
     groups = {}
     for pair in dataset.pairs():
-        names = (pair.image.relative_to(dataset.root).as_posix(), pair.image.name, pair.stem)
+        spellings = (pair.image.relative_to(dataset.root).as_posix(), pair.image.name, pair.stem, pair.image.stem)
+        names = (unicodedata.normalize("NFC", name) for name in spellings)
         found = next((by_name[name] for name in names if name in by_name), None)
         if found is not None:
             groups[pair] = found

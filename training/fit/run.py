@@ -10,6 +10,7 @@ from edge_runtime.dataset.evaluate import Evaluation
 from edge_runtime.progress import OnProgress
 from training.config import TrainConfig
 from training.data.check import DatasetReport
+from training.data.check.balance import require_counted
 from training.data.validation import with_validation
 from training.errors import TrainingStopped
 from training.fit.finish import ReportContext, finish
@@ -55,7 +56,7 @@ def fit(
         Metrics of the best checkpoint on the validation split at the size of its images, as the runtime computes them.
 
     Raises:
-        DataError: The configured validation split cannot be made.
+        DataError: The configured validation split cannot be made, or a split has ignored pixels alone.
         DivergedError: The loss or a weight is not finite; earlier checkpoints are untouched.
         ResumeError: The run folder was made with another configuration or other data.
         StorageError: A file cannot be written; earlier checkpoints are untouched.
@@ -67,6 +68,7 @@ def fit(
         progress.note(line)
     start_s = time.monotonic()
     dataset, split_by = with_validation(config, report)
+    require_counted(dataset, report.counts)
     contract = contract_for(config, report, run.root.resolve().name)
     begin(run, config, setup_of(config, report, dataset, contract), force=force_resume, note=progress.note)
     on_progress = _stopping(progress.advance, should_stop)

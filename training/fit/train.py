@@ -25,6 +25,7 @@ def train(
     skip_bad: bool = False,
     allow_unpaired: bool = False,
     allow_lossy_mask: bool = False,
+    empty_without_mask: bool = False,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
@@ -44,6 +45,7 @@ def train(
         skip_bad: Leave out pairs whose files are damaged or do not fit each other or the dataset.
         allow_unpaired: Leave out images without a mask and masks without an image.
         allow_lossy_mask: Accept JPEG masks.
+        empty_without_mask: Take images without a mask as all background.
         progress: Display of the progress; nothing is shown by default.
         should_stop: Called after each step; if it returns True, training saves its state and raises
             ``TrainingStopped``.
@@ -76,6 +78,7 @@ def train(
             skip_bad=skip_bad,
             allow_unpaired=allow_unpaired,
             allow_lossy_mask=allow_lossy_mask,
+            empty_without_mask=empty_without_mask,
         )
         report.require_ok()
         for line in warnings_in_short(report):

@@ -119,7 +119,7 @@ class PixelSpec:
             raise DataError(str(cause)) from cause
         if image_bgr.shape[:2] != ids.shape:
             raise DataError(
-                f"{printable(pair.mask)} — mask is {ids.shape[0]}x{ids.shape[1]}, image {printable(pair.image)} is "
+                f"{printable(pair.mask or pair.image)} — mask is {ids.shape[0]}x{ids.shape[1]}, image {printable(pair.image)} is "
                 f"{image_bgr.shape[0]}x{image_bgr.shape[1]} — expected the same size — make them the same size"
             )
         image = model_input(image_bgr, self.height_px, self.width_px, self.channels)[..., ::-1]
@@ -128,7 +128,7 @@ class PixelSpec:
     def fingerprint(self) -> str:
         """Return the SHA-256 of all that determines the pixels: path, size, time of files, shape, labels, decoder."""
         files = []
-        for path in (file for pair in self.pairs for file in (pair.image, pair.mask)):
+        for path in (file for pair in self.pairs for file in (pair.image, pair.mask) if file is not None):
             with translated("read", path, DataError):
                 status = path.stat()
             files.append([printable(path.absolute()), status.st_size, status.st_mtime_ns])

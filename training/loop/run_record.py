@@ -123,14 +123,14 @@ class DataRecord:
         fingerprint: SHA-256 over the files, see ``DatasetReport``.
         mask_encoding: Encoding of the masks.
         labels: Label key: the class of each stored mask value.
-        splits: Image and mask of each pair by split, relative to the folder.
+        splits: Image and mask of each pair by split, relative to the folder; None for an image without a mask.
     """
 
     root: str
     fingerprint: str
     mask_encoding: str
     labels: LabelKey
-    splits: Mapping[str, tuple[tuple[str, str], ...]]
+    splits: Mapping[str, tuple[tuple[str, str | None], ...]]
 
     @classmethod
     def from_dict(cls, value: object, where: str) -> DataRecord:
@@ -300,7 +300,7 @@ def _status(name: str) -> Status:
     return "running" if name == "running" else "finished"
 
 
-def _pairs(value: object, where: str) -> tuple[tuple[str, str], ...]:
+def _pairs(value: object, where: str) -> tuple[tuple[str, str | None], ...]:
     if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
         raise ModelError(f"{where} is no list of image and mask")
-    return tuple((text(image, where), text(mask, where)) for image, mask in value)
+    return tuple((text(image, where), None if mask is None else text(mask, where)) for image, mask in value)

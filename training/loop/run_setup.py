@@ -50,7 +50,10 @@ def setup_of(config: TrainConfig, report: DatasetReport, dataset: Dataset, contr
             labels=report.key,
             splits={
                 split: tuple(
-                    (str(pair.image.relative_to(dataset.root)), str(pair.mask.relative_to(dataset.root)))
+                    (
+                        str(pair.image.relative_to(dataset.root)),
+                        None if pair.mask is None else str(pair.mask.relative_to(dataset.root)),
+                    )
                     for pair in pairs
                 )
                 for split, pairs in dataset.splits.items()

@@ -11,6 +11,8 @@ from edge_runtime.dataset.pairs import Pair, Problem, Split
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.storage import printable
 from training.data.check.files import problem
+from training.data.dataset import Dataset
+from training.errors import DataError
 
 RARE = 200
 """A class is rare if the largest class has more than this many times its pixels."""
@@ -23,14 +25,51 @@ def background_only(counts: Mapping[Pair, NDArray[np.int64]], name: str) -> list
         counts: (classes,) pixels of each class in each mask.
         name: Name of class 0.
     """
-    empty = [pair for pair, pixels in counts.items() if pixels[0] and not pixels[1:].any()]
+    masks = {pair.mask: pixels for pair, pixels in counts.items() if pair.mask is not None}
+    empty = [path for path, pixels in masks.items() if pixels[0] and not pixels[1:].any()]
     if not empty:
         return []
     message = (
-        f"{len(empty)} of {len(counts)} masks — only '{name}' (first: {printable(empty[0].mask)}) — good where nothing is to "
+        f"{len(empty)} of {len(masks)} masks — only '{name}' (first: {printable(empty[0])}) — good where nothing is to "
         "be found — look at them, and draw what was forgotten"
     )
-    return [problem("warning", "background_only", empty[0].mask, message)]
+    return [problem("warning", "background_only", empty[0], message)]
+
+
+def require_counted(dataset: Dataset, counts: Mapping[Pair, NDArray[np.int64]]) -> None:
+    """Refuse a dataset whose train or val split, perhaps held out by seed, has no pixel that counts.
+
+    Args:
+        dataset: Pairs by split.
+        counts: (classes,) pixels of each class in each mask.
+
+    Raises:
+        DataError: A split has no pixel that counts.
+    """
+    pixels = {
+        split: np.sum([counts[pair] for pair in pairs], axis=0) for split, pairs in dataset.splits.items() if pairs
+    }
+    for found in uncounted_splits(pixels):
+        raise DataError(found.message)
+
+
+def uncounted_splits(pixels: Mapping[Split, NDArray[np.int64]]) -> list[Problem]:
+    """Find splits to train or validate on whose masks have no pixel that counts: nothing can be learnt or measured.
+
+    Args:
+        pixels: (classes,) pixels of each class, for the splits that have readable masks.
+    """
+    return [
+        problem(
+            "error",
+            "uncounted_split",
+            split,
+            f"split {split} — every pixel of its masks is ignored — expected pixels of a class — correct ignore_id, ids or "
+            "ignore_colors in dataset.yaml, or label its images",
+        )
+        for split, counts in pixels.items()
+        if split != "test" and not counts.any()
+    ]
 
 
 def absent_classes(classes: tuple[ClassInfo, ...], pixels: Mapping[Split, NDArray[np.int64]]) -> list[Problem]:
@@ -48,7 +87,7 @@ def absent_classes(classes: tuple[ClassInfo, ...], pixels: Mapping[Split, NDArra
             f"split {split} — no pixel of class '{c.name}' — expected some — add images that show it",
         )
         for split, counts in pixels.items()
-        if split != "test"
+        if split != "test" and counts.any()
         for c in classes
         if not counts[c.id]
     ]

@@ -60,6 +60,7 @@ class MaskFacts:
         shape: (height, width) as stored, None if it cannot be decoded.
         orientation: EXIF orientation, 1–8.
         contents: Values of the mask and their pixels, None if it cannot be decoded.
+        pixels: SHA-256 of the values in their places, None if it cannot be decoded.
         problems: Problems of the file.
     """
 
@@ -67,6 +68,7 @@ class MaskFacts:
     shape: tuple[int, int] | None = None
     orientation: int = 1
     contents: MaskContents | None = None
+    pixels: str | None = None
     problems: tuple[Problem, ...] = ()
 
 
@@ -119,6 +121,7 @@ def scan_mask(path: Path) -> MaskFacts:
         shape=(height_px, width_px),
         orientation=exif_orientation(data),
         contents=contents_of(mask),
+        pixels=hashlib.sha256(repr(mask.values.shape).encode() + mask.values.tobytes()).hexdigest(),
         problems=tuple(_mask_problems(path, data)),
     )
 

@@ -124,8 +124,15 @@ class DatasetReport:
             "groups": None if self.groups is None else len(set(self.groups.values())),
             "ignored_files": self.ignored_files,
             "fingerprint": self.fingerprint,
-            "background_only": [str(p.mask) for p, c in self.counts.items() if c[0] and not c[1:].any()],
-            "quarantined": [{"image": str(pair.image), "mask": str(pair.mask)} for pair in self.quarantined],
+            "without_mask": sum(pair.mask is None for pair in self.dataset.pairs()),
+            "background_only": [
+                str(p.mask) for p, c in self.counts.items() if p.mask is not None and c[0] and not c[1:].any()
+            ],
+            "quarantined": [
+                {"image": str(pair.image), "mask": None if pair.mask is None else str(pair.mask)}
+                for pair in self.quarantined
+            ],
+            "notes": list(self.dataset.notes),
             "problem_counts": dict(Counter(problem.code for problem in self.problems)),
             "problems": [
                 {"severity": p.severity, "code": p.code, "file": p.file, "message": p.message} for p in self.problems

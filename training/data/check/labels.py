@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,34 +14,46 @@ from edge_runtime.dataset.mask_files import MaskContents
 from edge_runtime.dataset.pairs import Pair, Problem
 from edge_runtime.errors import InputError
 from edge_runtime.storage import printable
-from training.data.check.files import problem
+from training.data.check.files import ImageFacts, MaskFacts, problem
 from training.data.dataset import DatasetInfo
 
+_MANY = 3
+"""Number of different images with one mask from which it is no coincidence; fewer are if they are the whole dataset."""
+_ALIKE = 8
+"""Mean difference of two thumbnails in grey levels up to which they may show one scene."""
 _STRAY = 8
 """Number of unknown values in one mask above which they are not forgotten classes."""
 
 
 def judge_labels(
-    pair: Pair, contents: MaskContents, key: LabelKey, *, allow_lossy: bool
+    path: Path, contents: MaskContents, key: LabelKey, *, allow_lossy: bool, remedy: str = ""
 ) -> tuple[NDArray[np.int64] | None, list[Problem]]:
-    """Return the (classes,) pixels of each class in a mask, None if it cannot be used, and its problems."""
-    where = printable(pair.mask)
+    """Return the (classes,) pixels of each class in a mask, None if it cannot be used, and its problems.
+
+    Args:
+        path: Path of the mask.
+        contents: Values of the mask.
+        key: Meaning of the values.
+        allow_lossy: Accept a lossy mask, with a warning.
+        remedy: Remedy for unknown values, if the whole dataset tells one.
+    """
+    where = printable(path)
     if contents.lossy and not allow_lossy:
         message = f"{where} — a mask in a lossy format, as JPEG is: compression changes values at the borders — expected PNG — save masks as PNG"
-        return None, [problem("error", "lossy_mask", pair.mask, message)]
+        return None, [problem("error", "lossy_mask", path, message)]
     try:
-        counts = class_counts(contents, key, where)
+        counts = class_counts(contents, key, where, remedy)
     except InputError as error:
-        return None, [problem("error", refused_labels(contents, key), pair.mask, str(error))]
+        return None, [problem("error", refused_labels(contents, key), path, str(error))]
     found = []
     if contents.lossy:
         message = f"{where} — a mask in a lossy format, as JPEG is: compression changes values at the borders — each is taken for the nearest known one — save masks as PNG"
-        found.append(problem("warning", "lossy_mask", pair.mask, message))
+        found.append(problem("warning", "lossy_mask", path, message))
     if not counts.any():
         message = (
             f"{where} — no pixel that counts in the whole mask — nothing can be learnt from it — label it or remove it"
         )
-        found.append(problem("warning", "empty_mask", pair.mask, message))
+        found.append(problem("warning", "empty_mask", path, message))
     return counts, found
 
 
@@ -64,20 +78,47 @@ def smeared_binary(masks: Mapping[Pair, MaskContents], info: DatasetInfo, key: L
     if key.encoding != "soft" or info.encoding == "soft":
         return []
     between = {
-        pair: sum(n for value, n in contents.counts.items() if 0 < value < 255 and value != info.ignore_id)
+        pair.mask: sum(n for value, n in contents.counts.items() if 0 < value < 255 and value != info.ignore_id)
         for pair, contents in masks.items()
-        if contents.form == "grey" and not contents.lossy
+        if contents.form == "grey" and not contents.lossy and pair.mask is not None
     }
-    smeared = {pair: n for pair, n in between.items() if n}
+    smeared = {path: n for path, n in between.items() if n}
     if 2 * len(smeared) > len(between):
         return []
     return [
         problem(
             "warning",
             "smeared_mask",
-            pair.mask,
-            f"{printable(pair.mask)} — {n} px between 0 and 255, where most masks have none — as in a JPEG-compressed or "
+            path,
+            f"{printable(path)} — {n} px between 0 and 255, where most masks have none — as in a JPEG-compressed or "
             "resized mask: levels from 128 are taken for the foreground — make it again with nearest neighbour and PNG",
         )
-        for pair, n in smeared.items()
+        for path, n in smeared.items()
     ]
+
+
+def shared_masks(
+    facts: Mapping[Pair, tuple[ImageFacts, MaskFacts]], counts: Mapping[Pair, NDArray[np.int64]]
+) -> list[Problem]:
+    """Warn about a mask with objects that several different pictures have, as after a slip in a script.
+
+    Pictures that look alike, such as frames of a still scene, and masks of one class alone may share a mask.
+    """
+    sharing: dict[str, list[Pair]] = defaultdict(list)
+    for pair, (image, mask) in facts.items():
+        if mask.pixels is not None and image.thumbnail is not None and pair in counts and (counts[pair] > 0).sum() > 1:
+            sharing[mask.pixels].append(pair)
+    found = []
+    for pairs in sharing.values():
+        thumbs = [thumb.astype(np.int64) for pair in pairs if (thumb := facts[pair][0].thumbnail) is not None]
+        different = [i for i, thumb in enumerate(thumbs) if i and np.abs(thumb - thumbs[0]).mean() > _ALIKE]
+        if len(different) + 1 < min(_MANY, len(facts)) or not different:
+            continue
+        first, other = pairs[0], pairs[different[0]]
+        message = (
+            f"one mask for {len(different) + 1} different images: {printable(first.mask or first.image)} is identical to "
+            f"{printable(other.mask or other.image)} — expected a mask drawn for each image — look at them (`edge-unet data "
+            "preview`), and export the masks again"
+        )
+        found.append(problem("warning", "shared_mask", other.mask or other.image, message))
+    return found

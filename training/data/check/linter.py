@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,21 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.dataset.label_key import LabelKey
+from edge_runtime.dataset.layout import describe
 from edge_runtime.dataset.mask_files import MaskContents
-from edge_runtime.dataset.pairs import Pair, Problem, split_folders
-from edge_runtime.headers import IMAGE_SUFFIXES
+from edge_runtime.dataset.pairs import Pair, Problem
 from edge_runtime.progress import OnProgress, silent
 from edge_runtime.storage import printable
-from training.data.check.balance import absent_classes, background_only, rare_classes
+from training.data.check.balance import absent_classes, background_only, rare_classes, uncounted_splits
 from training.data.check.files import ImageFacts, MaskFacts, problem, scan_image, scan_mask, size
 from training.data.check.findings import DatasetReport
-from training.data.check.labels import judge_labels, smeared_binary
+from training.data.check.labels import judge_labels, shared_masks, smeared_binary
 from training.data.check.leaks import Facts, copies, sequences
-from training.data.dataset import Dataset, DatasetInfo, find_dataset, read_info
+from training.data.check.remedies import remedy_of_values
+from training.data.check.unused import ignored_files, unused_files
+from training.data.dataset import Dataset, DatasetInfo, find_dataset
 from training.data.infer import resolve_labels
+from training.data.settings import read_info
 from training.errors import DataError
 
-_UNPAIRED = ("missing_mask", "orphan_mask")
+_UNPAIRED = {"missing_mask", "orphan_mask"}
+_BROKEN = {"broken_link"}
 
 
 def check_dataset(
@@ -38,6 +41,7 @@ def check_dataset(
     allow_unpaired: bool = False,
     allow_lossy_mask: bool = False,
     skip_bad: bool = False,
+    empty_without_mask: bool = False,
 ) -> DatasetReport:
     """Read every file of a dataset once and report every problem.
 
@@ -47,6 +51,7 @@ def check_dataset(
         allow_unpaired: Leave out images without a mask and masks without an image, with a warning.
         allow_lossy_mask: Accept JPEG masks, with a warning, if their values can be told apart.
         skip_bad: Leave out pairs whose files are damaged or do not fit each other or the dataset, with a warning.
+        empty_without_mask: Take images that have no mask as all background; ``dataset.yaml`` may say so, too.
 
     Raises:
         InputError: There is no dataset, its ``dataset.yaml`` is wrong, or the classes of its masks' colours are
@@ -58,9 +63,11 @@ def check_dataset(
         >>> report.ok, [problem.message for problem in report.problems if problem.severity == "error"]
         (True, [])
     """
-    stated, dataset = read_info(root), find_dataset(root)
+    stated = read_info(root)
+    are_empty = empty_without_mask or (stated is not None and stated.empty_without_mask)
+    dataset = find_dataset(root, empty_without_mask=are_empty)
     pairs = dataset.pairs()
-    if not pairs:
+    if all(pair.mask is None for pair in pairs):
         raise DataError(_nothing_pairs(root, dataset))
     facts: dict[Pair, tuple[ImageFacts, MaskFacts]] = {}
     on_progress("checking", 0, len(pairs))
@@ -73,19 +80,23 @@ def check_dataset(
     exact = [m for m in masks.values() if not m.lossy] or list(masks.values())
     info, key = resolve_labels(stated, exact, lossy=allow_lossy_mask)
 
-    of_pairs, counts = _judge_pairs(facts, masks, key, allow_lossy_mask)
+    remedy = remedy_of_values(exact, info, key, stated=stated is not None)
+    of_pairs, counts = _judge_pairs(facts, masks, key, allow_lossy_mask, remedy)
     bad = [pair for pair in pairs if any(p.severity == "error" for p in of_pairs[pair])]
     if skip_bad:
         dataset = dataset.without(bad)
         if not dataset.pairs():
             raise DataError(f"dataset {printable(root)} — every pair is bad — `edge-unet data check` lists why")
+    tolerated = (_UNPAIRED if allow_unpaired else set()) | (_BROKEN if skip_bad else set())
     groups, of_sequences = sequences(dataset, info.groups)
     problems = [
-        *_as_warnings(dataset.problems, allow_unpaired, lambda p: p.code in _UNPAIRED),
-        *_as_warnings((p for pair in pairs for p in of_pairs[pair]), skip_bad, lambda p: True),
+        *_as_warnings(dataset.problems, lambda p: p.code in tolerated),
+        *_as_warnings((p for pair in pairs for p in of_pairs[pair]), lambda p: skip_bad),
         *smeared_binary({p: m for p, m in masks.items() if p in counts}, info, key),
+        *shared_masks(facts, counts),
         *copies(dataset, facts),
         *of_sequences,
+        *unused_files(dataset),
     ]
     report = DatasetReport(
         dataset=dataset,
@@ -97,21 +108,22 @@ def check_dataset(
         forms=Counter(image.form for image, _ in facts.values() if image.form),
         groups=groups,
         fingerprint=_fingerprint(dataset.pairs(), facts, info, key),
-        ignored_files=_ignored_files(root),
+        ignored_files=ignored_files(dataset),
         quarantined=tuple(bad) if skip_bad else (),
         problems=(),
     )
     problems += background_only(counts, info.classes[0].name)
+    problems += uncounted_splits(report.split_pixels())
     problems += absent_classes(info.classes, report.split_pixels()) + rare_classes(info.classes, report.pixels)
     return replace(report, problems=tuple(sorted(problems, key=lambda p: (p.severity, p.file))))
 
 
 def _scan_pair(pair: Pair) -> tuple[ImageFacts, MaskFacts]:
-    return scan_image(pair.image), scan_mask(pair.mask)
+    return scan_image(pair.image), MaskFacts() if pair.mask is None else scan_mask(pair.mask)
 
 
 def _judge_pairs(
-    facts: Facts, masks: Mapping[Pair, MaskContents], key: LabelKey, allow_lossy: bool
+    facts: Facts, masks: Mapping[Pair, MaskContents], key: LabelKey, allow_lossy: bool, remedy: str
 ) -> tuple[dict[Pair, list[Problem]], dict[Pair, NDArray[np.int64]]]:
     """Return the problems of each pair, and the pixels of each class in each usable mask."""
     problems: dict[Pair, list[Problem]] = {}
@@ -121,16 +133,23 @@ def _judge_pairs(
         fit = _misfits(pair, image, mask)
         found += fit
         if pair in masks and not fit:
-            in_mask, of_labels = judge_labels(pair, masks[pair], key, allow_lossy=allow_lossy)
+            in_mask, of_labels = judge_labels(
+                pair.mask or pair.image, masks[pair], key, allow_lossy=allow_lossy, remedy=remedy
+            )
             found += of_labels
             if in_mask is not None:
                 counts[pair] = in_mask
+        elif pair.mask is None and image.shape is not None:
+            counts[pair] = np.zeros(key.classes, np.int64)
+            counts[pair][0] = image.shape[0] * image.shape[1]
         problems[pair] = found
     return problems, counts
 
 
 def _misfits(pair: Pair, image: ImageFacts, mask: MaskFacts) -> list[Problem]:
     """Compare the size and the EXIF orientation of an image and its mask."""
+    if pair.mask is None:
+        return []
     where = printable(pair.mask)
     if mask.orientation != 1:
         message = (
@@ -163,33 +182,23 @@ def _misfits(pair: Pair, image: ImageFacts, mask: MaskFacts) -> list[Problem]:
     return [problem("error", "size_mismatch", pair.mask, message)]
 
 
-def _as_warnings(problems: Iterable[Problem], allowed: bool, which: Callable[[Problem], bool]) -> list[Problem]:
-    return [replace(p, severity="warning") if allowed and which(p) else p for p in problems]
+def _as_warnings(problems: Iterable[Problem], which: Callable[[Problem], bool]) -> list[Problem]:
+    return [replace(p, severity="warning") if which(p) else p for p in problems]
 
 
 def _nothing_pairs(root: Path, dataset: Dataset) -> str:
-    images = [p.file for p in dataset.problems if p.code == "missing_mask"]
-    masks = [p.file for p in dataset.problems if p.code == "orphan_mask"]
+    """Return the message for a dataset without a mask that fits an image: how many there are, and the first problem."""
+    counts = Counter(p.code for p in dataset.problems)
+    images, masks = counts["missing_mask"] + len(dataset.pairs()), counts["orphan_mask"]
     found = "no image with a mask of the same name"
-    if images or masks:
-        names = " and ".join(printable(Path(files[0]).name) for files in (images, masks) if files)
-        found += f" ({len(images)} images and {len(masks)} masks, as {names})"
-    return f"dataset {printable(root)} — {found} — expected images/a.jpg and masks/a.png"
-
-
-def _ignored_files(root: Path) -> int:
-    """Count the files in image and mask folders that are not images, or are hidden."""
-    count = 0
-    for folder in (split_folders(root) or {"train": root}).values():
-        for part in (folder / "images", folder / "masks"):
-            if part.is_dir():
-                with os.scandir(part) as entries:
-                    count += sum(
-                        e.name.startswith(".") or Path(e.name).suffix.lower() not in IMAGE_SUFFIXES
-                        for e in entries
-                        if not e.is_dir()
-                    )
-    return count
+    if images or masks or counts["broken_link"]:
+        found += f" ({images} images and {masks} masks)"
+    missing = [printable(f.masks) for f in dataset.layout.folders.values() if not f.masks.is_dir()]
+    if missing:
+        found += f", no {missing[0]}/, but {describe(root)}"
+    if not dataset.problems:
+        return f"dataset {printable(root)} — {found} — expected images/a.jpg and masks/a.png"
+    return f"dataset {printable(root)} — {found} — {dataset.problems[0].message}"
 
 
 def _fingerprint(pairs: list[Pair], facts: Facts, info: DatasetInfo, key: LabelKey) -> str:

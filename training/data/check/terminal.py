@@ -61,6 +61,10 @@ def _summary(report: DatasetReport) -> list[str]:
         smallest, median, largest = map(size, sizes)
         span = smallest if smallest == largest else f"{smallest} to {largest}, median {median}"
         lines.append(f"images: {forms}; {span}")
+    lines += report.dataset.notes
+    without = sum(pair.mask is None for pair in report.dataset.pairs())
+    if without:
+        lines.append(f"without a mask: {without} images count as all background")
     if report.groups is not None:
         lines.append(f"groups: {len(set(report.groups.values()))}")
     if report.ignored_files:
