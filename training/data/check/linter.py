@@ -198,7 +198,8 @@ def _nothing_pairs(root: Path, dataset: Dataset) -> str:
         found += f", no {missing[0]}/, but {describe(root)}"
     if not dataset.problems:
         return f"dataset {printable(root)} — {found} — expected images/a.jpg and masks/a.png"
-    return f"dataset {printable(root)} — {found} — {dataset.problems[0].message}"
+    first = next((p for p in dataset.problems if p.code == "missing_mask"), dataset.problems[0])
+    return f"dataset {printable(root)} — {found} — {first.message}"
 
 
 def _fingerprint(pairs: list[Pair], facts: Facts, info: DatasetInfo, key: LabelKey) -> str:
