@@ -128,8 +128,10 @@ def dataset_key(
     colors = [*(c.color for c in classes), *ignore_colors]
     encoding = detect_encoding(list(masks.values()), len(classes), ignore_id=ignore_id, colors=colors)
     key = LabelKey.of(encoding, classes, ignore_id=ignore_id, ignore_colors=ignore_colors)
+    scales = two_scales(list(masks.values())) if ignore_id != 255 else None
+    remedy = f"{scales[0]} masks hold ids as 1 and {scales[1]} white (255): save all in one way" if scales else ""
     for path, mask in masks.items():
-        class_table(mask, key, printable(path))
+        class_table(mask, key, printable(path), remedy)
     return key
 
 

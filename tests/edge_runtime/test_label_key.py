@@ -331,6 +331,17 @@ class TestDatasetKey:
         with pytest.raises(InputError, match=r"2\.png — a palette PNG — expected 'index'"):
             dataset_key(pairs, CLASSES)
 
+    def test_refuses_masks_of_two_scales_with_their_counts(self, tmp_path):
+        ones, whites = encoded(blobs(0, classes=2)), encoded(blobs(1, classes=2) * 255)
+        with pytest.raises(
+            InputError, match=r"unknown label id 255 .* 2 masks hold ids as 1 and 1 white \(255\): save all"
+        ):
+            dataset_key(self.pairs(tmp_path, ones, whites, ones), CLASSES[:2])
+
+    def test_takes_an_image_without_a_mask_for_nothing(self, tmp_path):
+        (pair,) = self.pairs(tmp_path, encoded(blobs(0)))
+        assert dataset_key([pair, Pair(stem="x", image=pair.image, mask=None)], CLASSES) == dataset_key([pair], CLASSES)
+
     def test_names_a_colour_that_no_class_has(self, tmp_path):
         with pytest.raises(InputError, match=r"0\.png — unknown colour \(0, 0, 142\).*--ignore-color"):
             dataset_key(self.pairs(tmp_path, colored(blobs(0))), CLASSES[:3])

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from runs import PAIRS, narrow_shape, random_unet, write_color_data, write_run
 
+from edge_runtime.dataset.evaluate import read_pair
 from edge_runtime.dataset.label_key import LabelKey
 from edge_runtime.errors import InputError, ModelError
 from export.errors import ConvertError
@@ -65,6 +66,15 @@ def test_all_of_it_is_what_training_wrote(run, original):
     data = original / "data"
     names = [[str(path.relative_to(data)) for path in (pair.image, pair.mask)] for pair in folder.validation]
     assert names == written["data"]["splits"]["val"]
+
+
+def test_an_image_without_a_mask_is_kept_as_such(run):
+    edit_record(run, lambda r: r["data"]["splits"]["val"][0].__setitem__(1, None))
+    pair = read_run(run).validation[0]
+    assert pair.mask is None
+    image_bgr, truth = read_pair(pair, read_run(run).key)
+    assert truth.shape == image_bgr.shape[:2]
+    assert not truth.any()
 
 
 @pytest.mark.parametrize("version", [1, 3])

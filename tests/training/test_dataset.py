@@ -81,7 +81,7 @@ class TestDatasetYaml:
             ("classes: [a, *b]", "found an anchor or alias (& or *)"),
             ("classes: [&a [x, x], &b [*a, *a], &c [*b, *b]]", "found an anchor or alias (& or *)"),
             ("classes: " + "[" * 500 + "]" * 500, "found nested more than 8 levels deep"),
-            ("classes: [a, b] # " + "x" * 2**20, "bytes — expected at most 1048576"),
+            ("classes: [a, b] # " + "x" * 2**18, "bytes — expected at most 262144"),
             ("ignore_id: 3", "classes is missing — expected a list of 2 to 254 different names"),
             ("classes: null", "classes is missing — expected a list of 2 to 254 different names"),
             ("classes: background, a", "classes is 'background, a' — expected a list of 2 to 254 different names"),

@@ -44,6 +44,16 @@ def test_nothing_is_lost_on_the_way_through_json(record):
     assert RunRecord.from_dict(as_json(begun), "run.json") == begun
 
 
+def test_an_image_without_a_mask_is_kept_as_such(record, dataset):
+    (dataset.root / "masks" / "1.png").unlink()
+    report = check_dataset(dataset.root, empty_without_mask=True)
+    config = TrainConfig.from_preset("edge", input_size=(32, 64), epochs=3)
+    setup = setup_of(config, report, report.dataset, contract_for(config, report, "run"))
+    value = as_json(replace(record, setup=setup))
+    assert value["data"]["splits"]["train"][1] == ["images/1.png", None]
+    assert RunRecord.from_dict(value, "run.json").setup == setup
+
+
 def test_the_layout_of_the_file_stays(record):
     value = as_json(record)
     assert list(value) == [

@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 from edge_runtime.storage import printable, read_bytes, translated
 from training.errors import DataError
 
-MAX_BYTES = 2**20
-"""Largest file that is read; 10,000 values of ``ids`` take a fifth of it."""
+MAX_BYTES = 2**18
+"""Largest file that is read, in a few seconds; 10,000 values of ``ids`` fit."""
 MAX_DEPTH = 8
 Text: TypeAlias = "str | list[Text] | dict[str, Text]"
 

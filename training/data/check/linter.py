@@ -195,7 +195,9 @@ def _nothing_pairs(root: Path, dataset: Dataset) -> str:
         found += f" ({images} images and {masks} masks)"
     missing = [printable(f.masks) for f in dataset.layout.folders.values() if not f.masks.is_dir()]
     if missing:
-        found += f", no {missing[0]}/, but {describe(root)}"
+        found += f", no {missing[0]}/"
+    if missing or dataset.unread:
+        found += f", but {describe(root)}"
     if not dataset.problems:
         return f"dataset {printable(root)} — {found} — expected images/a.jpg and masks/a.png"
     first = next((p for p in dataset.problems if p.code == "missing_mask"), dataset.problems[0])
