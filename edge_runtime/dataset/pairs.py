@@ -17,6 +17,10 @@ from edge_runtime.storage import printable, translated
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+UNPAIRED = ("missing_mask", "orphan_mask")
+"""Codes of the problems of an image without a mask and of a mask without an image."""
+BROKEN_LINK = "broken_link"
+"""Code of the problem of a link to nowhere."""
 PICTURE_SUFFIXES = IMAGE_SUFFIXES | {
     *(".gif", ".jfif", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".j2k", ".pnm", ".ppm", ".pgm", ".pbm", ".pfm"),
     *(".tga", ".exr", ".hdr", ".psd", ".svg", ".ico", ".pcx", ".dng", ".cr2", ".nef", ".arw", ".raw"),
@@ -156,7 +160,7 @@ def leads_nowhere(path: Path) -> bool:
 
 def same_name(name: str) -> str:
     """Return a name in the form in which names are compared: composed Unicode, without case."""
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 @dataclass(slots=True, kw_only=True)
@@ -181,7 +185,7 @@ def _listed(folder: Path) -> _Listing:
                 f"{printable(path)} — a link to {printable(path.readlink())}, which does not exist — expected a file — "
                 "bring the file (git annex get, dvc pull) or remove the link"
             )
-            found.problems.append(Problem(severity="error", code="broken_link", file=str(path), message=message))
+            found.problems.append(Problem(severity="error", code=BROKEN_LINK, file=str(path), message=message))
             found.broken.add(key)
         elif not path.is_file():
             continue

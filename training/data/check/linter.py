@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge_runtime.dataset.label_key import LabelKey
 from edge_runtime.dataset.layout import describe
 from edge_runtime.dataset.mask_files import MaskContents
-from edge_runtime.dataset.pairs import Pair, Problem
+from edge_runtime.dataset.pairs import BROKEN_LINK, UNPAIRED, Pair, Problem
 from edge_runtime.progress import OnProgress, silent
 from edge_runtime.storage import printable
 from training.data.check.balance import absent_classes, background_only, rare_classes, uncounted_splits
@@ -29,9 +29,6 @@ from training.data.dataset import Dataset, DatasetInfo, find_dataset
 from training.data.infer import resolve_labels
 from training.data.settings import read_info
 from training.errors import DataError
-
-_UNPAIRED = {"missing_mask", "orphan_mask"}
-_BROKEN = {"broken_link"}
 
 
 def check_dataset(
@@ -87,7 +84,7 @@ def check_dataset(
         dataset = dataset.without(bad)
         if not dataset.pairs():
             raise DataError(f"dataset {printable(root)} — every pair is bad — `edge-unet data check` lists why")
-    tolerated = (_UNPAIRED if allow_unpaired else set()) | (_BROKEN if skip_bad else set())
+    tolerated = (*(UNPAIRED if allow_unpaired else ()), *([BROKEN_LINK] if skip_bad else []))
     groups, of_sequences = sequences(dataset, info.groups)
     problems = [
         *_as_warnings(dataset.problems, lambda p: p.code in tolerated),
