@@ -12,7 +12,7 @@ from typing import Literal
 
 from edge_runtime.dataset.affixes import common_affixes, parts_of_name
 from edge_runtime.errors import InputError
-from edge_runtime.image import IMAGE_SUFFIXES
+from edge_runtime.headers import IMAGE_SUFFIXES, UNREAD_FORMATS
 from edge_runtime.storage import printable, translated
 
 Split = Literal["train", "val", "test"]
@@ -21,11 +21,7 @@ UNPAIRED = ("missing_mask", "orphan_mask")
 """Codes of the problems of an image without a mask and of a mask without an image."""
 BROKEN_LINK = "broken_link"
 """Code of the problem of a link to nowhere."""
-PICTURE_SUFFIXES = IMAGE_SUFFIXES | {
-    *(".gif", ".jfif", ".avif", ".heic", ".heif", ".jxl", ".jp2", ".j2k", ".pnm", ".ppm", ".pgm", ".pbm", ".pfm"),
-    *(".tga", ".exr", ".hdr", ".psd", ".svg", ".ico", ".pcx", ".dng", ".cr2", ".nef", ".arw", ".raw"),
-    *(".npy", ".npz", ".mat", ".dcm", ".nii", ".nrrd"),
-}
+PICTURE_SUFFIXES = IMAGE_SUFFIXES | UNREAD_FORMATS.keys()
 """Suffixes of files that hold a picture or a mask, whether this project reads them or not."""
 
 

@@ -45,7 +45,7 @@ FORMAT_NAMES = f"{', '.join(form.name for form in FORMATS[:-1])} or {FORMATS[-1]
 IMAGE_SUFFIXES = frozenset(suffix for form in FORMATS for suffix in form.suffixes)
 UNREAD_FORMATS = {
     **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"),
-    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2"), "camera raw"),
+    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".raw"), "camera raw"),
     **dict.fromkeys((".npy", ".npz"), "NumPy"),
     **dict.fromkeys((".dcm", ".dicom"), "DICOM"),
     **dict.fromkeys((".nii", ".mha", ".nrrd"), "medical volume"),
@@ -58,6 +58,7 @@ UNREAD_FORMATS = {
     ".psd": "Photoshop",
     ".svg": "SVG",
     ".ico": "ICO",
+    ".pcx": "PCX",
     ".mat": "MATLAB",
 }
 """Format by ending, in lower case, of the other files that hold images or masks; they must be converted to PNG."""

@@ -10,17 +10,13 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
+from edge_runtime.dataset.layout import SPLIT_WORDS
 from edge_runtime.dataset.pairs import Split
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers.plan import Item
 
-_SPLIT_WORDS: dict[str, Split] = {
-    **dict.fromkeys(("train", "training", "trainval"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 _MAX_STEM_BYTES = 200  # file systems allow 255 with the suffix
 
@@ -28,7 +24,7 @@ _MAX_STEM_BYTES = 200  # file systems allow 255 with the suffix
 def split_of(name: str) -> Split | None:
     """Return the split that a file or folder name contains: "train" for ``instances_train2017`` and for ``Train``."""
     words = re.findall("[a-z]+", name.lower())
-    return next((_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS), None)
+    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
 
 
 def walk(root: Path) -> Iterator[Path]:
