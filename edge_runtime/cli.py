@@ -6,15 +6,16 @@ import argparse
 import importlib
 import importlib.util
 import io
+import json
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from types import FrameType
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from edge_runtime.errors import EdgeUnetError, UsageError
 
@@ -45,27 +46,45 @@ class Terminated(BaseException):
         self.signal_number = signal_number
 
 
+class _WrongUsage(SystemExit):
+    """Raised where argparse would exit; the usage and the message are already on stderr."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(UsageError.exit_code)
+        self.message = message
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.print_usage(sys.stderr)
+        print(f"{self.prog}: error: {message}", file=sys.stderr)
+        raise _WrongUsage(message)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; an ``EdgeUnetError`` becomes one line on stderr.
+
+    With ``--json``, the error is also the one object on stdout. A command may set ``json_of_failure`` beside its
+    handler: a function of the arguments and the error that returns keys to add to the object.
 
     Args:
         argv: Arguments without the program's name; those of the process by default.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
-    args = build_parser().parse_args([a for a in arguments if a != "--debug"])
-    handler: Handler = args.handler
     # OpenCV reads it when it is loaded. Its log says less than our errors and may contain the password of an address.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
-        code = handler(args)
+        args = build_parser().parse_args([a for a in arguments if a != "--debug"])
+    except _WrongUsage as wrong:
+        # `run --json FILE` writes lines, and has written none yet.
+        if "--json" in arguments and next((a for a in arguments if a[:1] != "-"), None) != "run":
+            print(_failure(UsageError(wrong.message)))
+        raise
+    try:
+        code = _handled(args, debug=debug)
         sys.stdout.flush()  # here a closed pipe is handled; at the interpreter's exit it would not be
         return code
-    except EdgeUnetError as error:
-        if debug:
-            raise
-        print(f"edge-unet: {error}", file=sys.stderr)
-        return error.exit_code
     except BrokenPipeError:
         # The reader of stdout has closed the pipe (`edge-unet run … | head`). Python must not report that at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -97,7 +116,7 @@ def run_and_exit() -> NoReturn:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser with the runtime's commands and those that other packages register."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="edge-unet",
         description="Train a U-Net on your own images, ship one ONNX package, segment camera frames on a CPU.",
         epilog=_EPILOG,
@@ -149,6 +168,26 @@ def quiet_native_logs() -> Iterator[None]:
         os.dup2(saved, 2)
         os.close(saved)
         os.close(nowhere)
+
+
+def _handled(args: argparse.Namespace, *, debug: bool) -> int:
+    handler: Handler = args.handler
+    try:
+        return handler(args)
+    except EdgeUnetError as error:
+        if getattr(args, "json", None) is True:  # of `run` it is the name of a file
+            more = args.json_of_failure(args, error) if "json_of_failure" in args else {}
+            print(_failure(error, more))
+        if debug:
+            raise
+        print(f"edge-unet: {error}", file=sys.stderr)
+        return error.exit_code
+
+
+def _failure(error: EdgeUnetError, more: Mapping[str, Any] | None = None) -> str:
+    """Return the object that ``--json`` prints in place of the result."""
+    told = {"exit_code": error.exit_code, "message": str(error)}
+    return json.dumps({"ok": False, "error": told, **(more or {})}, allow_nan=False)
 
 
 def _version() -> str:

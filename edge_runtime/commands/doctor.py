@@ -54,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     text = json.dumps(report.to_dict(), allow_nan=False) if args.json else _text(report)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()  # the report must appear before the error on stderr
+    args.json = False  # the report is the one object, whatever it says
     report.raise_if_bad()
     return 0
 

@@ -1,5 +1,6 @@
 """The commands eval, bench, info and doctor as a person or a script meets them."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from colors import color_scene, color_truth
 
 from edge_runtime import cli
+from edge_runtime.errors import ModelError
 from edge_runtime.model.package import MANIFEST
 
 PROJECT = Path(__file__).parents[2]
@@ -133,7 +135,7 @@ class TestInfo:
     def test_a_damaged_package_is_4(self, edge_unet, color_package):
         (color_package / "model.onnx").write_bytes(b"x")
         code, out, err = edge_unet("info", color_package, "--json")
-        assert (code, out) == (4, "")
+        assert (code, json.loads(out)["ok"]) == (4, False)
         assert "model.onnx — SHA-256 is" in err
 
 
@@ -183,6 +185,54 @@ def test_wrong_usage_is_2(arguments, capsys):
         cli.main(arguments)
     assert caught.value.code == 2
     assert "usage: edge-unet" in capsys.readouterr().err
+
+
+class TestJsonOfWhatFails:
+    """With ``--json``, stdout is one object whatever happens."""
+
+    @pytest.mark.parametrize(
+        "command", [("eval", "none", "data"), ("bench", "none"), ("info", "none"), ("tune", "none", "--dry-run")]
+    )
+    def test_is_the_error_that_stderr_has(self, edge_unet, command):
+        code, out, err = edge_unet(*command, "--json")
+        value = json.loads(out)
+        assert (code, value["ok"], value["error"]["exit_code"]) == (4, False, 4)
+        assert err == f"edge-unet: {value['error']['message']}\n"
+        assert "model package none — no such folder" in err
+
+    def test_is_the_report_of_doctor(self, edge_unet, color_package):
+        (color_package / "model.onnx").unlink()
+        code, out, err = edge_unet("doctor", color_package, "--json")
+        assert (code, json.loads(out)["ok"], err[:11]) == (4, False, "edge-unet: ")
+
+    def test_stands_beside_a_traceback(self, capsys):
+        with pytest.raises(ModelError):
+            cli.main(["info", "none", "--json", "--debug"])
+        assert json.loads(capsys.readouterr().out)["error"]["exit_code"] == 4
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (("eval", "package", "data", "--split", "dev"), "argument --split: invalid choice: 'dev'"),
+            (("bench", "package", "--runs", "x"), "argument --runs: invalid int value: 'x'"),
+            (("info", "package", "--bogus"), "unrecognized arguments: --bogus"),
+        ],
+    )
+    def test_is_wrong_usage(self, capsys, arguments, message):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([*arguments, "--json"])
+        out, err = capsys.readouterr()
+        assert ended.value.code == json.loads(out)["error"]["exit_code"] == 2
+        assert message in json.loads(out)["error"]["message"]
+        assert message in err
+
+    @pytest.mark.parametrize(
+        "arguments", [("eval",), ("run", "package", "--json", "-"), ("run", "--source", "a", "--json", "-", "none")]
+    )
+    def test_is_not_printed_unasked_nor_among_lines(self, capsys, arguments):
+        with contextlib.suppress(SystemExit):
+            cli.main(arguments)
+        assert capsys.readouterr().out == ""
 
 
 def loaded_after(code: str, *arguments: object) -> list[str]:

@@ -6,9 +6,10 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from edge_runtime.cli import Commands, require_modules
-from edge_runtime.errors import InputError, UsageError
+from edge_runtime.errors import EdgeUnetError, InputError, UsageError
 from edge_runtime.storage import printable
 from training.commands import importing
 from training.commands.options import NEEDED, add_empty_without_mask, add_tolerance, check_with_progress, tolerance
@@ -30,7 +31,7 @@ def register(commands: Commands) -> None:
     check.add_argument("data", type=Path, metavar="DIR", help="dataset folder")
     check.add_argument("--json", action="store_true", help="print the report as one JSON object")
     add_tolerance(check.add_argument_group("tolerate (errors become warnings)"))
-    check.set_defaults(handler=_check)
+    check.set_defaults(handler=_check, json_of_failure=_of_refused)
     preview = data.add_parser(
         "preview",
         help="draw a contact sheet of images with their masks",
@@ -60,6 +61,28 @@ def _check(args: argparse.Namespace) -> int:
     text = json.dumps(report.to_dict(), ensure_ascii=False) if args.json else render(report)
     sys.stdout.write(text + "\n")
     return 0 if report.ok else InputError.exit_code
+
+
+def _of_refused(args: argparse.Namespace, error: EdgeUnetError) -> dict[str, Any]:
+    """Return the keys of a report, as far as they are known, for a dataset that could not be checked at all."""
+    problem = {"severity": "error", "code": "refused", "file": str(args.data), "message": str(error)}
+    return {
+        "images": 0,
+        "splits": {},
+        "classes": [],
+        "ignore_id": None,
+        "mask_encoding": None,
+        "channels": None,
+        "image_forms": {},
+        "image_sizes": None,
+        "groups": None,
+        "ignored_files": 0,
+        "fingerprint": None,
+        "background_only": [],
+        "quarantined": [],
+        "problem_counts": {"refused": 1},
+        "problems": [problem],
+    }
 
 
 def _preview(args: argparse.Namespace) -> int:
