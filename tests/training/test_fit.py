@@ -209,7 +209,6 @@ class TestResumedRun:
         [
             (("--batch-size", "2"), "batch_size: 4 → 2"),
             (("--learning-rate", "0.5", "--seed", "7"), "learning_rate: 0.002 → 0.5; seed: 0 → 7"),
-            (("--preset", "seed"), "preset: edge → seed"),
         ],
     )
     def test_refuses_another_configuration_with_the_difference(self, resumed, data, capsys, options, change):
@@ -245,7 +244,30 @@ class TestResumedRun:
         other = shutil.copytree(data, tmp_path / "data")
         shutil.copy(other / "train" / "masks" / "train1.png", other / "train" / "masks" / "train0.png")
         assert train(other, "--out", resumed, *EDGE, "--resume") == 2
-        assert re.search(r"— changed: data: \w{12} → \w{12} — start a new run", capsys.readouterr().err)
+        assert (
+            "— changed: pairs: 1 changed (first: train/images/train0.png) — start a new run" in capsys.readouterr().err
+        )
+
+    @pytest.mark.parametrize(
+        ("options", "classes", "change"),
+        [
+            (("--preset", "seed"), 3, "preset: edge → seed"),
+            ((), 4, "classes: added other — a run with 3 classes cannot go on with 4"),
+        ],
+    )
+    def test_refuses_what_its_weights_do_not_fit_even_if_forced(
+        self, resumed, data, tmp_path, capsys, options, classes, change
+    ):
+        other = shutil.copytree(data, tmp_path / "data")
+        (other / "dataset.yaml").write_text(
+            f"classes: [{', '.join(['background', 'red', 'blue', 'other'][:classes])}]\n"
+        )
+        before = record_of(resumed)
+        assert train(other, "--out", resumed, *EDGE, *options, "--force-resume") == 2
+        err = capsys.readouterr().err
+        assert err.splitlines()[-1].startswith(f"edge-unet: --force-resume {resumed} — changed: {change}")
+        assert err.endswith(" — start a new run with another --out\n")
+        assert record_of(resumed) == before
 
     def test_refuses_another_keras(self, resumed, data, tmp_path, capsys):
         run = shutil.copytree(resumed, tmp_path / "run")

@@ -1,6 +1,7 @@
 """``run.json`` as objects and back: nothing is lost, and what is not ours is named."""
 
 import copy
+import hashlib
 import json
 from dataclasses import replace
 
@@ -63,7 +64,7 @@ def test_the_layout_of_the_file_stays(record):
     assert value["format_version"] == 2
     assert value["config"] == TrainConfig.from_preset("edge", input_size=(32, 64), epochs=3).to_dict()
     assert Contract.from_dict(value["contract"], "run.json").name == "run"
-    assert list(value["data"]) == ["root", "fingerprint", "mask_encoding", "labels", "splits"]
+    assert list(value["data"]) == ["root", "fingerprint", "mask_encoding", "labels", "splits", "digests"]
     assert value["data"]["splits"]["train"][0] == ["images/0.png", "masks/0.png"]
     assert value["checkpoints"] == {
         "best": [{"epoch": 2, "sha256": "ab", "val_mean_iou": 0.5}],
@@ -82,6 +83,18 @@ def test_the_layout_of_the_file_stays(record):
             }
         ],
     }
+
+
+def test_the_files_of_a_pair_are_told_apart_by_the_beginnings_of_their_digests(record, dataset):
+    pair = [dataset.root / name for name in record.setup.data.splits["train"][0]]
+    expected = "".join(hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in pair)
+    assert as_json(record)["data"]["digests"]["train"][0] == expected
+
+
+def test_a_record_of_before_digests_is_read(record):
+    value = as_json(record)
+    del value["data"]["digests"]
+    assert RunRecord.from_dict(value, "run.json").setup.data.digests is None
 
 
 def test_an_epoch_of_before_classes_were_recorded_is_read(record):
@@ -122,6 +135,8 @@ def having(entry, *path):
         (having("1", "checkpoints", "best", 0, "epoch"), "checkpoints.best: key 'epoch' is str"),
         (without("data", "root"), "data: key 'root' is missing"),
         (having([["a"]], "data", "splits", "val"), "data: splits.val is no list of image and mask"),
+        (having(["ab"], "data", "digests", "train"), "data: digests.train is no list of digests"),
+        (having([], "data", "digests", "train"), "data: digests are not one per pair"),
         (having(3, "versions", "keras"), "versions.keras is int"),
         (having("broken", "status"), "status is 'broken'"),
         (without("seed"), "key 'seed' is missing"),

@@ -41,7 +41,7 @@ def train(
         config: Configuration of the run; the preset "edge" by default. The settings in its ``from_data`` are chosen
             from the data and the free memory.
         resume: Continue the run in ``out``.
-        force_resume: Continue the run even if the configuration or the data have changed.
+        force_resume: Continue the run even if the configuration or the data have changed, as far as its weights fit.
         skip_bad: Leave out pairs whose files are damaged or do not fit each other or the dataset.
         allow_unpaired: Leave out images without a mask and masks without an image.
         allow_lossy_mask: Accept JPEG masks.
@@ -56,7 +56,8 @@ def train(
     Raises:
         DataError: The dataset, or a file in it, cannot be used for training.
         DivergedError: The loss or a weight is not finite; earlier checkpoints are untouched.
-        ResumeError: The run folder was made with another configuration or other data.
+        ResumeError: The run folder was made with another configuration or other data, or with ones that its weights
+            cannot go on with.
         StorageError: A file cannot be written; earlier checkpoints are untouched.
         TrainingStopped: ``should_stop`` returned True.
         UsageError: ``out`` is not empty, or the configuration cannot work with this dataset.

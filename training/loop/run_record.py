@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -13,7 +14,10 @@ from training.errors import ResumeError
 from training.monitor.records import EpochRecord
 
 FORMAT_VERSION = 2
+DIGEST_CHARS = 16
+"""Hexadecimal digits that are kept of a file's SHA-256: enough to tell files apart, and a quarter of the space."""
 Status = Literal["running", "finished"]
+_DIGEST = re.compile(f"[0-9a-f]{{{2 * DIGEST_CHARS}}}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +128,8 @@ class DataRecord:
         mask_encoding: Encoding of the masks.
         labels: Label key: the class of each stored mask value.
         splits: Image and mask of each pair by split, relative to the folder; None for an image without a mask.
+        digests: Beginnings of the SHA-256 of image and mask, joined, of each pair in the order of ``splits``; None in
+            the record of an earlier version.
     """
 
     root: str
@@ -131,19 +137,26 @@ class DataRecord:
     mask_encoding: str
     labels: LabelKey
     splits: Mapping[str, tuple[tuple[str, str | None], ...]]
+    digests: Mapping[str, tuple[str, ...]] | None = None
 
     @classmethod
     def from_dict(cls, value: object, where: str) -> DataRecord:
         """Read the record; see ``RunRecord.from_dict``."""
         fields = Fields(value, where)
+        has_digests = isinstance(value, dict) and "digests" in value
         data = cls(
             root=fields.take("root", str),
             fingerprint=fields.take("fingerprint", str),
             mask_encoding=fields.take("mask_encoding", str),
             labels=LabelKey.from_dict(fields.take("labels", dict), f"{where}: labels"),
             splits=fields.take_map("splits", _pairs),
+            digests=fields.take_map("digests", _digests) if has_digests else None,
         )
         fields.finish()
+        if data.digests is not None:
+            counts = {split: len(pairs) for split, pairs in data.splits.items()}
+            if {split: len(digests) for split, digests in data.digests.items()} != counts:
+                raise ModelError(f"{where}: digests are not one per pair")
         return data
 
     def to_dict(self) -> dict[str, Any]:
@@ -154,6 +167,7 @@ class DataRecord:
             "mask_encoding": self.mask_encoding,
             "labels": self.labels.to_dict(),
             "splits": {split: [list(pair) for pair in pairs] for split, pairs in self.splits.items()},
+            **({} if self.digests is None else {"digests": {s: list(digests) for s, digests in self.digests.items()}}),
         }
 
 
@@ -304,3 +318,9 @@ def _pairs(value: object, where: str) -> tuple[tuple[str, str | None], ...]:
     if not isinstance(value, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in value):
         raise ModelError(f"{where} is no list of image and mask")
     return tuple((text(image, where), None if mask is None else text(mask, where)) for image, mask in value)
+
+
+def _digests(value: object, where: str) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(d, str) and _DIGEST.fullmatch(d) for d in value):
+        raise ModelError(f"{where} is no list of digests")
+    return tuple(value)

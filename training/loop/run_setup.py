@@ -7,14 +7,15 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from edge_runtime.model.contract import Contract
+from edge_runtime.storage import printable
 from training.config import TrainConfig
 from training.data.check import DatasetReport
 from training.data.dataset import Dataset
 from training.errors import ResumeError
+from training.loop.changes import changes, misfit
 from training.loop.run_folder import RunFolder
-from training.loop.run_record import DataRecord, RunSetup
+from training.loop.run_record import DIGEST_CHARS, DataRecord, RunSetup
 
-RESUMABLE_CHANGES = frozenset({"epochs", "max_minutes", "patience"})
 _PACKAGES = ("edge-unet", "keras", "tensorflow", "numpy", "opencv-python")
 
 
@@ -58,6 +59,10 @@ def setup_of(config: TrainConfig, report: DatasetReport, dataset: Dataset, contr
                 )
                 for split, pairs in dataset.splits.items()
             },
+            digests={
+                split: tuple("".join(digest[:DIGEST_CHARS] for digest in report.digests[pair]) for pair in pairs)
+                for split, pairs in dataset.splits.items()
+            },
         ),
         versions={**{name: version(name) for name in _PACKAGES}, "python": platform.python_version()},
         seed=config.seed,
@@ -75,24 +80,18 @@ def begin(run: RunFolder, config: TrainConfig, setup: RunSetup, *, force: bool, 
         note: Called with one line per change that is accepted.
 
     Raises:
-        ResumeError: A setting, the data or Keras has changed, and ``force`` is not set.
+        ResumeError: A setting, the data or Keras has changed, and ``force`` is not set; or the weights do not fit any
+            more, because the number of classes, their order, the channels or the network has changed.
     """
     if run.record.setup is not None:
-        differences = _differences(run.record.setup, config, setup)
-        if differences and not force:
+        found = changes(run.record.setup, config, setup)
+        reason = misfit(run.record.setup, config, setup)
+        if reason is not None or (found and not force):
+            option = "--force-resume" if force else "--resume"
+            why, way = (f"{reason} — ", "") if reason else ("", ", or pass --force-resume")
             raise ResumeError(
-                f"--resume {run.root} — changed: {'; '.join(differences)} — start a new run with another --out, or pass "
-                "--force-resume"
+                f"{option} {printable(run.root)} — changed: {'; '.join(found)} — {why}start a new run with another --out{way}"
             )
-        for line in differences:
+        for line in found:
             note(f"changed since this run began: {line}")
     run.begin(setup)
-
-
-def _differences(before: RunSetup, config: TrainConfig, now: RunSetup) -> list[str]:
-    lines = [line for line in config.differences(before.config) if line.split(":")[0] not in RESUMABLE_CHANGES]
-    if before.data.fingerprint != now.data.fingerprint:
-        lines.append(f"data: {before.data.fingerprint[:12]} → {now.data.fingerprint[:12]}")
-    if before.versions["keras"] != now.versions["keras"]:
-        lines.append(f"keras: {before.versions['keras']} → {now.versions['keras']}")
-    return lines

@@ -28,6 +28,7 @@ class DatasetReport:
         channels: 1 if every image is grey, else 3.
         counts: (classes,) pixels of each class in each mask that can be used.
         shapes: (height, width) of each image that can be read.
+        digests: SHA-256 of the image and of the mask of each pair whose files can be read.
         forms: Number of image files by format and samples.
         groups: Group of each pair; None if the dataset has no groups.
         fingerprint: SHA-256 over the names and contents of all files that are used.
@@ -50,6 +51,7 @@ class DatasetReport:
     channels: Channels
     counts: Mapping[Pair, NDArray[np.int64]]
     shapes: Mapping[Pair, tuple[int, int]]
+    digests: Mapping[Pair, tuple[str, str]]
     forms: Mapping[str, int]
     groups: Mapping[Pair, str] | None
     fingerprint: str

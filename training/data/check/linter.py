@@ -32,7 +32,7 @@ from training.errors import DataError
 
 
 def check_dataset(
-    root: Path,
+    root: str | Path,
     *,
     on_progress: OnProgress = silent,
     allow_unpaired: bool = False,
@@ -60,6 +60,7 @@ def check_dataset(
         >>> report.ok, [problem.message for problem in report.problems if problem.severity == "error"]
         (True, [])
     """
+    root = Path(root)
     stated = read_info(root)
     are_empty = empty_without_mask or (stated is not None and stated.empty_without_mask)
     dataset = find_dataset(root, empty_without_mask=are_empty)
@@ -102,6 +103,7 @@ def check_dataset(
         channels=1 if all(image.grey for image, _ in facts.values() if image.digest) else 3,
         counts=counts,
         shapes={pair: image.shape for pair, (image, _) in facts.items() if image.shape is not None},
+        digests={pair: (i.digest, m.digest) for pair, (i, m) in facts.items() if i.digest and m.digest},
         forms=Counter(image.form for image, _ in facts.values() if image.form),
         groups=groups,
         fingerprint=_fingerprint(dataset.pairs(), facts, info, key),
