@@ -24,7 +24,7 @@ COLORS = "colors: [[0, 0, 0], [200, 0, 0], [0, 0, 200]]\n"
 def setup(root, config=None, **tolerance):
     config = config or TrainConfig.from_preset("edge-nano", input_size=(32, 32))
     report = check_dataset(root, **tolerance)
-    dataset, _ = with_validation(config, report)
+    dataset = with_validation(config, report).dataset
     return config, setup_of(config, report, dataset, contract_for(config, report, "run"))
 
 

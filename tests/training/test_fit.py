@@ -21,6 +21,7 @@ from edge_runtime import cli
 from edge_runtime.model.contract import Contract
 from training.config import TrainConfig
 from training.data.check import check_dataset
+from training.data.validation import with_validation
 from training.errors import TrainingStopped
 from training.fit.run import fit
 from training.loop.run_folder import open_run
@@ -180,9 +181,9 @@ class Interrupting(Silent):
 def resumed(data, tmp_path_factory):
     """The run of ``finished``, interrupted after its second epoch and taken up again."""
     root = tmp_path_factory.mktemp("resumed") / "run"
-    config = TrainConfig.from_preset("edge", input_size=(32, 32), epochs=3, batch_size=4)
+    config, report = TrainConfig.from_preset("edge", input_size=(32, 32), epochs=3, batch_size=4), check_dataset(data)
     with open_run(root, resume=False) as run, pytest.raises(KeyboardInterrupt):
-        fit(config, check_dataset(data), run, Interrupting(2))
+        fit(config, report, with_validation(config, report), run, Interrupting(2))
     assert [row["epoch"] for row in record_of(root)["history"]] == [1, 2]
     assert record_of(root)["status"] == "running"
     assert train(data, "--out", root, *EDGE, "--resume") == 0
@@ -435,14 +436,14 @@ def test_a_signal_ends_the_step_saves_and_says_how_to_go_on(data, tmp_path, numb
 
 
 def test_a_stop_while_images_are_read_ends_at_once(data, tmp_path):
-    config = TrainConfig.from_preset("edge", input_size=(32, 32), epochs=3, batch_size=4)
+    config, report = TrainConfig.from_preset("edge", input_size=(32, 32), epochs=3, batch_size=4), check_dataset(data)
     with open_run(tmp_path / "run", resume=False) as run, pytest.raises(TrainingStopped, match="reading train images"):
-        fit(config, check_dataset(data), run, Interrupting(9), should_stop=lambda: True)
+        fit(config, report, with_validation(config, report), run, Interrupting(9), should_stop=lambda: True)
 
 
 @NEEDS_POSIX
 def test_a_stop_before_anything_is_saved_does_not_say_saved(data, tmp_path, monkeypatch, capsys):
-    def stop_at_once(config, report, run, progress, **options):
+    def stop_at_once(config, report, validated, run, progress, **options):
         raise TrainingStopped("stopped while reading train images")
 
     monkeypatch.setattr("training.fit.run.fit", stop_at_once)

@@ -22,6 +22,7 @@ from training.network.shape import EncoderName
 
 if TYPE_CHECKING:
     from training.data.check import DatasetReport
+    from training.data.validation import Validated
     from training.loop.run_folder import RunFolder
 
 _EPILOG = """\
@@ -202,6 +203,7 @@ def run(args: argparse.Namespace) -> int:
     """Check the data, train, and print where the results are."""
     require_modules("train", NEEDED)
     from training.data.check import warnings_in_short
+    from training.data.validation import with_validation
     from training.loop.run_folder import open_run
 
     config = configuration(args)  # refuses values that cannot work before any file is read
@@ -210,7 +212,7 @@ def run(args: argparse.Namespace) -> int:
         report.require_ok()
         for line in warnings_in_short(report):
             print(line, file=sys.stderr)
-        return _train(args, config, report, folder)
+        return _train(args, config, report, with_validation(config, report), folder)
 
 
 def configuration(args: argparse.Namespace) -> TrainConfig:
@@ -219,7 +221,9 @@ def configuration(args: argparse.Namespace) -> TrainConfig:
     return TrainConfig.from_preset(args.preset, val_groups=groups, **{name: getattr(args, name) for name in _SETTINGS})
 
 
-def _train(args: argparse.Namespace, config: TrainConfig, report: DatasetReport, folder: RunFolder) -> int:
+def _train(
+    args: argparse.Namespace, config: TrainConfig, report: DatasetReport, validated: Validated, folder: RunFolder
+) -> int:
     with quiet_native_logs():
         import tensorflow
 
@@ -232,7 +236,14 @@ def _train(args: argparse.Namespace, config: TrainConfig, report: DatasetReport,
     with stop.watching(), ProgressBar(config.epochs) as progress:
         try:
             result = fit(
-                config, report, folder, progress, command=command, should_stop=stop, force_resume=args.force_resume
+                config,
+                report,
+                validated,
+                folder,
+                progress,
+                command=command,
+                should_stop=stop,
+                force_resume=args.force_resume,
             )
         except TrainingStopped as stopped:
             saved = " — saved" if folder.begun else ""

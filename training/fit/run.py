@@ -10,8 +10,7 @@ from edge_runtime.dataset.evaluate import Evaluation
 from edge_runtime.progress import OnProgress
 from training.config import TrainConfig
 from training.data.check import DatasetReport
-from training.data.check.balance import require_counted
-from training.data.validation import with_validation
+from training.data.validation import Validated
 from training.errors import TrainingStopped
 from training.fit.finish import ReportContext, finish
 from training.input.cache import require_space
@@ -32,6 +31,7 @@ STATE_BYTES = 4 * (3 * 4 + 2)
 def fit(
     config: TrainConfig,
     report: DatasetReport,
+    validated: Validated,
     run: RunFolder,
     progress: Progress,
     *,
@@ -46,6 +46,7 @@ def fit(
     Args:
         config: Configuration of the run.
         report: The checked dataset, without errors.
+        validated: The dataset with its validation split, from ``with_validation``.
         run: An open run folder, with or without checkpoints.
         progress: Display of the progress.
         command: Command line that started the run, for the report.
@@ -56,7 +57,7 @@ def fit(
         Metrics of the best checkpoint on the validation split at the size of its images, as the runtime computes them.
 
     Raises:
-        DataError: The configured validation split cannot be made, or a split has ignored pixels alone.
+        DataError: A file cannot be read, or no labelled pixel of a split is left at the model's size.
         DivergedError: The loss or a weight is not finite; earlier checkpoints are untouched.
         ResumeError: The run folder was made with another configuration or other data.
         StorageError: A file cannot be written; earlier checkpoints are untouched.
@@ -67,8 +68,7 @@ def fit(
     for line in reasons:
         progress.note(line)
     start_s = time.monotonic()
-    dataset, split_by = with_validation(config, report)
-    require_counted(dataset, report.counts)
+    dataset = validated.dataset
     contract = contract_for(config, report, run.root.resolve().name)
     begin(run, config, setup_of(config, report, dataset, contract), force=force_resume, note=progress.note)
     on_progress = _stopping(progress.advance, should_stop)
@@ -88,7 +88,9 @@ def fit(
         Trainer(config, state, shipped, make_batches(config, train), val, run, watch).run()
     for cache in (train, val):
         cache.remove()
-    context = ReportContext(report=report, dataset=dataset, split_by=split_by, contract=contract, command=command)
+    context = ReportContext(
+        report=report, dataset=dataset, split_by=validated.split_by, contract=contract, command=command
+    )
     return finish(run, context, on_progress)
 
 

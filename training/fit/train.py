@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from training.config import TrainConfig
 from training.data.check import check_dataset, warnings_in_short
+from training.data.validation import with_validation
 from training.loop.run_folder import open_run
 from training.monitor.progress import Progress, Silent
 
@@ -84,11 +85,14 @@ def train(
         report.require_ok()
         for line in warnings_in_short(report):
             progress.note(line)
+        config = config or TrainConfig.from_preset("edge")
+        validated = with_validation(config, report)
         from training.fit.run import fit
 
         return fit(
-            config or TrainConfig.from_preset("edge"),
+            config,
             report,
+            validated,
             run,
             progress,
             should_stop=should_stop,

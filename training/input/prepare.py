@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.dataset.pairs import Split
 from edge_runtime.progress import OnProgress
 from training.config import TrainConfig
 from training.data.check import DatasetReport
 from training.data.dataset import Dataset, read_class_ids
+from training.errors import DataError
 from training.input.augment import augment, mix
 from training.input.batches import Batches
 from training.input.cache import PixelCache, PixelSpec, cache_size, open_cache
@@ -27,7 +29,8 @@ def decode_splits(
         on_progress: Called with "reading train images" or "reading val images" and the number of pairs done and in all.
 
     Raises:
-        DataError: A file cannot be read, or an image and its mask differ in size.
+        DataError: A file cannot be read, an image and its mask differ in size, or no labelled pixel of a split is left
+            at its size.
         StorageError: The disk is full or the folder cannot be written.
         WedgedError: Reading a file hangs.
     """
@@ -51,7 +54,13 @@ def decode_splits(
         def of_split(_what: str, done: int, total: int, split: Split = split) -> None:
             on_progress(f"reading {split} images", done, total)
 
-        caches.append(open_cache(spec, folder / f"{split}-pixels", on_progress=of_split))
+        cache = open_cache(spec, folder / f"{split}-pixels", on_progress=of_split)
+        if not any((mask != IGNORE).any() for mask in cache.masks):
+            raise DataError(
+                f"{split} masks — no labelled pixel is left at {height_px}x{width_px} — expected some in one mask at least — "
+                "label larger areas, or choose a larger --input-size"
+            )
+        caches.append(cache)
     return caches[0], caches[1]
 
 
