@@ -16,6 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edge_runtime.dataset.evaluate import evaluate
+from edge_runtime.dataset.provenance import LABELS, TRAINING_IMAGES
 from edge_runtime.dataset.sampling import spread
 from edge_runtime.device.bench import bench_segmenters
 from edge_runtime.errors import InputError
@@ -66,7 +67,7 @@ def export_package(config: ExportConfig, on_progress: OnProgress = silent) -> Ma
         >>> manifest.contract.name
         'model'
         >>> sorted(path.name for path in (tmp_path / "model").iterdir())
-        ['golden', 'manifest.json', 'model.app.onnx', 'model.onnx', 'report.html']
+        ['golden', 'manifest.json', 'model.app.onnx', 'model.onnx', 'report.html', 'training-images.bin']
     """
     out = Path(config.out)
     run = read_run(Path(config.run), None if config.data is None else Path(config.data))
@@ -93,6 +94,8 @@ def export_package(config: ExportConfig, on_progress: OnProgress = silent) -> Ma
             quantization=quantization.to_dict(),
             provenance=_provenance(run, config),
         )
+        if run.training_images is not None:
+            write_bytes(folder / TRAINING_IMAGES, b"".join(sorted(run.training_images)))
         _write_report(folder, manifest, segmenters, run, parity.outputs.onnx.image_accuracies)
         manifest = replace(manifest, files=_digests(folder))
         write_json(folder / MANIFEST, manifest.to_dict())
@@ -277,6 +280,7 @@ def _provenance(run: TrainedRun, config: ExportConfig) -> dict[str, Any]:
         "config": dict(run.config),
         "data_fingerprint": run.data_fingerprint,
         "images": dict(run.images),
+        LABELS: run.key.to_dict(),
         "epochs": len(run.history),
         "seed": run.seed,
         "opset": config.opset,

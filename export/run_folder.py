@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from edge_runtime.dataset.label_key import LabelKey, MaskEncoding
 from edge_runtime.dataset.pairs import Pair
+from edge_runtime.dataset.provenance import DIGEST_BYTES
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.model.contract import Contract, Fields, parse_json
 from edge_runtime.storage import printable, read_bytes, sha256
@@ -45,6 +46,8 @@ class TrainedRun:
         validation: Image and mask pairs of the validation split.
         config: Settings of the training, for the provenance of the package.
         data_fingerprint: Digest of the dataset.
+        training_images: Beginning of the SHA-256 of each training image's file, ``DIGEST_BYTES`` long; None if an
+            earlier version recorded the run.
         images: Number of images per split.
         history: Figures of each epoch.
         seed: Random seed of the training.
@@ -56,6 +59,7 @@ class TrainedRun:
     validation: tuple[Pair, ...]
     config: Mapping[str, Any]
     data_fingerprint: str
+    training_images: frozenset[bytes] | None
     images: Mapping[str, int]
     history: tuple[Epoch, ...]
     seed: int
@@ -75,6 +79,7 @@ class _Record:
     mask_encoding: str
     labels: Mapping[str, Any]
     validation: tuple[tuple[str, str | None], ...]
+    training_images: frozenset[bytes] | None
     images: Mapping[str, int]
 
 
@@ -107,6 +112,7 @@ def read_run(root: Path, data: Path | None = None) -> TrainedRun:
         validation=_validation_pairs(record, data),
         config=record.config,
         data_fingerprint=record.fingerprint,
+        training_images=record.training_images,
         images=record.images,
         history=record.history,
         seed=record.seed,
@@ -145,6 +151,7 @@ def _record_of(fields: Fields) -> _Record:
         mask_encoding=of_data.take("mask_encoding", str),
         labels=of_data.take("labels", dict),
         validation=Fields(splits, f"{fields.where}: data.splits").take("val", tuple),
+        training_images=_training_images(of_data, data),
         images={split: len(names) for split, names in splits.items()},
     )
 
@@ -156,6 +163,17 @@ def _image_and_mask_names(value: object, where: str) -> tuple[tuple[str, str | N
     ):
         raise ModelError(f"{where}: expected a list of [image, mask or null]")
     return tuple((image, mask) for image, mask in value)
+
+
+def _training_images(of_data: Fields, data: Mapping[str, Any]) -> frozenset[bytes] | None:
+    """Read the digests of the training images, each at the beginning of those of its pair."""
+    if "digests" not in data:
+        return None
+    digests = of_data.take("digests", dict).get("train", [])
+    try:
+        return frozenset(bytes.fromhex(digest)[:DIGEST_BYTES] for digest in digests)
+    except (TypeError, ValueError) as cause:
+        raise ModelError(f"{of_data.where}: digests are {cause}") from cause
 
 
 def _epoch(row: Fields) -> Epoch:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_runtime.commands.tolerance import TOLERATED, add_switches, values_of
 from edge_runtime.progress import silent
 
 if TYPE_CHECKING:
@@ -15,10 +16,11 @@ if TYPE_CHECKING:
 
 _DESCRIPTION = """\
 Measure a model package on images with masks, through the same runtime as on the device: mean IoU, IoU and Dice per
-class, pixel accuracy and boundary F, from one confusion matrix at the images' own sizes. The classes of the package say
-what the masks mean; dataset.yaml is not read. Colour masks are read with the colours of the classes; --ignore-color
-names other colours whose pixels are not counted. Without --variant and --threads, the configuration that `edge-unet
-tune` chose for this device is measured, as `edge-unet run` would run it.
+class, pixel accuracy and boundary F, from one confusion matrix at the images' own sizes. Masks are read as training
+read them; dataset.yaml is not read again. Masks in other encodings are read by the ids and colours of the classes;
+--ignore-color names other colours whose pixels are not counted. In a dataset without test and val, the images that the
+model was trained on are left out. Without --variant and --threads, the configuration that `edge-unet tune` chose for
+this device is measured, as `edge-unet run` would run it.
 """
 _EPILOG = """\
 example:
@@ -39,8 +41,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser.add_argument("data", metavar="DATA", type=Path, help="dataset folder: [train|val|test]/images and masks")
     parser.add_argument(
         "--split",
-        choices=("train", "val", "test"),
-        help="split to measure (default: test if there is one, else val, else all)",
+        choices=("train", "val", "test", "all"),
+        help="split to measure (default: test if there is one, else val, else all that the model was not trained on)",
     )
     parser.add_argument(
         "--variant",
@@ -62,9 +64,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         default=[],
         help="RGB colour of colour masks whose pixels are not counted; may be repeated",
     )
-    parser.add_argument(
-        "--empty-without-mask", action="store_true", help="images without a mask count as all background"
-    )
+    add_switches(parser.add_argument_group("tolerate"), TOLERATED)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=run)
 
@@ -85,15 +85,39 @@ def run(args: argparse.Namespace) -> int:
         args.data,
         args.split,
         ignore_colors=tuple(args.ignore_color),
-        empty_without_mask=args.empty_without_mask,
+        **values_of(args, TOLERATED),
         on_progress=_progress if sys.stderr.isatty() else silent,
     )
+    for line in _notes(evaluation):
+        sys.stderr.write(f"{line}\n")
     if args.json:
-        text = json.dumps({**evaluation.to_dict(), "variant": segmenter.variant}, allow_nan=False)
+        left_out = {why: len(of) for why, of in evaluation.left_out.items()}
+        value = {**evaluation.to_dict(), "trained_on": evaluation.trained_on, "left_out": left_out}
+        text = json.dumps({**value, "variant": segmenter.variant}, allow_nan=False)
     else:
         text = _table(evaluation, segmenter.variant)
     sys.stdout.write(text + "\n")
     return 0
+
+
+def _notes(evaluation: Evaluation) -> list[str]:
+    """Return a line for each kind of image that was left out, and for images that the model was trained on."""
+    counts = {why: len(of) for why, of in evaluation.left_out.items()}
+    lines = []
+    if "trained_on" in counts:
+        lines.append(
+            f"{counts['trained_on']} images were trained on and left out: {evaluation.images} held out are measured "
+            "(--split all: every image)"
+        )
+    if evaluation.trained_on:
+        lines.append(
+            f"{evaluation.trained_on} of {evaluation.images} images were trained on: the figures flatter the model"
+        )
+    for why in ("unpaired", "bad"):
+        if why in counts:
+            more = f" (and {counts[why] - 1} more)" if counts[why] > 1 else ""
+            lines.append(f"left out: {evaluation.left_out[why][0]}{more}")
+    return lines
 
 
 def _color(text: str) -> tuple[int, int, int]:
@@ -119,6 +143,7 @@ def _table(evaluation: Evaluation, variant: str) -> str:
         f"{'pixel accuracy':<{width}}  {_number(evaluation.pixel_accuracy)}",
         f"{'boundary F':<{width}}  {_number(evaluation.boundary_f)}",
         f"{'images':<{width}}  {evaluation.images:>6}",
+        *([f"{'trained on':<{width}}  {evaluation.trained_on:>6}"] if evaluation.trained_on else []),
         f"{'variant':<{width}}  {variant:>6}",
     ]
     return "\n".join(rows)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
-from edge_runtime.dataset.label_key import SOFT_THRESHOLD, LabelKey, MaskEncoding, class_table
-from edge_runtime.dataset.mask_files import RGB, MaskContents, contents_of, pack_color, read_mask
+from edge_runtime.dataset.label_key import IGNORE, SOFT_THRESHOLD, LabelKey, MaskEncoding, class_table, fits
+from edge_runtime.dataset.mask_files import RGB, MaskContents, contents_of, pack_color, read_mask, unpack_color
 from edge_runtime.dataset.pairs import Pair
+from edge_runtime.errors import InputError
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.storage import printable
 
@@ -112,6 +114,10 @@ def dataset_key(
     *,
     ignore_id: int | None = None,
     ignore_colors: Sequence[RGB] = (),
+    trained: LabelKey | None = None,
+    lossy: bool = False,
+    remedy: str = "",
+    on_bad: Callable[[Pair, InputError], None] | None = None,
 ) -> LabelKey:
     """Read all masks of a dataset and return their label key, when only the classes are known.
 
@@ -120,19 +126,80 @@ def dataset_key(
         classes: Classes in order of their ids, with their colours.
         ignore_id: Stored value of ignored pixels.
         ignore_colors: RGB colours of ignored pixels.
+        trained: Label key of the masks that the model was trained on. It holds for all masks that fit it, and the
+            values that it gives to the classes hold for all masks of ids.
+        lossy: Accept JPEG masks, as training did if it accepted them.
+        remedy: Remedy to name for a mask whose values stand for no class.
+        on_bad: Called for each pair whose mask cannot be used, in place of raising.
 
     Raises:
         InputError: A mask cannot be read, or has values that stand for no class.
     """
-    masks = {pair.mask: contents_of(read_mask(pair.mask)) for pair in pairs if pair.mask is not None}
-    colors = [*(c.color for c in classes), *ignore_colors]
-    encoding = detect_encoding(list(masks.values()), len(classes), ignore_id=ignore_id, colors=colors)
-    key = LabelKey.of(encoding, classes, ignore_id=ignore_id, ignore_colors=ignore_colors)
+    lossy = lossy or (trained is not None and trained.lossy)
+
+    def refuse(pair: Pair, error: InputError) -> None:
+        if on_bad is None:
+            raise error
+        on_bad(pair, error)
+
+    masks: dict[Pair, MaskContents] = {}
+    for pair in pairs:
+        if pair.mask is None:
+            continue
+        try:
+            masks[pair] = contents_of(read_mask(pair.mask, allow_lossy=lossy))
+        except InputError as error:
+            refuse(pair, error)
+    # Lossy masks would make a black and white dataset look soft.
+    exact = [mask for mask in masks.values() if not mask.lossy] or list(masks.values())
+    key = _key_of(exact, classes, ignore_id, ignore_colors, trained, lossy)
     scales = two_scales(list(masks.values())) if ignore_id != 255 else None
-    remedy = f"{scales[0]} masks hold ids as 1 and {scales[1]} white (255): save all in one way" if scales else ""
-    for path, mask in masks.items():
-        class_table(mask, key, printable(path), remedy)
+    if scales is not None:
+        remedy = f"{scales[0]} masks hold ids as 1 and {scales[1]} white (255): save all in one way"
+    for pair, mask in masks.items():
+        try:
+            class_table(mask, key, printable(pair.mask or pair.image), remedy)
+        except InputError as error:
+            refuse(pair, error)
     return key
+
+
+def _key_of(
+    masks: Sequence[MaskContents],
+    classes: Sequence[ClassInfo],
+    ignore_id: int | None,
+    ignore_colors: Sequence[RGB],
+    trained: LabelKey | None,
+    lossy: bool,
+) -> LabelKey:
+    """Return the label key of training if all masks fit it, else that of the encoding that is detected."""
+    ids: dict[int, int] | None = None
+    if trained is not None:
+        if trained.encoding == "color":
+            known = dict(trained.meanings) | {pack_color(color): IGNORE for color in ignore_colors}
+            trained = replace(trained, meanings=tuple(sorted(known.items())))
+            ignored = (unpack_color(color) for color, class_id in trained.meanings if class_id == IGNORE)
+            ignore_colors = tuple(ignored)
+        elif trained.encoding in ("index", "palette"):
+            ids = {value: class_id for value, class_id in trained.meanings if value != ignore_id}
+            ids = None if ids == {c.id: c.id for c in classes} else ids
+        if _all_fit(masks, trained):
+            return replace(trained, lossy=lossy)
+    colors = [*(c.color for c in classes), *ignore_colors]
+    encoding = detect_encoding(masks, len(classes), ignore_id=ignore_id, colors=colors, ids=ids)
+    return LabelKey.of(encoding, classes, ignore_id=ignore_id, ignore_colors=ignore_colors, ids=ids, lossy=lossy)
+
+
+def _all_fit(masks: Sequence[MaskContents], key: LabelKey) -> bool:
+    """Tell whether all values of all masks have a meaning in a key."""
+    known = {value for value, _ in key.meanings}
+    for mask in masks:
+        values = {mask.color_of(v) if key.encoding == "color" else v for v in mask.counts}
+        are_levels = mask.lossy or key.encoding == "soft"
+        if not fits(mask.form, key.encoding) or not (are_levels or values <= known):
+            return False
+    # Masks of 0 and 1 are ids, although a soft mask may have such levels.
+    return key.encoding != "soft" or any(255 in mask.counts for mask in masks)
 
 
 def _palette_colors(masks: Sequence[MaskContents]) -> set[int]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ from edge_runtime.dataset.metrics import (
     mean_of_present,
     pixel_accuracy,
 )
-from edge_runtime.dataset.pairs import Pair, Split, find_pairs
+from edge_runtime.dataset.layout import find_layout
+from edge_runtime.dataset.pairs import UNPAIRED, Pair, Problem, Split, find_pairs
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.image import read_image
 from edge_runtime.progress import OnProgress, silent
@@ -47,6 +48,8 @@ class Evaluation:
         boundary: Counts of matched boundary pixels.
         image_accuracies: Pixel accuracy of each image, in their order; 1 if all its pixels are ignored.
         image_ious: Mean IoU of each image, in their order; None if all its pixels are ignored.
+        trained_on: Number of these images that the model was trained on; None if its package does not say.
+        left_out: Images that were not measured, by reason: messages for "bad" and "unpaired", paths for "trained_on".
 
     Example:
         >>> from edge_runtime import Segmenter, evaluate_dataset
@@ -63,6 +66,8 @@ class Evaluation:
     boundary: BoundaryCounts
     image_accuracies: tuple[float, ...]
     image_ious: tuple[float | None, ...]
+    trained_on: int | None = None
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def mean_iou(self) -> float:
@@ -125,6 +130,7 @@ def evaluate(
     *,
     key: LabelKey,
     classes: Sequence[str],
+    on_bad: Callable[[Pair, InputError], None] | None = None,
     on_progress: OnProgress = silent,
 ) -> Evaluation:
     """Segment the images of a dataset and compare the results with its masks, at the images' own sizes.
@@ -134,6 +140,7 @@ def evaluate(
         pairs: Images and masks on disk.
         key: Meaning of the masks' values; see ``dataset_key``.
         classes: Class names in order of their ids.
+        on_bad: Called for each pair that cannot be read or whose sizes differ, in place of raising.
         on_progress: Called with "measuring" and the number of images done and of all, at the start and after each.
 
     Raises:
@@ -146,7 +153,14 @@ def evaluate(
     image_accuracies: list[float] = []
     on_progress("measuring", 0, len(pairs))
     for done, pair in enumerate(pairs, start=1):
-        image_bgr, truth = read_pair(pair, key)
+        try:
+            image_bgr, truth = read_pair(pair, key)
+        except InputError as error:
+            if on_bad is None:
+                raise
+            on_bad(pair, error)
+            on_progress("measuring", done, len(pairs))
+            continue
         prediction = segment(image_bgr)
         _check_prediction(prediction, truth, len(classes), pair)
         counts = confusion_matrix(truth, prediction, len(classes))
@@ -159,7 +173,7 @@ def evaluate(
         found = f"all pixels of {len(pairs)} masks are ignored" if pairs else "no images"
         raise InputError(f"evaluation — {found} — expected at least one labelled pixel — check the dataset")
     return Evaluation(
-        images=len(pairs),
+        images=len(image_ious),
         class_names=tuple(classes),
         matrix=matrix,
         boundary=boundary,
@@ -190,8 +204,14 @@ def read_pair(pair: Pair, key: LabelKey) -> tuple[NDArray[np.uint8], NDArray[np.
     return image_bgr, to_class_ids(mask, key, printable(pair.mask))
 
 
-def dataset_pairs(root: Path, split: Split | None = None, *, empty_without_mask: bool = False) -> tuple[Pair, ...]:
-    """Return the pairs of one split of a dataset: by default test, else val, else all pairs.
+def dataset_pairs(
+    root: Path,
+    split: Split | Literal["all"] | None = None,
+    *,
+    empty_without_mask: bool = False,
+    on_unpaired: Callable[[Problem], None] | None = None,
+) -> tuple[Pair, ...]:
+    """Return the pairs of one split of a dataset, or of all: by default test, else val, else all pairs.
 
     Args:
         root: Folder of the dataset.
@@ -203,15 +223,20 @@ def dataset_pairs(root: Path, split: Split | None = None, *, empty_without_mask:
     """
     layout = find_layout(root)
     folders = layout.folders
-    if split is not None and not (layout.has_splits and split in folders):
+    if split not in (None, "all") and not (layout.has_splits and split in folders):
         found = f"it has {', '.join(folders)}" if layout.has_splits else "it has no splits, only images/ and masks/"
         raise InputError(
             f"dataset {printable(root)} — no split '{split}' — {found} — choose another --split or leave it out"
         )
-    chosen = split or next((s for s in ("test", "val") if s in folders), None)
+    chosen = usual_split(root) if split is None else None if split == "all" else split
     parts = [folders[chosen]] if chosen else list(folders.values())
     pairings = [find_pairs(part, empty_without_mask=empty_without_mask) for part in parts]
-    problems = [problem.message for pairing in pairings for problem in pairing.problems]
+    problems = []
+    for problem in (problem for pairing in pairings for problem in pairing.problems):
+        if on_unpaired is not None and problem.code in UNPAIRED:
+            on_unpaired(problem)
+        else:
+            problems.append(problem.message)
     if problems:
         rest = [f"and {len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
         listing = "\n  ".join(problems[:MAX_LISTED] + rest)
@@ -222,6 +247,16 @@ def dataset_pairs(root: Path, split: Split | None = None, *, empty_without_mask:
             f"dataset {printable(root)} — no images in {', '.join(printable(part.images) for part in parts)}"
         )
     return pairs
+
+
+def usual_split(root: Path) -> Split | None:
+    """Return the split that is measured if none is named: test, else val; None if a dataset has neither.
+
+    Raises:
+        InputError: No such dataset.
+    """
+    folders = find_layout(root).folders
+    return "test" if "test" in folders else "val" if "val" in folders else None
 
 
 def _check_prediction(prediction: NDArray[np.uint8], truth: NDArray[np.uint8], classes: int, pair: Pair) -> None:

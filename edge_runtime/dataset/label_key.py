@@ -161,13 +161,19 @@ def class_table(contents: MaskContents, key: LabelKey, where: str, remedy: str =
         where: Name of the file in error messages.
         remedy: Remedy for unknown values, if the whole dataset tells one; by default what the mask itself tells.
 
+    Args:
+        contents: Values of the mask.
+        key: Meaning of the values.
+        where: Name of the file in error messages.
+        remedy: Remedy for a mask that does not fit, where ``dataset.yaml`` is not read; by default what to set there.
+
     Raises:
         InputError: A value stands for no class, the file's form does not fit the encoding, or a lossy file holds ids.
     """
     if not fits(contents.form, key.encoding):
         raise InputError(
             f"{where} — {_FORMS[contents.form]} — expected '{key.encoding}' as most masks of this dataset: the same "
-            "number may mean another class — save it as the others are, or set mask_encoding in dataset.yaml"
+            f"number may mean another class — {remedy or 'save it as the others are, or set mask_encoding in dataset.yaml'}"
         )
     if contents.lossy and key.encoding in ("index", "palette"):
         raise InputError(

@@ -31,6 +31,7 @@ class Segmenter:
     Attributes:
         variant: Variant of the model in use: "fp32", "int8".
         profile: Device profile that chose variant and options; None if no profile was used.
+        package: The verified package; None for a bare ``.onnx`` file.
 
     Example:
         >>> from edge_runtime import Segmenter
@@ -42,18 +43,26 @@ class Segmenter:
         (24, 32, 3)
     """
 
-    def __init__(self, session: Session, variant: str, profile: DeviceProfile | None = None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        variant: str,
+        profile: DeviceProfile | None = None,
+        package: Package | None = None,
+    ) -> None:
         """Wrap an open session; to open a package or file, use ``Segmenter.load``.
 
         Args:
             session: Session with the loaded model.
             variant: Name of the model's variant.
             profile: Device profile that the session's options came from.
+            package: Package that the model came from.
         """
         self._session = session
         self._buffers = threading.local()
         self.variant = variant
         self.profile = profile
+        self.package = package
 
     @classmethod
     def load(cls, path: str | Path, *, variant: str | None = None, options: SessionOptions | None = None) -> Segmenter:
@@ -85,7 +94,7 @@ class Segmenter:
             chosen = variant or ("int8" if "int8" in package.manifest.variants else "fp32")
             model = package.model_bytes(chosen)
             where = printable(path / package.manifest.variants[chosen].file)
-            segmenter = cls(Session(model, where, package.manifest.contract, options), chosen, profile)
+            segmenter = cls(Session(model, where, package.manifest.contract, options), chosen, profile, package)
         segmenter._warm_up(printable(path))
         return segmenter
 

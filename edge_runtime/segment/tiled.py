@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edge_runtime.errors import UsageError
 from edge_runtime.image import MAX_PIXELS
 from edge_runtime.model.contract import Contract
+from edge_runtime.model.package import Package
 from edge_runtime.progress import OnProgress, silent
 from edge_runtime.segment.postprocess import class_ids_of
 from edge_runtime.segment.preprocess import checked_frame, model_input
@@ -90,6 +91,11 @@ class TiledSegmenter:
     def contract(self) -> Contract:
         """Input size and classes of the model."""
         return self._segmenter.contract
+
+    @property
+    def package(self) -> Package | None:
+        """The verified package of the model; None for a bare ``.onnx`` file."""
+        return self._segmenter.package
 
     def __call__(self, image_bgr: NDArray[np.uint8], times: StageTimes | None = None) -> Segmentation:
         """Segment one picture; if it is no larger than a tile, it is segmented whole, as by a ``Segmenter``.

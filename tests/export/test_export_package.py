@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -17,7 +18,9 @@ import pytest
 from runs import PAIRS, write_color_data, write_run
 
 from edge_runtime.cli import main
+from edge_runtime.dataset.label_key import LabelKey
 from edge_runtime.dataset.mask_files import read_mask
+from edge_runtime.dataset.provenance import TrainingData
 from edge_runtime.device.golden import golden_test
 from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.image import encode_png, read_image
@@ -115,7 +118,10 @@ class TestPackage:
         package = Package.open(out)
         assert package.manifest == manifest
         golden = {f"golden/{n}{kind}.png" for n in range(3) for kind in ("", ".mask")}
-        assert digests(out).keys() == {MANIFEST, "model.onnx", "model.app.onnx", "report.html"} | golden
+        assert (
+            digests(out).keys()
+            == {MANIFEST, "model.onnx", "model.app.onnx", "report.html", "training-images.bin"} | golden
+        )
         assert manifest.contract.name == "Größe 1"
         assert [c.name for c in manifest.contract.classes] == ["background", "red", "blue"]
         assert names(out.parent) == {out.name}
@@ -158,6 +164,18 @@ class TestPackage:
         assert provenance["images"] == PAIRS
         assert {"keras", "tensorflow", "tf2onnx", "onnxruntime", "python"} <= provenance["versions"].keys()
 
+    def test_it_knows_the_masks_and_images_of_training(self, exported, run):
+        record = json.loads((run / "run.json").read_text())
+        package, root = Package.open(exported[0]), Path(record["data"]["root"])
+        assert package.manifest.provenance["labels"] == record["data"]["labels"]
+        images = [root / image for image, _ in record["data"]["splits"]["train"]]
+        digests = sorted(hashlib.sha256(path.read_bytes()).digest()[:8] for path in images)
+        assert (exported[0] / "training-images.bin").read_bytes() == b"".join(digests)
+        known = TrainingData.of(package)
+        assert [known.has(path) for path in images] == [True] * PAIRS["train"]
+        assert not any(known.has(root / image) for image, _ in record["data"]["splits"]["val"])
+        assert known.labels == LabelKey.from_dict(record["data"]["labels"], "run.json")
+
     def test_no_path_of_this_machine_is_in_it(self, exported, run):
         """A package is given away: who trained it, and where, is nobody's business."""
         for path in exported[0].rglob("*"):
@@ -194,7 +212,7 @@ class TestInt8:
         assert manifest.variants["int8"].bytes == (out / "model.int8.onnx").stat().st_size
         golden = {f"golden/{n}{kind}.png" for n in range(3) for kind in ("", ".mask", ".int8.mask")}
         models = {"model.onnx", "model.int8.onnx", "model.app.onnx"}
-        assert digests(out).keys() == {MANIFEST, "report.html"} | models | golden
+        assert digests(out).keys() == {MANIFEST, "report.html", "training-images.bin"} | models | golden
         for number, frame in enumerate(manifest.golden):
             assert frame.masks == {
                 "fp32": f"golden/{number}.mask.png",

@@ -77,6 +77,11 @@ def test_an_image_without_a_mask_is_kept_as_such(run):
     assert not truth.any()
 
 
+def test_a_run_without_digests_of_its_images_is_read(run):
+    edit_record(run, lambda r: r["data"].pop("digests"))
+    assert read_run(run).training_images is None
+
+
 @pytest.mark.parametrize("version", [1, 3])
 def test_a_record_of_another_version_is_refused_whatever_it_holds(run, version):
     (run / "run.json").write_text(json.dumps({"format_version": version}))
@@ -105,6 +110,9 @@ def test_a_record_without_a_version_is_not_one_of_training(run, version):
         lambda r: r["data"]["splits"]["val"].append(["image"]),
         lambda r: r["data"]["splits"].update(train=[["image", 7]]),
         lambda r: r["data"].update(labels=None),
+        lambda r: r["data"].update(digests=[]),
+        lambda r: r["data"].update(digests={"train": [7]}),
+        lambda r: r["data"].update(digests={"train": ["no hex"]}),
         lambda r: r["data"].pop("labels"),
     ],
 )

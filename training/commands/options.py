@@ -7,16 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_runtime.commands.tolerance import TOLERATED, add_switches, values_of
+
 if TYPE_CHECKING:
     from training.data.check import DatasetReport
 
 NEEDED = ("keras", "rich", "tensorboard", "tensorflow", "yaml")
-_TOLERATED = {
-    "skip_bad": "leave out pairs with an error, such as a damaged file or a mask of another size",
-    "allow_unpaired": "leave out images without a mask and masks without an image",
-    "empty_without_mask": "images without a mask count as all background",
-    "allow_lossy_mask": "accept JPEG masks; each pixel is read as the nearest known value",
-}
+_TOLERATED = TOLERATED
 
 
 def add_empty_without_mask(parser: argparse._ActionsContainer) -> None:
@@ -26,13 +23,12 @@ def add_empty_without_mask(parser: argparse._ActionsContainer) -> None:
 
 def add_tolerance(group: argparse._ArgumentGroup) -> None:
     """Add the options that turn errors of a dataset into warnings."""
-    for name, text in _TOLERATED.items():
-        group.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=text)
+    add_switches(group, _TOLERATED)
 
 
 def tolerance(args: argparse.Namespace) -> dict[str, bool]:
     """Return the values of the options of ``add_tolerance``."""
-    return {name: getattr(args, name) for name in _TOLERATED}
+    return values_of(args, _TOLERATED)
 
 
 def check_with_progress(data: Path, tolerated: Mapping[str, bool]) -> DatasetReport:

@@ -17,7 +17,7 @@ FORMAT_VERSION = 2
 DIGEST_CHARS = 16
 """Hexadecimal digits that are kept of a file's SHA-256: enough to tell files apart, and a quarter of the space."""
 Status = Literal["running", "finished"]
-_DIGEST = re.compile(f"[0-9a-f]{{{2 * DIGEST_CHARS}}}")
+_DIGEST = re.compile(f"([0-9a-f]{{{DIGEST_CHARS}}}){{1,2}}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ class DatasetReport:
         channels: 1 if every image is grey, else 3.
         counts: (classes,) pixels of each class in each mask that can be used.
         shapes: (height, width) of each image that can be read.
-        digests: SHA-256 of the image and of the mask of each pair whose files can be read.
+        digests: SHA-256 of the image and of the mask of each pair whose image can be read; "" for an unreadable mask.
         forms: Number of image files by format and samples.
         groups: Group of each pair; None if the dataset has no groups.
         fingerprint: SHA-256 over the names and contents of all files that are used.

@@ -103,7 +103,7 @@ def check_dataset(
         channels=1 if all(image.grey for image, _ in facts.values() if image.digest) else 3,
         counts=counts,
         shapes={pair: image.shape for pair, (image, _) in facts.items() if image.shape is not None},
-        digests={pair: (i.digest, m.digest) for pair, (i, m) in facts.items() if i.digest and m.digest},
+        digests={pair: (i.digest, m.digest or "") for pair, (i, m) in facts.items() if i.digest},
         forms=Counter(image.form for image, _ in facts.values() if image.form),
         groups=groups,
         fingerprint=_fingerprint(dataset.pairs(), facts, info, key),
