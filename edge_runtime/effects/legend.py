@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.effects.lettering import FONT, label_of
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.segment.segmentation import Segmentation
 
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _ROW_PX = 22  # all sizes here are for a picture of 480 rows
 _SWATCH_PX = 14
 _PADDING_PX = 8
@@ -57,8 +57,8 @@ def _plate(classes: tuple[ClassInfo, ...], height_px: int, width_px: int) -> NDA
     font, stroke = 0.5 * scale, max(1, round(scale))
     rows = max(1, (2 * height_px - 4 * padding) // row)
     columns = [classes[i : i + rows] for i in range(0, len(classes), rows)]
-    names = {c: "".join(x if " " <= x <= "~" else "?" for x in c.name) for c in classes}  # the fonts have only ASCII
-    widths = [max(cv2.getTextSize(names[c], _FONT, font, stroke)[0][0] for c in column) for column in columns]
+    names = {c: label_of(c) for c in classes}
+    widths = [max(cv2.getTextSize(names[c], FONT, font, stroke)[0][0] for c in column) for column in columns]
     offsets = np.cumsum([padding, *(w + swatch + 3 * padding for w in widths)])
     plate = np.full((len(columns[0]) * row + padding, int(offsets[-1]) - padding, 3), 24, np.uint8)
     for column, left in zip(columns, offsets, strict=False):
@@ -68,7 +68,7 @@ def _plate(classes: tuple[ClassInfo, ...], height_px: int, width_px: int) -> NDA
             cv2.rectangle(plate, (x, top), (x + swatch, top + swatch), info.color[::-1], -1)
             cv2.rectangle(plate, (x, top), (x + swatch, top + swatch), (200, 200, 200), max(1, stroke // 2))
             start = (x + swatch + padding, top + round(0.87 * swatch))
-            cv2.putText(plate, names[info], start, _FONT, font, (255, 255, 255), stroke, cv2.LINE_AA)
+            cv2.putText(plate, names[info], start, FONT, font, (255, 255, 255), stroke, cv2.LINE_AA)
     shrink = min(0.5, (height_px - 2 * padding) / plate.shape[0], (width_px - 2 * padding) / plate.shape[1])
     size = max(1, round(plate.shape[1] * shrink)), max(1, round(plate.shape[0] * shrink))
     return np.asarray(cv2.resize(plate, size, interpolation=cv2.INTER_AREA), np.uint8)

@@ -225,6 +225,37 @@ class TestLegend:
         assert drawn.shape == image.shape
         assert np.array_equal(drawn[-1], Overlay()(image, segmentation(mask, classes))[-1])
 
+    @pytest.mark.parametrize(
+        ("name", "as_name"),
+        [
+            ("ไทย", "class 1"),
+            ("हिन्दी", "class 1"),
+            ("😀", "class 1"),
+            ("a🚗", "class 1"),
+            ("a\nb", "class 1"),
+            ("\udce9", "class 1"),
+        ],
+    )
+    def test_a_name_without_glyphs_is_the_id(self, name, as_name):
+        assert np.array_equal(self.plate_named(name), self.plate_named(as_name))
+
+    @pytest.mark.skipif(cv2.__version__ < "5", reason="OpenCV 4 writes ASCII alone")
+    @pytest.mark.parametrize("name", ["细胞", "клетка", "Größe", "세포", "a b"])
+    def test_a_name_with_glyphs_is_written(self, name):
+        plate = self.plate_named(name)
+        for other in ("class 1", "?" * len(name)):
+            unlike = self.plate_named(other)
+            assert plate.shape != unlike.shape or not np.array_equal(plate, unlike)
+
+    def plate_named(self, name):
+        mask = np.zeros((480, 640), np.uint8)
+        mask[:100, :100] = 1
+        classes = (ClassInfo(id=0, name="bg", color=(0, 0, 0)), ClassInfo(id=1, name=name, color=(250, 0, 0)))
+        image = np.full((480, 640, 3), 90, np.uint8)
+        drawn, plain = (Overlay(legend=x)(image, segmentation(mask, classes)) for x in (True, False))
+        rows, columns = np.nonzero((drawn != plain).any(-1))
+        return drawn[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+
     def test_a_picture_too_small_to_read_is_left_alone(self):
         image, result = np.full((60, 60, 3), 90, np.uint8), segmentation(np.ones((60, 60), np.uint8))
         assert self.plate_of(image, result) is None

@@ -21,6 +21,42 @@ def hatched(image_bgr):
     return has_color(image_bgr, (255, 255, 255)) and has_color(image_bgr, (0, 0, 0))
 
 
+def drawn_names(empty_dataset, names):
+    """Return a contact sheet of one dataset under these names of its classes."""
+    empty_dataset.yaml(f"classes: [{', '.join(names)}]\n")
+    return contact_sheet(check_dataset(empty_dataset.root))
+
+
+@pytest.mark.parametrize(
+    ("names", "others"),
+    [
+        (("背景", "细胞", "裂缝"), ("背景", "裂缝", "细胞")),
+        (("背景", "细胞", "b"), ("背景", "裂缝", "b")),
+        (("배경", "세포", "b"), ("배경", "균열", "b")),
+        (("фон", "клетка", "b"), ("фон", "стенка", "b")),
+        (("Grund", "Tür", "b"), ("Grund", "Tor", "b")),
+        (("bg", "😀", "b"), ("bg", "🚗", "b")),
+        (("bg", "รถ", "b"), ("bg", "คน", "b")),
+        (("bg", "कार", "b"), ("bg", "घरा", "b")),
+        (("😀", "a", "b"), ("🚗", "a", "b")),
+    ],
+)
+def test_names_in_any_script_tell_classes_apart(empty_dataset, names, others):
+    empty_dataset.fill(3)
+    one, another = drawn_names(empty_dataset, names), drawn_names(empty_dataset, others)
+    assert not np.array_equal(one, another)
+
+
+def test_a_name_without_glyphs_has_its_id_beside_its_escapes(empty_dataset):
+    empty_dataset.fill(3).yaml("classes: [bg, รถ, b]\n")
+    report = check_dataset(empty_dataset.root)
+    sheet = contact_sheet(report)
+    shares = [f"{report.pixels[i] / report.pixels.sum():.1%}" for i in range(3)]
+    said = [f"bg {shares[0]}", f"class 1 (\\u0e23\\u0e16) {shares[1]}", f"b {shares[2]}"]
+    expected = legend(report.info.classes, sheet.shape[1], said)
+    assert np.array_equal(sheet[: len(expected)], expected)
+
+
 class TestContactSheet:
     def test_has_each_image_beside_its_mask_under_a_legend(self, empty_dataset):
         report = check_dataset(empty_dataset.fill(5).root)

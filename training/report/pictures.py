@@ -16,6 +16,7 @@ from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.dataset.pairs import Pair, Split
 from edge_runtime.dataset.sampling import spread
 from edge_runtime.effects import overlay_of_mask
+from edge_runtime.effects.lettering import FONT, label_of, writable
 from edge_runtime.image import encode_png, read_image
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.segment.preprocess import resize_image, resize_mask
@@ -33,7 +34,6 @@ _GAP_PX = 8
 _FIELD = 225
 """Grey level around images that do not fill their cell."""
 _INK = (40, 40, 40)
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def write_pictures(
@@ -90,7 +90,8 @@ def contact_sheet(report: DatasetReport, *, pictures: int = 24, width_px: int = 
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
     sheet = np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
     pixels = report.pixels
-    shares = [f"{c.name} {share(pixels, c.id):.1%}" for c in report.info.classes]
+    names = [c.name if label_of(c) == c.name else f"{label_of(c)} ({c.name})" for c in report.info.classes]
+    shares = [f"{name} {share(pixels, i):.1%}" for i, name in enumerate(names)]
     key = captioned(np.full((0, sheet.shape[1], 3), 255, np.uint8), _HOW_TO_READ.format(report.info.classes[0].name))
     return np.vstack([legend(report.info.classes, sheet.shape[1], shares), key, sheet])
 
@@ -181,12 +182,12 @@ def captioned(image_bgr: NDArray[np.uint8], text: str, gap_px: int = 0) -> NDArr
     """Return the image with a line of text above it, shortened in the middle if too long, and a gap on the right."""
     height_px, width_px = image_bgr.shape[:2]
     field = np.full((height_px + _CAPTION_PX, width_px + gap_px, 3), 255, np.uint8)
-    shown = whole = _ascii(text)
+    shown = whole = writable(text)
     kept = len(whole) // 2
     while kept > 1 and _text_px(shown, 0.45) > width_px - 8:
         kept -= 1
         shown = f"{whole[:kept]}...{whole[-kept:]}"
-    cv2.putText(field, shown, (4, _CAPTION_PX - 7), _FONT, 0.45, _INK, 1, cv2.LINE_AA)
+    cv2.putText(field, shown, (4, _CAPTION_PX - 7), FONT, 0.45, _INK, 1, cv2.LINE_AA)
     field[_CAPTION_PX:, :width_px] = image_bgr
     return field
 
@@ -195,25 +196,20 @@ def legend(classes: tuple[ClassInfo, ...], width_px: int, texts: Sequence[str] |
     """Return a strip, (H, width_px, 3) uint8 BGR, with the colour of each class and its name or the given text."""
     entries: list[tuple[int, int, str, ClassInfo]] = []
     x, row = 8, 0
-    for c, text in zip(classes, texts or [c.name for c in classes], strict=True):
-        needed_px = _text_px(_ascii(text), 0.5) + 40
+    for c, text in zip(classes, map(writable, texts or [c.name for c in classes]), strict=True):
+        needed_px = _text_px(text, 0.5) + 40
         if x + needed_px > width_px and x > 8:
             x, row = 8, row + 1
-        entries.append((x, row, _ascii(text), c))
+        entries.append((x, row, text, c))
         x += needed_px
     strip = np.full(((row + 1) * _CAPTION_PX + 8, width_px, 3), 255, np.uint8)
     for x, row, text, c in entries:
         top = row * _CAPTION_PX + 6
         cv2.rectangle(strip, (x, top), (x + 16, top + 16), c.color[::-1], -1)
         cv2.rectangle(strip, (x, top), (x + 16, top + 16), _INK, 1)
-        cv2.putText(strip, text, (x + 22, top + 13), _FONT, 0.5, _INK, 1, cv2.LINE_AA)
+        cv2.putText(strip, text, (x + 22, top + 13), FONT, 0.5, _INK, 1, cv2.LINE_AA)
     return strip
 
 
-def _ascii(text: str) -> str:
-    """Return text with "?" for the characters that OpenCV's fonts do not have."""
-    return "".join(c if " " <= c <= "~" else "?" for c in text)
-
-
 def _text_px(text: str, scale: float) -> int:
-    return int(cv2.getTextSize(text, _FONT, scale, 1)[0][0])
+    return int(cv2.getTextSize(text, FONT, scale, 1)[0][0])
