@@ -147,9 +147,8 @@ class TrainConfig:
         max_minutes: Time limit in minutes, into which the learning rate schedule is fitted; None for no limit.
         seed: Random seed for weights, split, order and augmentation.
         from_data: Settings whose values here ``training.train`` replaces by ones chosen from the data and the free
-            memory; ``from_preset`` lists those that the caller did not give. ``dataclasses.replace`` keeps the list, so
-            ``replace(config, batch_size=4)`` has no effect unless ``from_data`` is replaced by a set without
-            "batch_size".
+            memory; ``from_preset`` lists those that the caller did not give. A setting whose value is not the preset's is
+            never among them, so that ``dataclasses.replace(config, batch_size=4)`` trains with a batch of 4.
 
     Example:
         >>> from training import TrainConfig
@@ -184,7 +183,14 @@ class TrainConfig:
     from_data: frozenset[Setting] = field(default=frozenset(), compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work, and name the nearest ones that can."""
+        """Refuse values that cannot work, and name the nearest ones that can; keep sizes that are not the preset's."""
+        preset = preset_named(self.preset)
+        given: set[Setting] = set()
+        if (self.height_px, self.width_px) != preset.input_size:
+            given.add("input_size")
+        if self.batch_size != preset.batch_size:
+            given.add("batch_size")
+        object.__setattr__(self, "from_data", self.from_data - given)
         _refuse_size(self.height_px, self.width_px, self.shape.stride, f"preset '{self.preset}'")
         if self.epochs is None and self.max_minutes is None:
             raise UsageError("training has no end — pass --epochs or --max-minutes")

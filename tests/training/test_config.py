@@ -82,6 +82,14 @@ def test_an_input_size_that_cannot_work_is_refused_with_the_nearest_that_can(pre
     assert str(refused.value) == f"--input-size {message}"
 
 
+def test_a_size_that_is_replaced_is_not_chosen_from_the_data():
+    config = TrainConfig.from_preset("edge")
+    assert config.from_data == {"input_size", "batch_size"}
+    assert dataclasses.replace(config, batch_size=4).from_data == {"input_size"}
+    assert dataclasses.replace(config, width_px=64).from_data == {"batch_size"}
+    assert dataclasses.replace(config, epochs=3).from_data == {"input_size", "batch_size"}
+
+
 @given(preset=st.sampled_from(list(PRESETS)), height_px=st.integers(0, 700))
 def test_the_sizes_that_a_refusal_names_are_accepted_and_nearest(preset, height_px):
     stride = PRESETS[preset].shape.stride

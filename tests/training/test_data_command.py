@@ -46,7 +46,7 @@ def test_a_dataset_that_cannot_be_checked_is_an_object_with_every_key(tmp_path, 
     assert cli.main(["data", "check", str(root), "--json"]) == 3
     out, err = capsys.readouterr()
     value = json.loads(out)
-    good = check_dataset(DatasetFolder(tmp_path / "good").fill(3).root).to_dict()
+    good = check_dataset(str(DatasetFolder(tmp_path / "good").fill(3).root)).to_dict()
     assert value.keys() == {*good, "error"}
     assert [(p["severity"], p["code"], p["file"]) for p in value["problems"]] == [("error", "refused", str(root))]
     assert message in value["problems"][0]["message"]

@@ -26,6 +26,8 @@ from training.errors import TrainingStopped
 from training.fit.run import fit
 from training.loop.run_folder import open_run
 from training.monitor.progress import Silent
+from training.monitor.records import EpochRecord
+from training.report.words import time_shares
 
 NEEDS_POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
 EDGE = ("--preset", "edge", "--input-size", "32x32", "--epochs", "3", "--batch-size", "4")
@@ -131,6 +133,14 @@ class TestFinishedRun:
         assert all(np.isfinite(list(row.values())).all() for row in history)
         assert all(0 <= row[key] <= 1 for row in history for key in ("accuracy", "val_mean_iou", "val_pixel_accuracy"))
         assert history[-1]["loss"] < history[0]["loss"]
+
+    def test_counts_the_time_of_checkpoints_and_logs_in_that_of_each_epoch(self, finished):
+        record = record_of(finished[0])
+        rests = [row["seconds"] - row["step_s"] - row["wait_s"] - row["validate_s"] for row in record["history"]]
+        assert min(rests) > 1e-4, "three files are written and flushed to the disk"
+        shares = time_shares([EpochRecord.from_dict(row) for row in record["history"]])
+        assert sum(shares.values()) == pytest.approx(1)
+        assert shares["other"] == pytest.approx(sum(rests) / sum(row["seconds"] for row in record["history"]))
 
     def test_records_all_that_export_and_resume_need(self, finished, data):
         run, _ = finished

@@ -78,6 +78,14 @@ class TestStates:
             "seconds": 0.0,
         }
 
+    def test_the_time_of_an_epoch_is_saved_with_the_next_state(self, tmp_path):
+        root = write_run(tmp_path / "run", epochs=1)
+        with open_run(root, resume=True) as run:
+            run.time_epoch(12.5)
+            write_epoch(run, 2, best=False)
+        rows = json.loads((root / "run.json").read_text())["history"]
+        assert [row["seconds"] for row in rows] == [12.5, 10.0]
+
     def test_the_newest_is_resumed_from(self, tmp_path):
         epoch, best, record = resume(write_run(tmp_path / "run"))
         assert (epoch, best, len(record.history)) == (3, 3, 3)

@@ -119,7 +119,7 @@ def test_dataset_yaml_names_the_classes_and_one_colour_each(summary: SynthSummar
 def test_progress_is_reported_once_per_picture_and_frame(tmp_path: Path) -> None:
     calls: list[tuple[str, int, int]] = []
     size = SynthSize(train=1, val=1, test=1, video_frames=2)
-    write_synthetic_dataset(tmp_path, size=size, on_progress=lambda *call: calls.append(call))
+    write_synthetic_dataset(str(tmp_path), size=size, on_progress=lambda *call: calls.append(call))
     assert calls == [("drawing", done, size.image_count) for done in range(6)]
     assert DEFAULT_SIZE.image_count == 240 + 40 + 60 + 125
 

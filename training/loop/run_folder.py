@@ -73,6 +73,11 @@ class RunFolder:
         """Add a finished epoch; it is saved with the next state."""
         self.record = replace(self.record, history=(*self.record.history, epoch))
 
+    def time_epoch(self, seconds: float) -> None:
+        """Set the seconds of the latest epoch, which are known once its state is written; saved with the next state."""
+        *before, last = self.record.history
+        self.record = replace(self.record, history=(*before, replace(last, seconds=seconds)))
+
     def best_on_disk(self) -> BestEntry | None:
         """Return the entry of ``best.keras``, or None if the file is missing or was not written by this run."""
         if not self.best.is_file():

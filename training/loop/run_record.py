@@ -50,7 +50,7 @@ class EpochSums:
         accuracy: Sum of the pixel accuracies.
         step_s: Seconds in steps.
         wait_s: Seconds of waiting for batches.
-        seconds: Seconds of steps and waiting.
+        seconds: Seconds of the epoch so far: steps, waiting, and saving.
     """
 
     loss: float = 0.0

@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -91,6 +92,7 @@ class Trainer:
         self._start_s = self._saved_s = watch.start_s
         self._step, self._sums = 0, EpochSums()
         self._restore()
+        self._part_s = time.monotonic()  # since when this process works on the epoch
         self._elapsed_before_s = run.record.elapsed_s
         self._progress.resume(self._history)
 
@@ -116,9 +118,13 @@ class Trainer:
             while not self._finished():
                 self._train_epoch(len(self._history))
                 with self._state.averaged():
-                    best = self._finish_epoch()
+                    best, predictions = self._finish_epoch()
                 self._save_state()
-                self._progress.epoch(self._history[-1], best=best)
+                self._time_epoch()
+                record = self._history[-1]
+                self._log.epoch(record, best=best, pictures=partial(self._samples, predictions))
+                self._progress.epoch(record, best=best)
+            self._write_history()
         except TrainingStopped:
             self._save_state()
             raise
@@ -140,7 +146,6 @@ class Trainer:
                     accuracy=result.accuracy,
                     step_s=now_s - ready_s,
                     wait_s=ready_s - last_s,
-                    seconds=now_s - last_s,
                 )
             )
             last_s = now_s
@@ -151,9 +156,10 @@ class Trainer:
                 break
             if now_s - self._saved_s > SAVE_EVERY_S:
                 self._save_state()
+                last_s = time.monotonic()  # saving is not waiting for batches
 
-    def _finish_epoch(self) -> bool:
-        """Validate, record and save; return whether this is the best epoch so far."""
+    def _finish_epoch(self) -> tuple[bool, NDArray[np.uint8]]:
+        """Validate, record, and save the best model; return whether this is it, and the class ids found."""
         start_s = time.monotonic()
         matrix, predictions = self._validate()
         validate_s = time.monotonic() - start_s
@@ -165,7 +171,7 @@ class Trainer:
             val_mean_iou=mean_iou(matrix),
             val_pixel_accuracy=pixel_accuracy(matrix),
             learning_rate=float(self._state.optimizer.learning_rate.numpy()),
-            seconds=sums.seconds + validate_s,
+            seconds=self._epoch_s(),
             step_s=sums.step_s,
             wait_s=sums.wait_s,
             validate_s=validate_s,
@@ -183,9 +189,17 @@ class Trainer:
         if best:
             self._write_best(record)
         self._run.add_epoch(record)
-        self._step, self._sums = 0, EpochSums()
-        self._log.epoch(record, best=best, pictures=lambda: self._samples(predictions))
-        return best
+        self._step = 0
+        return best, predictions
+
+    def _epoch_s(self) -> float:
+        """Return the seconds of the unfinished epoch so far, over all processes."""
+        return self._sums.seconds + time.monotonic() - self._part_s
+
+    def _time_epoch(self) -> None:
+        """Record the time of the whole epoch, that of its checkpoints included, and begin that of the next one."""
+        self._run.time_epoch(self._epoch_s())
+        self._sums, self._part_s = EpochSums(), time.monotonic()
 
     def _finished(self) -> bool:
         epochs = len(self._history)
@@ -244,8 +258,11 @@ class Trainer:
             epoch=len(self._history),
             step=self._step,
             elapsed_s=self._elapsed_s(),
-            sums=self._sums,
+            sums=replace(self._sums, seconds=self._epoch_s()) if self._step else EpochSums(),
         )
+        self._write_history()
+
+    def _write_history(self) -> None:
         write_bytes(self._run.root / "history.csv", to_csv(self._history).encode())
 
     def _restore(self) -> None:

@@ -20,7 +20,8 @@ class EpochRecord:
         val_mean_iou: Mean IoU on the validation split at the model's size, from one confusion matrix, 0–1.
         val_pixel_accuracy: Pixel accuracy from the same matrix, 0–1.
         learning_rate: Learning rate at the end of the epoch.
-        seconds: Seconds of steps, waiting and validation; checkpoints at the end of the epoch are not included.
+        seconds: Seconds of the whole epoch: steps, waiting, validation, checkpoints and logs. If the process was killed
+            right after the epoch, without the time of its last state.
         step_s: Seconds in training steps, without waiting for batches.
         wait_s: Seconds of waiting for batches.
         validate_s: Seconds of the validation.

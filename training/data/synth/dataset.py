@@ -77,7 +77,7 @@ class SynthSummary:
 
 
 def write_synthetic_dataset(
-    root: Path,
+    root: str | Path,
     *,
     seed: int = 0,
     size: SynthSize = DEFAULT_SIZE,
@@ -107,6 +107,7 @@ def write_synthetic_dataset(
         >>> sorted(path.name for path in summary.root.iterdir())
         ['dataset.yaml', 'test', 'train', 'val', 'video']
     """
+    root = Path(root)
     _require_empty(root)
     drawn = count()
 
