@@ -23,7 +23,6 @@ from edge_runtime.dataset.metrics import (
     mean_of_present,
     pixel_accuracy,
 )
-from edge_runtime.dataset.layout import find_layout
 from edge_runtime.dataset.pairs import UNPAIRED, Pair, Problem, Split, find_pairs
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.image import read_image
@@ -217,6 +216,7 @@ def dataset_pairs(
         root: Folder of the dataset.
         split: Split to return.
         empty_without_mask: Take images that have no mask as all background.
+        on_unpaired: Called for each image without a mask and mask without an image, in place of raising.
 
     Raises:
         InputError: No such dataset or split, no pairs, or images and masks that do not pair; all problems are listed.

@@ -11,8 +11,6 @@ from edge_runtime.dataset.pairs import Pair, Problem, Split
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.storage import printable
 from training.data.check.files import problem
-from training.data.dataset import Dataset
-from training.errors import DataError
 
 RARE = 200
 """A class is rare if the largest class has more than this many times its pixels."""
@@ -34,23 +32,6 @@ def background_only(counts: Mapping[Pair, NDArray[np.int64]], name: str) -> list
         "be found — look at them, and draw what was forgotten"
     )
     return [problem("warning", "background_only", empty[0], message)]
-
-
-def require_counted(dataset: Dataset, counts: Mapping[Pair, NDArray[np.int64]]) -> None:
-    """Refuse a dataset whose train or val split, perhaps held out by seed, has no pixel that counts.
-
-    Args:
-        dataset: Pairs by split.
-        counts: (classes,) pixels of each class in each mask.
-
-    Raises:
-        DataError: A split has no pixel that counts.
-    """
-    pixels = {
-        split: np.sum([counts[pair] for pair in pairs], axis=0) for split, pairs in dataset.splits.items() if pairs
-    }
-    for found in uncounted_splits(pixels):
-        raise DataError(found.message)
 
 
 def uncounted_splits(pixels: Mapping[Split, NDArray[np.int64]]) -> list[Problem]:
