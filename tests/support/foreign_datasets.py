@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import zlib
@@ -121,6 +122,190 @@ def labelme(root: Path) -> Expected:
         # sorted by name, "blau – ü" comes before "red"
         expected[f"images/кадр {i}"] = np.array([0, 2, 1], np.uint8)[ids]
     write(root / "unlabelled.png", png(scene(9)[0]))
+    return expected
+
+
+def yolo(root: Path) -> Expected:
+    """As Roboflow exports it: paths upwards in data.yaml, valid/, a picture without objects, one without a label file."""
+    expected: Expected = {}
+    for split, folder, first in (("train", "train", 0), ("val", "valid", 10)):
+        for i in range(first, first + 3):
+            image_bgr, ids = scene(i)
+            ids = ids.copy()
+            write(root / folder / "images" / f"кадр {i}.jpg", jpeg(image_bgr))
+            lines = []
+            for class_id in (1, 2) if i < first + 2 else ():
+                shares = (f"{x / WIDTH:.6f} {y / HEIGHT:.6f}" for x, y in outline(ids, class_id))
+                lines.append(f"{class_id - 1} {' '.join(shares)}")
+            if i < 12:
+                write(root / folder / "labels" / f"кадр {i}.txt", "\r\n".join(lines))
+            if not lines:
+                ids[:] = 0
+            expected[f"{split}/images/кадр {i}"] = ids
+    text = "train: ../train/images\nval: ../valid/images\ntest: ../test/images\n\nnc: 2\nnames: ['red', 'no']\n"
+    write(root / "data.yaml", text)
+    return expected
+
+
+def brush_rle(values: NDArray[np.uint8]) -> list[int]:
+    """Pack (H, W, 4) values as Label Studio does: runs of equal values, and single values, in the shortest width."""
+    flat, widths = values.reshape(-1).tolist(), (3, 4, 8, 16)
+    bits = f"{len(flat):032b}{7:05b}" + "".join(f"{width - 1:04b}" for width in widths)
+    place = 0
+
+    def block(is_run: bool, own: list[int]) -> str:
+        index = next(i for i, width in enumerate(widths) if len(own) <= 1 << width)
+        written = own[:1] if is_run else own
+        return f"{is_run:b}{index:02b}{len(own) - 1:0{widths[index]}b}" + "".join(f"{value:08b}" for value in written)
+
+    single: list[int] = []
+    while place < len(flat):
+        end = place + 1
+        while end < len(flat) and flat[end] == flat[place] and end - place < 1 << 16:
+            end += 1
+        if end - place > 1:
+            bits += block(False, single) if single else ""
+            bits += block(True, flat[place:end])
+            single = []
+        else:
+            single.append(flat[place])
+            if len(single) == 1 << 16:
+                bits, single = bits + block(False, single), []
+        place = end
+    bits += block(False, single) if single else ""
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+
+
+def brush(inside: NDArray[np.bool_]) -> list[int]:
+    """Return a brush of one colour, whose alpha is the mask."""
+    return brush_rle(np.where(inside[..., None], np.array([30, 144, 255, 255]), 0).astype(np.uint8))
+
+
+def studio_result(kind: str, label: str, **value: Any) -> dict[str, Any]:
+    size = {"original_width": WIDTH, "original_height": HEIGHT, "image_rotation": 0}
+    named = {f"{kind}labels": [label]}
+    return {"type": f"{kind}labels", "from_name": "label", "to_name": "image", **size, "value": {**value, **named}}
+
+
+def studio_points(ids: Ids, class_id: int) -> list[list[float]]:
+    return [[100 * x / WIDTH, 100 * y / HEIGHT] for x, y in outline(ids, class_id)]
+
+
+def label_studio(root: Path) -> Expected:
+    """A project's JSON: uploaded pictures, polygons and brushes, an empty annotation, and a task that nobody did."""
+    expected: Expected = {}
+    tasks = []
+    for i in range(4):
+        image_bgr, ids = scene(i)
+        ids = ids.copy()
+        write(root / "images" / f"{i}a2b3c4d-bild {i}.png", png(image_bgr))
+        result = [
+            {**studio_result("polygon", "rot", points=studio_points(ids, 1)), "id": "p"},
+            {**studio_result("brush", "ähre", format="rle", rle=brush(ids == 2)), "id": "b"},
+            {**studio_result("keypoint", "rot", x=3, y=3, width=0.5), "id": "k"},
+        ]
+        guess = [studio_result("polygon", "guess", points=studio_points(ids, 1))]
+        if i == 2:
+            result, ids[:] = [], 0
+        annotations = [{"id": i, "was_cancelled": False, "ground_truth": False, "result": result}] if i < 3 else []
+        tasks.append(
+            {
+                "id": i,
+                "annotations": annotations,
+                "predictions": [{"result": guess}],
+                "file_upload": f"{i}a2b3c4d-bild {i}.png",
+                "data": {"image": f"/data/upload/1/{i}a2b3c4d-bild {i}.png"},
+            }
+        )
+        if i < 3:
+            expected[f"images/{i}a2b3c4d-bild {i}"] = np.array([0, 1, 2], np.uint8)[ids]
+    write(root / "project-1-at-2026.json", json.dumps(tasks, ensure_ascii=False))
+    return expected
+
+
+def via_polygon(ids: Ids, class_id: int) -> dict[str, Any]:
+    x, y = zip(*outline(ids, class_id), strict=True)
+    return {"name": "polygon", "all_points_x": list(x), "all_points_y": list(y)}
+
+
+def via_region(shape: Mapping[str, Any], **attributes: Any) -> dict[str, Any]:
+    return {"shape_attributes": dict(shape), "region_attributes": attributes}
+
+
+def via(root: Path) -> Expected:
+    """A JSON of version 1 beside the pictures of each split, as Mask R-CNN's balloons have it, and a point."""
+    expected: Expected = {}
+    for split, first in (("train", 0), ("val", 10)):
+        images = {}
+        for i in range(first, first + 2):
+            image_bgr, ids = scene(i)
+            left, top, right, bottom = corners(ids, 2)
+            rect = {"name": "rect", "x": left, "y": top, "width": right - left, "height": bottom - top}
+            regions = [
+                via_region(via_polygon(ids, 1), name="red"),
+                via_region(rect, name="blü"),
+                via_region({"name": "point", "cx": 3, "cy": 3}, name="red"),
+            ]
+            data = jpeg(image_bgr)
+            write(root / split / f"{i}.jpg", data)
+            entry = {
+                "fileref": "",
+                "size": len(data),
+                "filename": f"{i}.jpg",
+                "base64_img_data": "",
+                "file_attributes": {},
+            }
+            images[f"{i}.jpg{len(data)}"] = {**entry, "regions": {str(k): region for k, region in enumerate(regions)}}
+            expected[f"{split}/images/{i}"] = np.array([0, 2, 1], np.uint8)[ids]
+        write(root / split / "via_region_data.json", images)
+    return expected
+
+
+def supervisely_bitmap(inside: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return a bitmap as Supervisely's SDK writes it: a palette PNG whose background is transparent, packed again."""
+    rows, columns = np.nonzero(inside)
+    top, left = int(rows.min()), int(columns.min())
+    image = Image.fromarray(inside[top : rows.max() + 1, left : columns.max() + 1].astype(np.uint8))
+    image.putpalette([0, 0, 0, 255, 255, 255])
+    data = io.BytesIO()
+    image.save(data, "PNG", transparency=0, optimize=0)
+    return {"data": base64.b64encode(zlib.compress(data.getvalue())).decode(), "origin": [left, top]}
+
+
+def supervisely_object(title: str, kind: str, **more: Any) -> dict[str, Any]:
+    return {"id": 1, "classId": 7, "classTitle": title, "geometryType": kind, "tags": [], "labelerLogin": "me", **more}
+
+
+def rings(exterior: Any, *interior: Any) -> dict[str, Any]:
+    return {"exterior": exterior, "interior": list(interior)}
+
+
+def supervisely(root: Path) -> Expected:
+    """A project of two datasets: a polygon, a bitmap, a line, a picture without objects and one without annotation."""
+    expected: Expected = {}
+    classes = [
+        {"title": "rot", "shape": "polygon", "color": "#FA3253", "geometry_config": {}},
+        {"title": "blü", "shape": "bitmap", "color": "#3D3DF5", "geometry_config": {}},
+    ]
+    write(root / "project" / "meta.json", {"classes": classes, "tags": [], "projectType": "images"})
+    for split, first in (("train", 0), ("val", 10)):
+        for i in range(first, first + 3):
+            image_bgr, ids = scene(i)
+            ids = ids.copy()
+            dataset = root / "project" / split
+            objects = [
+                supervisely_object("rot", "polygon", points=rings(outline(ids, 1))),
+                supervisely_object("blü", "bitmap", bitmap=supervisely_bitmap(ids == 2)),
+                supervisely_object("rot", "line", points=rings([[1, 1], [9, 9]])),
+            ]
+            if i == first + 2:
+                objects, ids[:] = [], 0
+            size = {"height": HEIGHT, "width": WIDTH}
+            write(dataset / "img" / f"{i}.jpg", jpeg(image_bgr))
+            write(dataset / "ann" / f"{i}.jpg.json", {"description": "", "tags": [], "size": size, "objects": objects})
+            expected[f"{split}/images/{i}"] = ids
+        write(dataset / "img" / "more.jpg", jpeg(scene(first + 9)[0]))
     return expected
 
 
@@ -273,6 +458,10 @@ def cityscapes(root: Path) -> Expected:
 BUILDERS: dict[str, Callable[[Path], Expected]] = {
     "coco": coco,
     "labelme": labelme,
+    "yolo": yolo,
+    "label-studio": label_studio,
+    "via": via,
+    "supervisely": supervisely,
     "voc": voc,
     "cvat": cvat,
     "oxford-pet": oxford_pet,

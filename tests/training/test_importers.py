@@ -21,12 +21,20 @@ from training.report.pictures import contact_sheet
 CLASSES = {
     "coco": ["background", "red", "собака"],
     "labelme": ["background", "blau – ü", "red"],
+    "yolo": ["background", "red", "no"],
+    "label-studio": ["background", "rot", "ähre"],
+    "via": ["background", "blü", "red"],
+    "supervisely": ["background", "rot", "blü"],
     "cvat": ["background", "red", "blue"],
     "oxford-pet": ["background", "pet"],
 }
 COUNTS = {
     "coco": {"train": 3, "val": 3},
     "labelme": {"all": 3},
+    "yolo": {"train": 3, "val": 3},
+    "label-studio": {"all": 3},
+    "via": {"train": 2, "val": 2},
+    "supervisely": {"train": 3, "val": 3},
     "voc": {"train": 2, "val": 2},
     "cvat": {"all": 3},
     "oxford-pet": {"train": 3, "test": 1},

@@ -99,8 +99,8 @@ class TestFolders:
             import_dataset("coco", src, tmp_path / "file" / "data")
 
     def test_unknown_formats_are_a_usage_error(self, src):
-        with pytest.raises(UsageError, match="format 'yolo' — unknown — expected coco, labelme"):
-            import_dataset("yolo", src, src)
+        with pytest.raises(UsageError, match="format 'darknet' — unknown — expected coco, labelme"):
+            import_dataset("darknet", src, src)
 
 
 class TestManyProblems:
@@ -341,7 +341,7 @@ class TestMaskFiles:
         assert summary.left_out == ("../../../../../secret — no mask in SegmentationClass",)
 
 
-@pytest.mark.parametrize("kind", ["coco", "labelme", "cvat"])
+@pytest.mark.parametrize("kind", ["coco", "labelme", "cvat", "yolo", "label-studio", "via", "supervisely"])
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_annotations_are_imported_or_refused_but_never_a_crash(kind, tmp_path, data):
@@ -350,6 +350,10 @@ def test_damaged_annotations_are_imported_or_refused_but_never_a_crash(kind, tmp
         "labelme": "кадр 1.json",
         "cvat": "annotations.xml",
         "voc": "train.txt",
+        "yolo": "data.yaml",
+        "label-studio": "project-1-at-2026.json",
+        "via": "via_region_data.json",
+        "supervisely": "0.jpg.json",
     }
     src = tmp_path / "src"
     if not src.exists():

@@ -1,8 +1,8 @@
 """Convert datasets of other formats to the folder layout that training reads.
 
 ``formats`` lists the formats, one module per format reads a folder into a ``Plan``, and ``writing`` writes a dataset
-from it. Reading order: formats, errors, shapes, painting, plan, documents, files, mask_files, one module per format,
-choice, writing.
+from it. Reading order: formats, errors, shapes, painting, plan, documents, files, mask_files, brush, one module per
+format, choice, writing.
 Images are copied byte for byte; nothing is downloaded.
 """
 

@@ -1,4 +1,4 @@
-"""Read annotation files of any origin, JSON, XML and text, and check every value."""
+"""Read annotation files of any origin, JSON, YAML, XML and text, and check every value."""
 
 from __future__ import annotations
 
@@ -50,6 +50,24 @@ def read_json_value(path: Path) -> Any:
         return json.loads(read_text(path))
     except (ValueError, RecursionError) as cause:
         raise DataError(f"{printable(path)} — not valid JSON ({cause}) — export it again or remove it") from cause
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping; every scalar is a text, so that the class ``no`` is not False.
+
+    Raises:
+        DataError: The file cannot be read, is not YAML, or does not hold a mapping.
+    """
+    import yaml
+
+    try:
+        value = yaml.load(read_text(path), yaml.BaseLoader)
+    except (yaml.YAMLError, ValueError, RecursionError) as cause:
+        reason = " ".join(str(cause).split())
+        raise DataError(f"{printable(path)} — not valid YAML ({reason}) — correct it") from cause
+    if not isinstance(value, dict):
+        raise DataError(f"{printable(path)} — holds a {type(value).__name__} — expected keys and values")
+    return value
 
 
 def read_xml(path: Path) -> ElementTree.Element:

@@ -15,7 +15,7 @@ from edge_runtime.dataset.pairs import Split
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.errors import DataError
-from training.importers.plan import Item
+from training.importers.plan import Item, Tally
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 _MAX_STEM_BYTES = 200  # file systems allow 255 with the suffix
@@ -123,6 +123,16 @@ class FileFinder:
 def unlisted_images(root: Path, listed: Collection[Path | bytes]) -> list[Path]:
     """Return the image files below a folder that are not among the listed ones."""
     return [p for p in walk(root) if p.suffix.lower() in IMAGE_SUFFIXES and _absolute(p) not in listed]
+
+
+def folder_splits(names: Sequence[str], notes: Tally) -> list[Split | None]:
+    """Return the split that the folders of each path name; None for all, unless each path has one."""
+    found = [next((split for part in name_parts(name)[:-1] if (split := split_of(part))), None) for name in names]
+    without = [name for name, split in zip(names, found, strict=True) if split is None]
+    if 0 < len(without) < len(found):
+        what = "images are in no folder of a split, others are: no splits are made"
+        notes.add(what, printable(without[0]), count=len(without))
+    return [None] * len(found) if without else found
 
 
 def name_parts(name: str) -> list[str]:

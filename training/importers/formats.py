@@ -52,6 +52,61 @@ lines are 10 pixels wide as in LabelMe's own export, points and cuboids are left
 one is on top. An image without a JSON is left out.
 """,
     ),
+    "yolo": ImportFormat(
+        module="yolo",
+        title="YOLO segmentation labels of Ultralytics, Roboflow or CVAT",
+        layout="""\
+data.yaml  names, and train, val and test as folders or as lists of images (optional)
+images/train/a.jpg  labels/train/a.txt    or train/images/a.jpg  train/labels/a.txt  (val, valid, test)
+classes.txt (optional)  one class per line, if data.yaml has no names
+""",
+        rules="""\
+Class 0 is the background; the classes of the labels become 1, 2 … in their order. Where polygons overlap, the smaller
+is on top. Parts that are joined by a line stay one object. Boxes are left out.
+An image without a label file is all background. An image of two splits is taken once, in the first of train, val, test.
+""",
+    ),
+    "label-studio": ImportFormat(
+        module="label_studio",
+        title="Label Studio: JSON or JSON-MIN",
+        layout="""\
+project.json  with the images anywhere in SRC, as images/a.jpg or 1a2b3c4d-a.jpg; folders train/, val/, test/ become splits
+""",
+        rules="""\
+Class 0 is the background; the labels are sorted by name. Polygons, boxes, ellipses, brushes and bitmasks are filled; other
+results have no area and are left out. Where regions overlap, the later one is on top.
+Of several annotations of a task, the ground truth or else the last is taken; skipped ones and predictions are left out, but
+predictions are taken if a project has no annotations. A task without an annotation is left out; one whose annotation is
+empty is all background.
+""",
+    ),
+    "via": ImportFormat(
+        module="via",
+        title="VGG Image Annotator (VIA) 1 and 2: project, JSON or CSV",
+        layout="""\
+via_region_data.json or via_project.json  beside the images; folders train/, val/, test/ become splits
+via_region_data.csv                       read if there is no JSON
+""",
+        rules="""\
+Class 0 is the background; the class of a region is the value of its attribute: of the only one, or of one named class,
+label, category, name or type. Without attributes all regions are of the class object. Polygons, rectangles, circles and
+ellipses are filled, points and lines are left out. Where regions overlap, the later one is on top.
+An image without regions is all background; an image that VIA does not list is left out.
+""",
+    ),
+    "supervisely": ImportFormat(
+        module="supervisely",
+        title="Supervisely: a project of images",
+        layout="""\
+meta.json  DATASET/img/a.jpg  DATASET/ann/a.jpg.json  (or ann/a.json)
+""",
+        rules="""\
+Class 0 is the background; the classes of meta.json become 1, 2 … in their order, with their colours. Polygons, rectangles,
+bitmaps and alpha masks (from half opaque) are filled; points, lines, graphs and cuboids have no area and are left out.
+Where objects overlap, the later one is on top. Datasets named train, val and test become splits, or else tags of these
+names that all images have. An image without objects is all background; one without an annotation file is left out.
+""",
+    ),
     "voc": ImportFormat(
         module="voc",
         title="PASCAL VOC, and CVAT's 'Segmentation mask 1.1'",

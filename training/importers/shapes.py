@@ -109,6 +109,20 @@ def _filled(points: NDArray[np.float64], size: Size) -> Region:
     return Region(top=top, left=left, inside=inside, extent=_extent(points))
 
 
+def holed(outline: NDArray[np.float64], holes: Sequence[NDArray[np.float64]], size: Size) -> Region:
+    """Return the pixels of a polygon without those of its holes, which are polygons, too."""
+    whole = polygon(outline, size)
+    if not holes:
+        return whole
+    canvas = np.zeros(size, np.uint8)
+    whole.paint(canvas, 1)
+    for hole in holes:
+        polygon(hole, size).paint(canvas, 0)
+    height, width = whole.inside.shape
+    inside = canvas[whole.top : whole.top + height, whole.left : whole.left + width] > 0
+    return replace(whole, inside=inside)
+
+
 def box(left: float, top: float, right: float, bottom: float, size: Size, *, degrees: float = 0) -> Region:
     """Return the pixels of a box that is rotated clockwise about its centre."""
     corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float64)
