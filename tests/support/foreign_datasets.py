@@ -455,6 +455,35 @@ def cityscapes(root: Path) -> Expected:
     return expected
 
 
+def roboflow(root: Path) -> Expected:
+    """A version with three splits, values with a gap, and an image whose mask is missing."""
+    expected: Expected = {}
+    for i, split in enumerate(("train", "train", "valid", "test")):
+        image_bgr, ids = scene(i)
+        name = f"bild-{i}_png.rf.{i:04x}"
+        write(root / split / f"{name}.jpg", jpeg(image_bgr))
+        write(root / split / f"{name}_mask.png", png(np.array([0, 3, 1], np.uint8)[ids]))
+        write(root / split / "_classes.csv", "Pixel Value, Class\n0, unlabeled\n1, blue\n3, red\n")
+        expected[f"{'val' if split == 'valid' else split}/images/{name}"] = np.array([0, 2, 1], np.uint8)[ids]
+    write(root / "README.roboflow.txt", "text")
+    return expected
+
+
+def object_masks(root: Path) -> Expected:
+    """Data Science Bowl: a folder per image, a mask per nucleus; images of the test have no masks."""
+    expected: Expected = {}
+    for i in range(3):
+        image_bgr, ids = scene(i)
+        name = f"{i:02d}ae65c1c6"
+        write(root / "stage1_train" / name / "images" / f"{name}.png", png(image_bgr))
+        for class_id in (1, 2):
+            mask = 255 * (ids == class_id).astype(np.uint8)
+            write(root / "stage1_train" / name / "masks" / f"{class_id:02d}7793a70d.png", png(mask))
+        expected[f"train/images/{name}"] = (ids > 0).astype(np.uint8)
+    write(root / "stage1_test" / "ff" / "images" / "ff.png", png(scene(9)[0]))
+    return expected
+
+
 BUILDERS: dict[str, Callable[[Path], Expected]] = {
     "coco": coco,
     "labelme": labelme,
@@ -467,6 +496,8 @@ BUILDERS: dict[str, Callable[[Path], Expected]] = {
     "oxford-pet": oxford_pet,
     "camvid": camvid,
     "cityscapes": cityscapes,
+    "roboflow": roboflow,
+    "object-masks": object_masks,
 }
 
 

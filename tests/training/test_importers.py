@@ -27,6 +27,8 @@ CLASSES = {
     "supervisely": ["background", "rot", "blü"],
     "cvat": ["background", "red", "blue"],
     "oxford-pet": ["background", "pet"],
+    "roboflow": ["unlabeled", "blue", "red"],
+    "object-masks": ["background", "object"],
 }
 COUNTS = {
     "coco": {"train": 3, "val": 3},
@@ -40,6 +42,8 @@ COUNTS = {
     "oxford-pet": {"train": 3, "test": 1},
     "camvid": {"train": 3, "val": 1, "test": 1},
     "cityscapes": {"train": 3, "val": 1},
+    "roboflow": {"train": 2, "val": 1, "test": 1},
+    "object-masks": {"train": 3},
 }
 
 
@@ -105,7 +109,7 @@ def test_frames_are_grouped_by_video(tmp_path, kind, groups):
     assert groups.items() <= {row["file"]: row["group"] for row in rows}.items()
 
 
-@pytest.mark.parametrize("kind", ["coco", "labelme", "voc", "cvat", "oxford-pet"])
+@pytest.mark.parametrize("kind", ["coco", "labelme", "voc", "cvat", "oxford-pet", "roboflow", "object-masks"])
 def test_formats_without_videos_write_no_groups(tmp_path, kind):
     BUILDERS[kind](tmp_path / "src")
     import_dataset(kind, tmp_path / "src", tmp_path / "data")

@@ -283,10 +283,6 @@ class TestCvat:
             == "annotations.xml — has a document type (<!DOCTYPE lolz>) — refused — export it without"
         )
 
-    def test_refuses_videos(self, src):
-        write(src / "annotations.xml", "<annotations><track id='0' label='a'/></annotations>")
-        assert "tracks of a video — expected 'CVAT for images 1.1'" in one_problem("cvat", src)
-
     @pytest.mark.parametrize(
         "data", [b"", b"<annotations>", b"\x00", b"<?xml version='1.0' encoding='x'?><annotations/>"]
     )

@@ -18,6 +18,7 @@ from edge_runtime.storage import printable
 from training.data.color_tables import CAMVID_32
 from training.errors import DataError
 from training.importers.files import FileFinder
+from training.importers.glance import entries
 from training.importers.mask_files import draw_by_color, draw_by_value
 from training.importers.plan import Draw, Item, Plan, named_classes
 
@@ -40,6 +41,19 @@ _VOID = dict.fromkeys(CAMVID_32.ignored, IGNORE)
 _BY_COLOR = {_RGB[member]: i for i, members in enumerate(_MEMBERS.values()) for member in members} | _VOID
 _BY_VALUE = {i: i for i in range(len(_MEMBERS))} | {len(_MEMBERS): IGNORE}
 _IMAGES, _LABELS = ("701_StillsRaw_full", "images"), ("LabeledApproved_full", "labels")
+
+
+def recognise(src: Path) -> str | None:
+    """Return what shows that a folder is of this format, or None."""
+    try:
+        _, _, masks = _folders(src)[0]
+    except DataError:
+        return None
+    is_own = masks.name.endswith("annot") or masks.name == _LABELS[0]
+    # Folders of the other names are common; only CamVid has names that end in _L.
+    if is_own or any(Path(entry.name).stem.endswith("_L") for entry in entries(masks)):
+        return f"it has {masks.relative_to(src).as_posix()}/ with masks of frames"
+    return None
 
 
 def plan(src: Path) -> Plan:

@@ -18,6 +18,7 @@ from training.errors import DataError
 from training.importers import documents
 from training.importers.errors import ImportProblemsError
 from training.importers.files import FileFinder, split_of, unlisted_images, walk
+from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Item, Labels, Plan, Tally, label_classes
 from training.importers.shapes import Region, Size, coco_counts, pixels, polygon, runs
@@ -67,6 +68,17 @@ class _Image:
     entry: dict[str, Any]
     objects: list[Shape] = field(default_factory=list)
     annotations: int = 0
+
+
+def recognise(src: Path) -> str | None:
+    """Return what shows that a folder is of this format, or None."""
+    for path in files(src, {".json"}):
+        text = peek(path)
+        keys = [key for key in ("images", "annotations", "categories") if re.search(rf'"{key}"\s*:\s*\[', text)]
+        # Between the beginning and the end of a large file, a key may be out of sight.
+        if len(keys) == 3 or (len(keys) == 2 and re.search(r'"(category_id|segmentation|supercategory)"\s*:', text)):
+            return f"{path.relative_to(src).as_posix()} has {', '.join(keys)}"
+    return None
 
 
 def plan(src: Path) -> Plan:

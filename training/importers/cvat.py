@@ -1,4 +1,4 @@
-"""Import CVAT for images 1.1: one XML file with labels and shapes.
+"""Import CVAT for images 1.1 and CVAT for video 1.1: one XML file with labels and shapes.
 
 Reference: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/ and …/docs/other/xml_format/
 """
@@ -6,6 +6,7 @@ Reference: https://docs.cvat.ai/docs/dataset_management/formats/format-cvat/ and
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -13,7 +14,9 @@ from xml.etree.ElementTree import Element
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
+from training.importers.cvat_video import frames_of_tracks
 from training.importers.files import FileFinder, split_of, unlisted_images
+from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Color, Item, Labels, Plan, Tally, label_classes
 from training.importers.shapes import Region, Size, box, ellipse, pixels, polygon, runs
@@ -25,30 +28,40 @@ _UNDRAWN = {
 }
 
 
+def recognise(src: Path) -> str | None:
+    """Return what shows that a folder is of this format, or None."""
+    for path in files(src, {".xml"}, depth=0):
+        text = peek(path)
+        if "<annotations>" in text and (kind := re.search(r"<(image|track)\s", text)):
+            return f"{path.name} has {'images' if kind[1] == 'image' else 'tracks of a video'} of CVAT"
+    return None
+
+
 def plan(src: Path) -> Plan:
     """Read the XML of a CVAT export.
 
     Raises:
-        DataError: There is no XML file, it cannot be read, or it annotates a video.
+        DataError: There is no XML file, it cannot be read, or the frames of its video are not there.
     """
     path = _annotation_file(src)
     root = documents.read_xml(path)
-    if root.tag != "annotations" or root.find("track") is not None:
-        found = f"<{root.tag}>" if root.tag != "annotations" else "tracks of a video"
+    if root.tag != "annotations":
         raise DataError(
-            f"{printable(path)} — {found} — expected 'CVAT for images 1.1' — export the task in that format"
+            f"{printable(path)} — <{root.tag}> — expected 'CVAT for images 1.1' or 'CVAT for video 1.1' — export the "
+            "task in one of these formats"
         )
-    labels = _labels(root, path)
+    tracks = frames_of_tracks(root, path, src)
+    elements = [*root.findall("image"), *tracks.images]
+    labels = _labels(root, elements, path)
     finder, undrawn, notes = FileFinder(src), Tally(), Tally()
-    problems: list[str] = []
-    left_out: list[str] = []
+    problems = list(tracks.problems)
+    left_out = list(tracks.left_out)
     items: dict[Path, Item] = {}
-    elements = root.findall("image")
     for element in elements:
         name, where = element.get("name", ""), f"{printable(path)}: image '{printable(element.get('name', ''))}'"
         try:
             image = finder.find(name, _image_folders(path, element.get("subset", "")), where)
-            size = tuple(int(documents.number(element.get(key), where, key)) for key in ("height", "width"))
+            size = _size(element, where)
         except DataError as error:
             problems.append(str(error))
             continue
@@ -59,9 +72,8 @@ def plan(src: Path) -> Plan:
         else:
             drawing = Drawing(shapes=_shapes(element, labels, where, undrawn, problems))
             split = split_of(element.get("subset", ""))
-            items[image] = Item(
-                name=finder.name(image), image=image, draw=drawing, split=split, size=(size[0], size[1])
-            )
+            group = element.get("group")
+            items[image] = Item(name=finder.name(image), image=image, draw=drawing, split=split, size=size, group=group)
     for image in unlisted_images(src, items.keys()):
         notes.add("images that the XML does not list: not imported", finder.name(image))
     return Plan(
@@ -70,7 +82,7 @@ def plan(src: Path) -> Plan:
         problems=tuple(problems),
         left_out=tuple(left_out),
         undrawn=undrawn.lines(),
-        notes=notes.lines(),
+        notes=(*tracks.notes, *notes.lines()),
     )
 
 
@@ -90,7 +102,15 @@ def _image_folders(path: Path, subset: str) -> list[Path]:
     return [base / subset for base in bases if subset and "/" not in subset and "\\" not in subset] + bases
 
 
-def _labels(root: Element, path: Path) -> Labels:
+def _size(image: Element, where: str) -> Size | None:
+    """Return the size of an image; frames of a video need not have one."""
+    if image.get("height") is None and image.get("width") is None:
+        return None
+    height, width = (int(documents.number(image.get(key), where, key)) for key in ("height", "width"))
+    return height, width
+
+
+def _labels(root: Element, images: Sequence[Element], path: Path) -> Labels:
     """Number the labels of the task, project or job, or those of the shapes if the file has no list."""
     names, colors = [], {}
     for element in root.iterfind("./meta//labels/label"):
@@ -100,7 +120,7 @@ def _labels(root: Element, path: Path) -> Labels:
         if color := _color(element.findtext("color") or ""):
             colors[names[-1]] = color
     if not names:
-        names = sorted({shape.get("label", "") for tag in _DRAWN for shape in root.iterfind(f"./image/{tag}")})
+        names = sorted({shape.get("label", "") for image in images for shape in image if shape.tag in _DRAWN})
     return label_classes(names, colors, where=printable(path))
 
 

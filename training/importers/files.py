@@ -27,6 +27,11 @@ def split_of(name: str) -> Split | None:
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
 
 
+def deepest_split(folder: Path) -> Split | None:
+    """Return the split that a folder names, or else one above it; the path is relative to the source."""
+    return next((split for part in reversed(folder.parts) if (split := split_of(part))), None)
+
+
 def walk(root: Path) -> Iterator[Path]:
     """Yield the files below a folder in order, hidden ones left out; links are followed, but no folder twice."""
     seen = set()

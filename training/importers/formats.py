@@ -123,14 +123,18 @@ and the colour 224,224,192 are ignored. An image without a mask is left out.
     ),
     "cvat": ImportFormat(
         module="cvat",
-        title="CVAT: 'CVAT for images 1.1'",
+        title="CVAT: 'CVAT for images 1.1' and 'CVAT for video 1.1'",
         layout="""\
-annotations.xml  with images/ beside it
+annotations.xml  with images/ beside it; of a video, images/frame_000000.PNG …
 """,
         rules="""\
 Class 0 is the background; labels that occur become 1, 2 … in the order of the XML, with their colours. Polygons, boxes, ellipses
 and masks are filled in their z_order; polylines, points, cuboids and skeletons have no area and are left out, as in
 CVAT's own masks. Subsets Train, Validation and Test become splits. An image without shapes is all background.
+Of a video, the frames are imported whose files are there; a file's number is that of the frame in the video, also if
+only every fifth frame is used. Tracks are drawn where they list a shape. If a file lists key frames only, boxes,
+ellipses and polygons move linearly in between; a frame between polygons of different corners is left out.
+groups.csv names the task of each frame, if there are several.
 """,
     ),
     "oxford-pet": ImportFormat(
@@ -158,14 +162,43 @@ frame. The original has no splits: `edge-unet train` then holds out whole videos
     ),
     "cityscapes": ImportFormat(
         module="cityscapes",
-        title="Cityscapes, fine annotations",
+        title="Cityscapes, fine annotations, and CVAT's 'Cityscapes 1.0'",
         layout="""\
 leftImg8bit/train/CITY/CITY_000000_000019_leftImg8bit.png
 gtFine/train/CITY/CITY_000000_000019_gtFine_labelIds.png  (or _labelTrainIds.png)
+imgsFine/leftImg8bit/default/a_leftImg8bit.png  gtFine/default/a_gtFine_labelIds.png  label_colors.txt  (CVAT)
 """,
         rules="""\
 The 19 classes of the benchmark; all others are ignored. test is left out, because its annotations are not public.
 groups.csv names the city and sequence of each frame.
+With label_colors.txt, the classes are those of its lines, and a mask's value is the number of the line, from 0.
+An image without a mask is left out; CVAT writes none for an image without shapes.
+""",
+    ),
+    "roboflow": ImportFormat(
+        module="roboflow",
+        title="Roboflow: 'Semantic Segmentation Masks'",
+        layout="""\
+train/a.jpg  train/a_mask.png  train/_classes.csv  (valid, test; or one folder without splits)
+""",
+        rules="""\
+The classes are those of _classes.csv, in the order of their values; all folders must have the same. The class of value
+0 keeps its name, be it background or another. An image without a mask is left out.
+""",
+    ),
+    "object-masks": ImportFormat(
+        module="object_masks",
+        title="Masks of one object or one class each, white on black",
+        layout="""\
+ID/images/ID.png   ID/masks/*.png       a folder per image, a mask per object (Data Science Bowl 2018)
+images/a.png       masks/a/*.png        a folder of masks per image, or masks/a_1.png, a_2.png …
+images/a.png       masks/CLASS/a.png    a folder of masks per class
+""",
+        rules="""\
+Class 0 is the background. Masks of objects are united to one class called object; --merge nucleus=object renames it.
+Folders per class become classes in the order of their names; folders 0, 1 … become class_1, class_2 …
+Where masks overlap, the later class is on top, and the pixels are counted. An image without any mask is left out; one
+without a mask of some classes has none of these.
 """,
     ),
 }

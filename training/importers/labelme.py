@@ -7,6 +7,7 @@ https://github.com/CVHub520/X-AnyLabeling (docs/en/user_guide.md: shapes)
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from training.errors import DataError
 from training.importers import documents
 from training.importers.errors import ImportProblemsError
 from training.importers.files import FileFinder, split_of, unlisted_images, walk
+from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Item, Labels, Plan, Tally, label_classes
 from training.importers.shapes import Region, Size, box, ellipse, pixels, polygon, strip
@@ -33,6 +35,15 @@ _UNDRAWN = {
     **dict.fromkeys(("point", "points"), "without an area"),
     "cuboid": "in space",
 }
+
+
+def recognise(src: Path) -> str | None:
+    """Return what shows that a folder is of this format, or None."""
+    for path in files(src, {".json"}):
+        text = peek(path)
+        if re.search(r'"shapes"\s*:\s*\[', text) and re.search(r'"(imagePath|shape_type|imageData)"\s*:', text):
+            return f"{path.relative_to(src).as_posix()} has shapes of one image"
+    return None
 
 
 def plan(src: Path) -> Plan:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,10 @@ from edge_runtime.dataset.label_key import IGNORE, UNKNOWN
 from edge_runtime.dataset.mask_files import decode_mask
 from edge_runtime.headers import read_header
 from edge_runtime.image import decode
+from edge_runtime.model.contract import ClassInfo
 from edge_runtime.storage import printable, read_bytes
 from training.errors import DataError
-from training.importers.plan import Color, Draw
+from training.importers.plan import BACKGROUND_NAMES, Color, Draw, label_classes
 from training.importers.shapes import Size
 
 _MAX_UNKNOWN_SHARE = 0.01
@@ -43,6 +45,35 @@ def draw_by_value_or_color(path: Path, values: Mapping[int, int], colors: Mappin
         return ids_of_values(path, values)
 
     return draw
+
+
+def classes_by_value(
+    names: Mapping[int, str], colors: Mapping[str, Color] | None = None, *, where: str
+) -> tuple[tuple[ClassInfo, ...], dict[int, int]]:
+    """Number classes whose stored values are known, without gaps, in the order of the values.
+
+    If no class is called background, the class of value 0 takes its place under its own name.
+
+    Args:
+        names: Class name by stored value.
+        colors: RGB by name, if the source has colours.
+        where: File with the names, for messages.
+
+    Returns:
+        The classes, and the class id of each stored value.
+
+    Raises:
+        DataError: There is no class besides the background, there are too many, or one has no name.
+    """
+    ordered = [names[value] for value in sorted(names)]
+    first = names.get(0, "")
+    if not first.strip() or any(name.strip().casefold() in BACKGROUND_NAMES for name in ordered):
+        labels = label_classes(ordered, colors, where=where)
+        return labels.classes, {0: 0} | {value: labels.ids[name] for value, name in names.items()}
+    labels = label_classes((name for name in ordered if name != first), colors, where=where)
+    background = replace(labels.classes[0], name=first, color=(colors or {}).get(first, labels.classes[0].color))
+    ids = labels.ids | {first: 0}
+    return (background, *labels.classes[1:]), {value: ids[name] for value, name in names.items()}
 
 
 def ids_of_values(path: Path, ids: Mapping[int, int]) -> NDArray[np.uint8]:

@@ -22,6 +22,12 @@ _IDS = {1: 1, 2: 0, 3: IGNORE}
 _LISTS: dict[Split, str] = {"train": "trainval.txt", "test": "test.txt"}
 
 
+def recognise(src: Path) -> str | None:
+    """Return what shows that a folder is of this format, or None."""
+    root = next((path for path in (src, src / "oxford-iiit-pet") if (path / "annotations" / "trimaps").is_dir()), None)
+    return f"it has {(root / 'annotations' / 'trimaps').relative_to(src).as_posix()}/" if root else None
+
+
 def plan(src: Path) -> Plan:
     """Find the photos and trimaps of an Oxford-IIIT Pet folder.
 

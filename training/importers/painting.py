@@ -40,10 +40,12 @@ class Drawing:
     Attributes:
         shapes: Shapes in order.
         largest_first: Whether their sizes decide instead: ignored shapes are the lowest, the smallest is on top.
+        are_apart: Whether they should not overlap, so that pixels of several shapes are counted.
     """
 
     shapes: Sequence[Shape]
     largest_first: bool = False
+    are_apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +59,7 @@ class Painted:
         misplaced: Finding and place of each shape that has an area but none in the image, or little of it.
         shapes: Number of shapes that have an area.
         extent: Extent of all shapes together; None if none has an area.
+        overlaps: Place of each shape that covers pixels of those before it, and their number, if they are counted.
     """
 
     mask: NDArray[np.uint8]
@@ -65,6 +68,7 @@ class Painted:
     misplaced: tuple[tuple[str, str], ...]
     shapes: int
     extent: Extent | None
+    overlaps: tuple[tuple[str, int], ...] = ()
 
     def fits(self, size: Size) -> bool:
         """Tell whether the shapes can be meant for an image of this size."""
@@ -82,6 +86,7 @@ def paint(drawing: Drawing, size: Size) -> Painted:
     problems: list[str] = []
     without_area, misplaced = [], []
     extents: list[Extent] = []
+    overlaps: list[tuple[str, int]] = []
     waiting: list[tuple[Shape, Sequence[Region]]] = []
     for shape in drawing.shapes:
         try:
@@ -95,6 +100,8 @@ def paint(drawing: Drawing, size: Size) -> Painted:
             without_area.append((shape.kind, shape.where))
         elif finding := _misplaced(regions, own, size):
             misplaced.append((f"{shape.kind} shapes {finding}", shape.where))
+        if drawing.are_apart and (covered := sum(region.covered_px(mask) for region in regions)):
+            overlaps.append((shape.where, covered))
         waiting.append((shape, regions))
         if not drawing.largest_first:
             _paint_all(waiting, mask)  # at once: the pixels of all shapes together may fill the memory
@@ -108,6 +115,7 @@ def paint(drawing: Drawing, size: Size) -> Painted:
         misplaced=tuple(misplaced),
         shapes=len(drawing.shapes) - len(problems) - len(without_area),
         extent=_together(extents) if extents else None,
+        overlaps=tuple(overlaps),
     )
 
 

@@ -22,7 +22,7 @@ Color: TypeAlias = tuple[int, int, int]
 Draw: TypeAlias = Callable[[Size], NDArray[np.uint8]]
 """Function that reads the mask of an image, (H, W) uint8 class ids or 255; raises InputError."""
 BACKGROUND = "background"
-_BACKGROUND_NAMES = (BACKGROUND, "_background_")
+BACKGROUND_NAMES = (BACKGROUND, "_background_")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +80,8 @@ class ImportSummary:
         images: Number of images by split, under "all" in a dataset without splits.
         left_out: Images and annotations that were not imported, one line each.
         notes: Remarks for the user, one line each.
+        kind: Name of the format.
+        evidence: What showed the format; None if it was named.
     """
 
     root: Path
@@ -87,6 +89,8 @@ class ImportSummary:
     images: dict[str, int]
     left_out: tuple[str, ...]
     notes: tuple[str, ...]
+    kind: str = ""
+    evidence: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +120,7 @@ def label_classes(names: Iterable[str], colors: Mapping[str, Color] | None = Non
             continue
         if not name.strip():
             raise DataError(f"{where} — a class without a name — expected a name for every class")
-        if name.strip().casefold() in _BACKGROUND_NAMES:
+        if name.strip().casefold() in BACKGROUND_NAMES:
             ids[name] = 0
             chosen[0] = (colors or {}).get(name, chosen[0])
             continue

@@ -49,6 +49,11 @@ class Region:
         """Number of pixels."""
         return int(np.count_nonzero(self.inside))
 
+    def covered_px(self, mask: NDArray[np.uint8]) -> int:
+        """Return the number of the region's pixels that are no background in an (H, W) uint8 mask."""
+        height, width = self.inside.shape
+        return int(np.count_nonzero(mask[self.top : self.top + height, self.left : self.left + width][self.inside]))
+
     def paint(self, mask: NDArray[np.uint8], class_id: int) -> None:
         """Set the region's pixels of an (H, W) uint8 mask to a class id."""
         height, width = self.inside.shape

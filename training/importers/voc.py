@@ -19,12 +19,21 @@ from training.data.color_tables import VOC, voc_color
 from training.errors import DataError
 from training.importers.documents import read_lines
 from training.importers.files import FileFinder, split_of, unlisted_images, walk
+from training.importers.glance import folders
 from training.importers.mask_files import draw_by_color, draw_by_value_or_color
 from training.importers.plan import Color, Draw, Item, Labels, Plan, Tally, label_classes
 
 _NAMES = [name for name, _ in VOC.classes]
 _BORDER: Color = (224, 224, 192)
 _IGNORED = "__ignore__"
+
+
+def recognise(src: Path) -> str | None:
+    """Return what shows that a folder is of this format, or None."""
+    for folder in folders(src, depth=3):
+        if folder.name.startswith("SegmentationClass"):
+            return f"it has {folder.relative_to(src).as_posix()}/"
+    return None
 
 
 def plan(src: Path) -> Plan:

@@ -147,12 +147,14 @@ def _notes_of_shapes(plan: Plan, painted: Sequence[Painted], src: Path, skip_bad
     Raises:
         DataError: They are more than the others.
     """
-    undrawn, misplaced = Tally(), Tally()
+    undrawn, misplaced, overlaps = Tally(), Tally(), Tally()
     for one in painted:
         for kind, where in one.without_area:
             undrawn.add(f"{kind} shapes without an area: not drawn", where)
         for finding, where in one.misplaced:
             misplaced.add(finding, where)
+        for where, count in one.overlaps:
+            overlaps.add("pixels are in several masks: the later one is on top", where, count=count)
     without_area = (*plan.undrawn, *undrawn.lines())
     shapes = sum(one.shapes for one in painted)
     if not shapes and without_area and len(painted) == len(plan.items):
@@ -167,7 +169,7 @@ def _notes_of_shapes(plan: Plan, painted: Sequence[Painted], src: Path, skip_bad
             "coordinates in pixels of these images, not of larger copies and not shares of 1 — --skip-bad imports them as "
             "they are"
         )
-    return (*without_area, *misplaced.lines())
+    return (*without_area, *misplaced.lines(), *overlaps.lines())
 
 
 def require_free(dst: Path) -> None:
