@@ -12,7 +12,7 @@ from pathlib import Path
 from edge_runtime.cli import Commands, require_modules
 from edge_runtime.errors import UsageError
 from edge_runtime.storage import printable
-from training.importers import IMPORTERS, ImportProblemsError, import_dataset
+from training.importers import AUTO, IMPORTERS, ImportProblemsError, import_dataset
 
 LISTED = 20
 """Maximum number of lines that are printed of a list."""
@@ -35,8 +35,9 @@ rotation, the mask is rotated, too. DST must be new or empty. It is written comp
 def register(data: Commands) -> None:
     """Add ``import`` to the commands of ``edge-unet data``."""
     raw = argparse.RawDescriptionHelpFormatter
+    every = {"auto": AUTO, **IMPORTERS}
     lines = [f"{kind}:\n{_indented(entry.layout)}" for kind, entry in IMPORTERS.items()]
-    examples = "\n".join(f"  edge-unet data import {kind} downloads/{kind} my-data" for kind in IMPORTERS)
+    examples = "\n".join(f"  edge-unet data import {kind} downloads/{kind} my-data" for kind in every)
     parser = data.add_parser(
         "import",
         help="convert COCO, LabelMe, VOC, CVAT or another format to a dataset folder",
@@ -45,7 +46,7 @@ def register(data: Commands) -> None:
         formatter_class=raw,
     )
     formats = parser.add_subparsers(title="formats", metavar="FORMAT", required=True)
-    for kind, entry in IMPORTERS.items():
+    for kind, entry in every.items():
         one = formats.add_parser(
             kind,
             help=entry.title,
@@ -75,11 +76,17 @@ def _import(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
+    from training.importers.detection import detect
+
+    kind = args.kind
+    if kind == "auto" and args.src.is_dir():
+        kind, evidence = detect(args.src, args.dst)
+        print(f"took {printable(args.src)} for {kind}, because {evidence}", flush=True)
     try:
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task("importing", total=None)
             summary = import_dataset(
-                args.kind,
+                kind,
                 args.src,
                 args.dst,
                 classes=_names("--classes", args.classes),

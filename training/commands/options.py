@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_runtime.commands.tolerance import TOLERATED, add_switches, values_of
+from edge_runtime.errors import InputError
+from training.errors import DataError
 
 if TYPE_CHECKING:
     from training.data.check import DatasetReport
 
 NEEDED = ("keras", "rich", "tensorboard", "tensorflow", "yaml")
+_EXAMPLE = Path("my-data")
+"""Folder of an imported dataset, as the help calls it."""
 _TOLERATED = TOLERATED
 
 
@@ -32,8 +36,18 @@ def tolerance(args: argparse.Namespace) -> dict[str, bool]:
 
 
 def check_with_progress(data: Path, tolerated: Mapping[str, bool]) -> DatasetReport:
-    """Check a dataset, with a progress bar on stderr if it is a terminal."""
-    from training.data.check import check_dataset, progress_bar
+    """Check a dataset, with a progress bar on stderr if it is a terminal.
 
-    with progress_bar() as on_progress:
-        return check_dataset(data, on_progress=on_progress, **tolerated)
+    Raises:
+        InputError: There is no dataset; if it looks like one of another format, the message says how to import it.
+    """
+    from training.data.check import check_dataset, progress_bar
+    from training.importers.detection import import_hint
+
+    try:
+        with progress_bar() as on_progress:
+            return check_dataset(data, on_progress=on_progress, **tolerated)
+    except InputError as error:
+        if hint := import_hint(data, _EXAMPLE):
+            raise DataError(f"{error} — {hint}") from error
+        raise

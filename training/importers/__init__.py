@@ -1,8 +1,8 @@
 """Convert datasets of other formats to the folder layout that training reads.
 
 ``formats`` lists the formats, one module per format reads a folder into a ``Plan``, and ``writing`` writes a dataset
-from it. Reading order: formats, errors, shapes, painting, plan, documents, files, mask_files, brush, one module per
-format, choice, writing.
+from it. Reading order: formats, errors, shapes, painting, plan, documents, files, mask_files, brush, glance, one module
+per format, detection, choice, writing.
 Images are copied byte for byte; nothing is downloaded.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,12 @@ from edge_runtime.progress import OnProgress, silent
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers.errors import ImportProblemsError
-from training.importers.formats import IMPORTERS, ImportFormat
+from training.importers.formats import AUTO, IMPORTERS, ImportFormat
 
 if TYPE_CHECKING:
     from training.importers.plan import ImportSummary, Plan
 
-__all__ = ["IMPORTERS", "ImportFormat", "ImportProblemsError", "import_dataset"]
+__all__ = ["AUTO", "IMPORTERS", "ImportFormat", "ImportProblemsError", "import_dataset"]
 
 
 def import_dataset(
@@ -42,7 +43,7 @@ def import_dataset(
     videos or places, ``groups.csv``. It is written completely or not at all.
 
     Args:
-        kind: Name of the format, a key of ``IMPORTERS``.
+        kind: Name of the format, a key of ``IMPORTERS``; "auto" detects it by the content of ``src``.
         src: Folder to read; see ``IMPORTERS[kind].layout``. Nothing outside it is read.
         dst: Folder to write, new or empty.
         classes: Names of the source's classes to keep, in this order; objects of the others become background. None
@@ -56,7 +57,7 @@ def import_dataset(
 
     Raises:
         UsageError: The format or a class is unknown, or ``dst`` is not empty.
-        DataError: ``src`` is not of this format; an ``ImportProblemsError`` lists every problem.
+        DataError: ``src`` is not of this format, or "auto" finds none or several; an ``ImportProblemsError`` lists every problem.
         StorageError: ``dst`` cannot be written.
 
     Example:
@@ -72,15 +73,28 @@ def import_dataset(
         >>> [c.name for c in summary.classes], summary.images
         (['background', 'pole'], {'all': 1})
     """
-    if kind not in IMPORTERS:
-        raise UsageError(f"format '{kind}' — unknown — expected {', '.join(IMPORTERS)}")
+    if kind not in (*IMPORTERS, "auto"):
+        raise UsageError(f"format '{kind}' — unknown — expected {', '.join(IMPORTERS)} or auto")
     if not src.is_dir():
         found = "is a file: unpack it first" if src.exists() else "no such folder"
-        raise DataError(f"{printable(src)} — {found} — expected the folder of a {kind} dataset")
+        what = "dataset" if kind == "auto" else f"{kind} dataset"
+        raise DataError(f"{printable(src)} — {found} — expected the folder of a {what}")
     from training.importers.choice import choose
+    from training.importers.detection import detect, import_hint
     from training.importers.writing import require_free, write_plan
 
     require_free(dst)
+    evidence = None
+    if kind == "auto":
+        kind, evidence = detect(src, dst)
     module = importlib.import_module(f"training.importers.{IMPORTERS[kind].module}")
-    plan: Plan = module.plan(src)
-    return write_plan(choose(plan, src, classes, merge), src, dst, on_progress, skip_bad=skip_bad)
+    try:
+        plan: Plan = module.plan(src)
+    except ImportProblemsError:
+        raise
+    except DataError as error:
+        if hint := import_hint(src, dst, instead_of=kind):
+            raise DataError(f"{error} — {hint}") from error
+        raise
+    summary = write_plan(choose(plan, src, classes, merge), src, dst, on_progress, skip_bad=skip_bad)
+    return replace(summary, kind=kind, evidence=evidence)

@@ -202,3 +202,15 @@ without a mask of some classes has none of these.
 """,
     ),
 }
+AUTO = ImportFormat(
+    module="detection",
+    title="one of these formats, detected by its content",
+    layout="""\
+a folder in the layout of one of the formats; `edge-unet data import --help` shows them
+""",
+    rules="""\
+The format is printed with what shows it. If several formats fit, or none, nothing is imported, and the message says
+what was found.
+""",
+)
+"""What ``auto`` stands for: the format that ``detection`` finds."""

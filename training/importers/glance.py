@@ -7,17 +7,18 @@ from collections.abc import Collection, Iterator
 from itertools import islice
 from pathlib import Path
 
-_MOST_IN_FOLDER = 300
+_SAMPLE = 300
+_MOST_ENTRIES = 50_000
 _MOST_FOLDERS = 60
 _MOST_FILES = 30
 _PEEK_BYTES = 1 << 16
 
 
-def entries(folder: Path) -> list[os.DirEntry[str]]:
+def entries(folder: Path, most: int = _SAMPLE) -> list[os.DirEntry[str]]:
     """Return some entries of a folder, sorted by name, hidden ones left out; none if it cannot be read."""
     try:
         with os.scandir(folder) as found:
-            seen = [entry for entry in islice(found, _MOST_IN_FOLDER) if not entry.name.startswith(".")]
+            seen = [entry for entry in islice(found, most) if not entry.name.startswith(".")]
     except OSError:
         return []
     return sorted(seen, key=lambda entry: entry.name)
@@ -25,26 +26,16 @@ def entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def folders(root: Path, depth: int = 2) -> Iterator[Path]:
     """Yield a folder and some of those below it, the nearest first, down to a depth."""
-    level = [root]
-    left = _MOST_FOLDERS
-    for _ in range(depth + 1):
-        below: list[Path] = []
-        for folder in level[:left]:
-            yield folder
-            below += [Path(entry.path) for entry in entries(folder) if entry.is_dir()]
-        left -= len(level)
-        level = below
-        if left <= 0:
-            return
+    return (folder for folder, _ in _folders(root, depth))
 
 
 def files(root: Path, suffixes: Collection[str], depth: int = 2) -> Iterator[Path]:
     """Yield some files with one of the suffixes in a folder and below it, the nearest first."""
     found = (
         Path(entry.path)
-        for folder in folders(root, depth)
-        for entry in entries(folder)
-        if Path(entry.name).suffix.lower() in suffixes and entry.is_file()
+        for _, inside in _folders(root, depth)
+        for entry in inside
+        if os.path.splitext(entry.name)[1].lower() in suffixes and entry.is_file()  # noqa: PTH122 - of thousands
     )
     yield from islice(found, _MOST_FILES)
 
@@ -59,3 +50,18 @@ def peek(path: Path) -> str:
             return (head + file.read()).decode("utf-8", "ignore")
     except OSError:
         return ""
+
+
+def _folders(root: Path, depth: int) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
+    """Yield folders with their entries, level by level, until there were enough of either."""
+    level, seen, left = [root], 0, _MOST_ENTRIES
+    for _ in range(depth + 1):
+        below: list[Path] = []
+        for folder in level:
+            if seen == _MOST_FOLDERS or left <= 0:
+                return
+            inside = entries(folder, left)
+            seen, left = seen + 1, left - len(inside)
+            yield folder, inside
+            below += [Path(entry.path) for entry in inside if entry.is_dir()]
+        level = below

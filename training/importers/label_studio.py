@@ -18,6 +18,7 @@ from training.errors import DataError
 from training.importers import documents
 from training.importers.errors import ImportProblemsError
 from training.importers.files import FileFinder, folder_splits, unlisted_images, walk
+from training.importers.glance import files, peek
 from training.importers.label_studio_regions import DATA_URL, GEOMETRY, Area, read_areas
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Item, Labels, Plan, Tally, label_classes
@@ -47,6 +48,14 @@ class _Found:
     left_out: list[str] = field(default_factory=list)
     undrawn: Tally = field(default_factory=Tally)
     notes: Tally = field(default_factory=Tally)
+
+
+def recognise(src: Path) -> str | None:
+    """Return what shows that a folder is of this format, or None."""
+    for path in files(src, {".json"}):
+        if re.search(r'"(from_name|polygonlabels|rectanglelabels|ellipselabels|brushlabels)"\s*:', peek(path)):
+            return f"{path.relative_to(src).as_posix()} has regions of Label Studio"
+    return None
 
 
 def plan(src: Path) -> Plan:

@@ -28,6 +28,7 @@ from training.errors import DataError
 from training.importers import documents
 from training.importers.errors import ImportProblemsError
 from training.importers.files import FileFinder, folder_splits, split_of, unlisted_images, walk
+from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Color, Item, Labels, Plan, Tally, label_classes
 from training.importers.shapes import Region, Size, box, holed, pixels
@@ -109,6 +110,14 @@ class _Meta:
 
     colors: dict[str, Color | None] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
+
+
+def recognise(src: Path) -> str | None:
+    """Return what shows that a folder is of this format, or None."""
+    for path in files(src, {".json"}, depth=3):
+        if re.search(r'"classTitle"\s*:', peek(path)):
+            return f"{path.relative_to(src).as_posix()} has objects of Supervisely"
+    return None
 
 
 def plan(src: Path) -> Plan:

@@ -9,6 +9,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from training.errors import DataError
 from training.importers import documents
 from training.importers.errors import ImportProblemsError
 from training.importers.files import FileFinder, folder_splits, unlisted_images, walk
+from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Item, Labels, Plan, Tally, label_classes
 from training.importers.shapes import Region, Size, box, ellipse, polygon
@@ -69,6 +71,14 @@ class _Found:
     left_out: list[str] = field(default_factory=list)
     undrawn: Tally = field(default_factory=Tally)
     notes: Tally = field(default_factory=Tally)
+
+
+def recognise(src: Path) -> str | None:
+    """Return what shows that a folder is of this format, or None."""
+    for path in files(src, {".json", ".csv"}):
+        if re.search(r'"shape_attributes"\s*:|region_shape_attributes|"_via_img_metadata"', peek(path)):
+            return f"{path.relative_to(src).as_posix()} has regions of VIA"
+    return None
 
 
 def plan(src: Path) -> Plan:

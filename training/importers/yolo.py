@@ -7,6 +7,7 @@ img2label_paths, polygons2masks_overlap)
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
@@ -21,6 +22,7 @@ from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
 from training.importers.files import FileFinder, folder_splits, name_parts, walk
+from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Item, Labels, Plan, Tally, label_classes
 from training.importers.shapes import Region, Size, polygon
@@ -59,6 +61,18 @@ class _Polygon:
     def regions(self, size: Size) -> list[Region]:
         """Return its pixels in a picture of this size."""
         return [polygon(self.shares * (size[1], size[0]), size)]
+
+
+def recognise(src: Path) -> str | None:
+    """Return what shows that a folder is of this format, or None."""
+    names = next((path for path in files(src, {".yaml", ".yml"}) if re.search(r"(?m)^names\s*:", peek(path))), None)
+    for path in files(src, {".txt"}, depth=3):
+        lines = [line.split() for line in peek(path).splitlines()[:20] if line.strip()]
+        is_label = bool(lines) and all(re.fullmatch(r"\d+( -?[\d.]+(e-?\d+)?){4,}", " ".join(line)) for line in lines)
+        if is_label and (names or any(len(line) > _TRIANGLE for line in lines)):
+            what = f"{path.relative_to(src).as_posix()} has {'polygons' if len(lines[0]) > _TRIANGLE else 'boxes'}"
+            return f"{names.relative_to(src).as_posix()} has names and {what}" if names else what
+    return None
 
 
 def plan(src: Path) -> Plan:
