@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.dataset.label_key import IGNORE
-from edge_runtime.image import IMAGE_SUFFIXES
+from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.storage import printable
 from training.data.color_tables import CITYSCAPES

@@ -22,7 +22,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.image import IMAGE_SUFFIXES
+from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents

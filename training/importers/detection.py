@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from edge_runtime.dataset.pairs import SPLITS
-from edge_runtime.image import IMAGE_SUFFIXES
+from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers.formats import IMPORTERS

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edge_runtime.dataset.detect import looks_soft
 from edge_runtime.dataset.label_key import SOFT_THRESHOLD
 from edge_runtime.dataset.mask_files import decode_mask, histogram
-from edge_runtime.image import IMAGE_SUFFIXES
+from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable, read_bytes
 from training.errors import DataError
 from training.importers.files import FileFinder, deepest_split, walk

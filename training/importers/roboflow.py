@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from edge_runtime.image import IMAGE_SUFFIXES
+from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers.documents import read_text
