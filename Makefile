@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEERS := $(VENV)/.bench
 SPHINX := $(VENV)/.docs
+TRAINERS := .accuracy-peers
 PACKAGE ?= demo/model
 
-.PHONY: help demo test test-slow lint docs bench soak clean
+.PHONY: help demo test test-slow lint docs bench accuracy soak clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +18,7 @@ help:
 	@echo "make lint       run ruff and mypy"
 	@echo "make docs       build the documentation site in build/docs"
 	@echo "make bench      compare the latency of seed and edge with TensorFlow, OpenVINO, LiteRT and OpenCV"
+	@echo "make accuracy   compare the accuracy of several trainers on ten tasks, in a day (ARGS=--help: one task, fewer minutes)"
 	@echo "make soak       check 50,000 frames for growth of memory, files and threads (PACKAGE=DIR; default: the demo's)"
 	@echo "make clean      remove everything that make created"
 
@@ -44,12 +46,15 @@ docs: $(SPHINX)
 bench: $(PEERS)
 	$(BIN)/python tests/benchmarks/bench_engines.py $(ARGS)
 
+accuracy: $(READY) $(TRAINERS)/.ready
+	$(BIN)/python tests/benchmarks/bench_accuracy.py --peers $(TRAINERS) $(ARGS)
+
 soak: $(READY)
 	test -d $(PACKAGE) || $(MAKE) demo
 	$(BIN)/python tests/benchmarks/bench_soak.py $(PACKAGE) $(ARGS)
 
 clean:
-	rm -rf $(VENV) demo build docs/api/generated *.egg-info
+	rm -rf $(VENV) $(TRAINERS) demo build docs/api/generated *.egg-info
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edge-unet needs Python 3.11 or newer; name one with make PYTHON=python3.12 …")'
@@ -62,6 +67,15 @@ $(READY): pyproject.toml
 # Engines that only the benchmark needs.
 $(PEERS): $(READY)
 	$(BIN)/python -m pip install --quiet --group bench
+	touch $@
+
+# Trainers of other projects, in an environment of their own, because their packages disagree with ours. PyTorch brings
+# CUDA's libraries (6 GB installed), which nothing here uses; pip takes a build without them where it is told of an index
+# that has one, by PIP_EXTRA_INDEX_URL.
+$(TRAINERS)/.ready: pyproject.toml | $(READY)
+	test -x $(TRAINERS)/bin/python || $(BIN)/python -m venv $(TRAINERS)
+	$(TRAINERS)/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(TRAINERS)/bin/python -m pip install --quiet --group accuracy-peers
 	touch $@
 
 # Packages that only the documentation needs.
