@@ -18,7 +18,7 @@ help:
 	@echo "make lint       run ruff and mypy"
 	@echo "make docs       build the documentation site in build/docs"
 	@echo "make bench      compare the latency of seed and edge with TensorFlow, OpenVINO, LiteRT and OpenCV"
-	@echo "make accuracy   compare the accuracy of several trainers on ten tasks, in a day (ARGS=--help: one task, fewer minutes)"
+	@echo "make accuracy   compare the accuracy of several trainers on many tasks, in a day (ARGS=--help: one task, fewer minutes)"
 	@echo "make soak       check 50,000 frames for growth of memory, files and threads (PACKAGE=DIR; default: the demo's)"
 	@echo "make clean      remove everything that make created"
 
