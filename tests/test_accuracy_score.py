@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import onnx
 import pytest
-from accuracy_score import Network, score
+from accuracy_score import PADDING, Network, score
 from onnx import TensorProto, helper
 from tasks import dataset_folder
 from trainers import given
@@ -34,7 +34,7 @@ def dataset(folder, sizes=((32, 64), (64, 128)), ignore_id=None):
 
 
 def network(folder, *, color="bgr", layout="nhwc", divisor=1, integers=False, seen="grb", offsets=(0, 0, 0), **card):
-    """Write a network whose logits are these channels of its input, plus offsets."""
+    """Write a network whose logits are these channels of its input, plus offsets; class ids come before them."""
     axis = -1 if layout == "nhwc" else 1
     shape, logits_shape = [1, *SIZE], [1, *SIZE]
     for numbers, count in ((shape, 3), (logits_shape, len(seen))):
@@ -49,12 +49,12 @@ def network(folder, *, color="bgr", layout="nhwc", divisor=1, integers=False, se
         helper.make_node("Gather", ["numbers", "order"], ["chosen"], axis=axis),
         helper.make_node("Add", ["chosen", "offset"], ["logits"]),
     ]
-    output = helper.make_tensor_value_info("logits", TensorProto.FLOAT, logits_shape)
+    outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, logits_shape)]
     if integers:
         nodes.append(helper.make_node("ArgMax", ["logits"], ["ids"], axis=axis, keepdims=0))
-        output = helper.make_tensor_value_info("ids", TensorProto.INT64, [1, *SIZE])
+        outputs.insert(0, helper.make_tensor_value_info("ids", TensorProto.INT64, [1, *SIZE]))
     kind = TensorProto.UINT8 if divisor == 1 else TensorProto.FLOAT
-    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("image", kind, shape)], [output], constants)
+    graph = helper.make_graph(nodes, "g", [helper.make_tensor_value_info("image", kind, shape)], outputs, constants)
     folder.mkdir(parents=True, exist_ok=True)
     onnx.save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), folder / "model.onnx"
@@ -75,7 +75,6 @@ FORMS = {
         "layout": "nchw",
         "divisor": 255,
     },
-    "one output by name": {"output": "logits"},
 }
 
 
@@ -117,11 +116,13 @@ def test_a_letterbox_shows_the_whole_picture_and_only_it(tmp_path):
     net = Network(network(tmp_path / "net", fit="letterbox"), threads=1)
     # A square fills the middle half of the wide input; the padding left and right of it must not come back.
     image, ids = halves(64, 64)
+    shown = net.input_of(image)[0]
+    assert (shown[:, [15, 48]] == PADDING).all() and not (shown[:, 16:48] == PADDING).any()
     assert (net.segment(image) == ids).mean() > 0.97
 
 
 def test_logits_are_resized_before_the_largest_is_taken(tmp_path):
-    net = Network(network(tmp_path / "net"), threads=1)
+    net = Network(network(tmp_path / "net", integers=True, output="logits"), threads=1)
     rows, columns = np.mgrid[:128, :256]
     # A slanted border is smooth at four times the size of the logits, where class ids would give stairs of 4 pixels.
     ids = (rows > 0.37 * columns + 20).astype(np.uint8)

@@ -70,10 +70,7 @@ class Network:
         """Return class ids, (H, W), of an image, (H, W, 3) uint8: the largest logit, resized bilinearly to its size."""
         height, width = image_bgr.shape[:2]
         top, left, inner_height, inner_width = self._inner(height, width)
-        canvas = np.full((*self.size, 3), PADDING, np.uint8)
-        inner = cv2.resize(image_bgr, (inner_width, inner_height), interpolation=cv2.INTER_LINEAR)
-        canvas[top : top + inner_height, left : left + inner_width] = inner
-        result = self._run(self._tensor(canvas))[0]
+        result = self._run(self.input_of(image_bgr))[0]
         if np.issubdtype(result.dtype, np.integer):
             ids = result[top : top + inner_height, left : left + inner_width].astype(np.uint8)
             return resize_mask(ids, height, width)
@@ -81,6 +78,13 @@ class Network:
         planes = planes[:, top : top + inner_height, left : left + inner_width]
         large = [cv2.resize(p, (width, height), interpolation=cv2.INTER_LINEAR) for p in planes.astype(np.float32)]
         return class_ids_of(np.stack(large), axis=0, threshold=0)
+
+    def input_of(self, image_bgr: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return the network's input for an image of any size."""
+        top, left, height, width = self._inner(*image_bgr.shape[:2])
+        canvas = np.full((*self.size, 3), PADDING, np.uint8)
+        canvas[top : top + height, left : left + width] = cv2.resize(image_bgr, (width, height))
+        return self._tensor(canvas)
 
     def latency_ms(self) -> float:
         """Return the median time of ``session.run`` on noise of the input's size."""
