@@ -11,6 +11,7 @@ import pytest
 from accuracy_score import PADDING, Network, score
 from onnx import TensorProto, helper
 from tasks import dataset_folder
+from tasks.registry import TASKS
 from trainers import given
 
 CLASSES = ["background", "red", "blue"]
@@ -140,6 +141,30 @@ def test_results_are_found_by_what_was_run_and_a_torn_line_is_skipped(tmp_path):
     records = bench_accuracy.read_results(path)
     assert [r["mean_iou"] for r in bench_accuracy.find(records, [run])] == [0.3]
     assert bench_accuracy.find(records, [{**run, "seed": 1}]) == []
+
+
+def test_a_run_goes_on_where_it_stopped_and_says_once_that_data_are_absent(tmp_path, monkeypatch, capsys):
+    measured = []
+
+    def measure(run, data, args):
+        measured.append((run["task"], run["engine"], run["seed"], data.name))
+        if len(measured) == 3:
+            raise KeyboardInterrupt
+        return {"mean_iou": 0.5, "foreground_iou": 0.4, "boundary_f": 0.3, "latency_ms": 2.0}
+
+    monkeypatch.setattr(bench_accuracy, "measure", measure)
+    monkeypatch.setattr(bench_accuracy, "limit_cores", lambda threads: None)
+    monkeypatch.setitem(TASKS, "few", TASKS["few"]._replace(write=lambda folder, seed: dataset(folder)))
+    monkeypatch.delenv("EDGE_UNET_DATA", raising=False)
+    chosen = ["--task", "camvid", "--task", "few", "--engine", "edge-unet", "--engine", "plain Keras", "--seeds", "0,1"]
+    monkeypatch.setattr("sys.argv", ["bench_accuracy.py", *chosen, "--out", str(tmp_path)])
+    with pytest.raises(KeyboardInterrupt):
+        bench_accuracy.main()
+    assert capsys.readouterr().err.count("camvid: skipped, because EDGE_UNET_DATA is not set") == 1
+    assert bench_accuracy.main() == 0
+    first = [("few", engine, seed, f"few-{seed}") for seed in (0, 1) for engine in ("edge-unet", "plain Keras")]
+    assert measured == [*first[:3], *first[2:]]
+    assert "| few | 0.400 ± 0.000 | 0.400 ± 0.000 |" in (tmp_path / "accuracy.md").read_text()
 
 
 def test_the_table_has_the_mean_and_half_the_range_over_the_seeds(tmp_path):

@@ -71,14 +71,15 @@ def main() -> int:
     limit_cores(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
     results = args.out / "results.jsonl"
-    failed = 0
+    failed, absent = 0, set()
     wanted = list(combinations(args))
     for number, run in enumerate(wanted, start=1):
-        if find(read_results(results), [run]):
+        if run["task"] in absent or find(read_results(results), [run]):
             continue
         try:
             data = task_data(run["task"], run["seed"], args.out)
         except AbsentError as cause:
+            absent.add(run["task"])
             progress(f"{run['task']}: skipped, because {cause}")
             continue
         progress(
