@@ -31,7 +31,7 @@ def draw(rng: np.random.Generator, index: int) -> tuple[NDArray[np.uint8], NDArr
     weights /= np.sqrt((weights**2).sum(0))
     coarse_px = rng.uniform(1.6, 2.2)
     mixed = sum(weight * texture for weight, texture in zip(weights, _textures(rng, coarse_px), strict=True))
-    light = (rng.uniform(100, 150) + rng.uniform(18, 30) * mixed) * uneven_light(rng, SIZE, 0.3)
+    light = (rng.uniform(100, 150) + rng.uniform(28, 42) * mixed) * uneven_light(rng, SIZE, 0.3)
     tint = 1 + rng.uniform(-0.1, 0.1, 3).astype(np.float32)
     return photograph(rng, np.asarray(light, np.float32)[..., None] * tint, (0.4, 0.7), (4, 8)), ids
 
