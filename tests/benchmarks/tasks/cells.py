@@ -43,7 +43,7 @@ def draw(rng: np.random.Generator, index: int) -> tuple[NDArray[np.uint8], NDArr
     light += rng.uniform(0.15, 0.35) * cv2.GaussianBlur(light, (0, 0), 4)
     _draw_debris(rng, light)
     light *= uneven_light(rng, SIZE, 0.3)
-    return photograph(rng, light, (0.8, 1.3), (4, 10)), cell
+    return photograph(rng, light, (1.0, 1.6), (6, 14)), cell
 
 
 def _distances(rng: np.random.Generator, spacing: float) -> tuple[Floats, Floats, NDArray[np.int64], Floats]:
