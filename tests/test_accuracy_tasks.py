@@ -5,7 +5,7 @@ import hashlib
 import cv2
 import numpy as np
 import pytest
-from tasks import camvid, cells, cracks, dataset_folder, few, persons, textures, tiny, twenty
+from tasks import camvid, cells, cracks, dataset_folder, few, persons, textures, tiles, tiny, twenty
 from tasks.dataset_folder import AbsentError
 from tasks.registry import TASKS
 
@@ -53,6 +53,20 @@ def test_a_task_is_the_same_from_the_same_seed_and_no_picture_is_there_twice(mod
     pictures = [digest for found in (first, other) for path, digest in found.items() if path.parent.name == "images"]
     assert len(pictures) == len(set(pictures)) == 12
     assert {path.parts[0] for path in first} == {"train", "val", "test", "dataset.yaml"}
+
+
+def test_every_split_of_the_tiles_has_the_same_share_of_tiles_without_a_defect(tmp_path, monkeypatch):
+    monkeypatch.setattr(tiles, "TILES", {"train": 40, "val": 8, "test": 20})
+    monkeypatch.setattr(tiles, "EXPOSURES", 2)
+    for name in ("first", "again"):
+        tiles.write(tmp_path / name, 3)
+    assert digests(tmp_path / "first") == digests(tmp_path / "again")
+    for split, count in tiles.TILES.items():
+        paths = sorted((tmp_path / "first" / split / "masks").iterdir())
+        masks = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in paths]
+        assert len(masks) == 2 * count
+        assert sum(mask.any() for mask in masks) == 2 * int(count * (1 - tiles.WITHOUT_DEFECT))
+        assert {int(value) for mask in masks for value in np.unique(mask)} == {0, 1}
 
 
 def test_cracks_are_at_most_two_pixels_wide():

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tasks import camvid, cells, cracks, few, persons, synth, textures, tiny, twenty
+from tasks import camvid, cells, cracks, few, persons, synth, textures, tiles, tiny, twenty
 
 
 class Task(NamedTuple):
@@ -26,6 +26,7 @@ TASKS = {
     "synth": Task(synth.write, "coins, leaves and bolts of `edge-unet data synth`", 8),
     "camvid": Task(camvid.write, "CamVid, 11 classes, tested on a drive that training never saw", 10),
     "persons": Task(persons.write, "persons, tested on photographs of another source", 10),
+    "tiles": Task(tiles.write, "grey tiles at four exposures, 71 % without a defect", 10),
     "cracks": Task(cracks.write, "cracks of 1–2 pixels on concrete, 0.5 % of the pixels", 8),
     "tiny": Task(tiny.write, "buoys of 3–6 pixels on the sea, 0.1 % of the pixels", 8),
     "few": Task(few.write, "leaves and stones, 30 images to learn from", 5),
