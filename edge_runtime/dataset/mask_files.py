@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -65,8 +66,8 @@ class MaskContents:
 
     form: MaskForm
     lossy: bool
-    counts: dict[int, int]
-    colors: dict[int, int]
+    counts: Mapping[int, int]
+    colors: Mapping[int, int]
 
     def color_of(self, value: int) -> int:
         """Return the packed colour with which a stored value is displayed."""

@@ -50,12 +50,22 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """Problem of a dataset: ``severity`` error or warning, a stable ``code``, the file, and a message of one line."""
+    """Problem of a dataset.
+
+    Attributes:
+        severity: Errors stop training, warnings do not.
+        code: Stable name of the kind of problem.
+        file: File to correct.
+        message: Complete line of parts: "the place — found — expected — the remedy".
+        detail: Values of this file, for a list under the title of its kind: "24x20, image 32x32"; empty if a part of the
+            message says it.
+    """
 
     severity: Literal["error", "warning"]
     code: str
     file: str
     message: str
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +201,10 @@ def _listed(folder: Path) -> _Listing:
             message = (
                 f"two files of one name: {printable(other)} and {printable(path)} — expected one — rename or remove one"
             )
-            found.problems.append(Problem(severity="error", code="duplicate_stem", file=str(path), message=message))
+            beside = f"beside {printable(other.name)}"
+            found.problems.append(
+                Problem(severity="error", code="duplicate_stem", file=str(path), message=message, detail=beside)
+            )
     return found
 
 

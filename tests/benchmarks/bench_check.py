@@ -1,6 +1,7 @@
-"""Time ``edge-unet data check`` on a folder of many pairs: seconds, and pairs per second.
+"""Time ``edge-unet data check`` on a folder of many pairs: seconds, pairs per second, and the largest memory used.
 
     python tests/benchmarks/bench_check.py [--pairs 5000] [--size 360x480] [--form jpg|png] [--rounds 1]
+    python tests/benchmarks/bench_check.py --pairs 100000 --size 64x64      memory and time of a large folder
     EDGE_UNET_DATA=FOLDER python tests/benchmarks/bench_check.py      also FOLDER/camvid, if it exists
 
 The generated images are noise at several scales, which is harder to decode than a photograph. 20 % of them are in
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import statistics
 import tempfile
 import time
@@ -49,7 +51,11 @@ def measure(name: str, root: Path, rounds: int) -> None:
         report = check_dataset(root)
         times_s.append(time.perf_counter() - start)
     count, time_s = len(report.dataset.pairs()), statistics.median(times_s)
-    print(f"{name}: {count} pairs, {len(report.problems)} problems, {time_s:.1f} s, {count / time_s:.0f} pairs/s")
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(
+        f"{name}: {count} pairs, {len(report.problems)} problems, {time_s:.1f} s, {count / time_s:.0f} pairs/s, at most "
+        f"{peak_mb:.0f} MB"
+    )
 
 
 def main() -> None:

@@ -96,14 +96,21 @@ class Planter:
         stem, _, ids = self.take()
         self._replace(code, "masks", stem, make(ids), suffix)
 
-    def copy(self, code: str, split: str, stem: str, make: Callable[[NDArray[np.uint8]], bytes] | None) -> None:
-        """Add a pair whose image is one of ``train`` changed by ``make``, or the very same file."""
+    def copy(
+        self,
+        code: str,
+        split: str,
+        stem: str,
+        make: Callable[[NDArray[np.uint8]], bytes] | None,
+        turn: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = np.asarray,
+    ) -> None:
+        """Add a pair whose image is one of ``train`` turned and changed by ``make``, or the very same file."""
         source, image_bgr, ids = self.take()
         target = self.path("images", stem, split, ".png" if make is None else ".jpg")
-        data = self.path("images", source).read_bytes() if make is None else make(image_bgr)
+        data = self.path("images", source).read_bytes() if make is None else make(turn(image_bgr))
         target.write_bytes(data)
         shown = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        mask = cv2.resize(ids, shown.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        mask = cv2.resize(turn(ids), shown.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         self.path("masks", stem, split).write_bytes(png(np.asarray(mask, np.uint8)))
         self.expect(code, target)
 
@@ -124,9 +131,13 @@ def plant(root: Path) -> list[tuple[str, str]]:
     planter.copy("duplicate", "train", "zz again", None)
     planter.copy("leak", "val", "zz leak", None)
     planter.copy("near_duplicate", "val", "zz encoded", lambda x: encoded(x, "JPEG", quality=60))
-    planter.copy("near_duplicate", "val", "zz turned", lambda x: encoded(np.rot90(x), "JPEG", quality=85))
+    planter.copy("near_duplicate", "val", "zz turned", lambda x: encoded(x, "JPEG", quality=85), np.rot90)
     planter.copy(
-        "near_duplicate", "val", "zz small", lambda x: encoded(cv2.resize(x, None, fx=0.75, fy=0.75)[:, ::-1], "JPEG")
+        "near_duplicate",
+        "val",
+        "zz small",
+        lambda x: encoded(cv2.resize(x, None, fx=0.75, fy=0.75), "JPEG"),
+        lambda x: np.ascontiguousarray(x[:, ::-1]),
     )
     planter.copy("near_duplicate", "val", "zz bright", lambda x: encoded(cv2.convertScaleAbs(x, alpha=1.08), "JPEG"))
     return sorted(planter.expected)

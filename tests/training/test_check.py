@@ -119,7 +119,7 @@ class TestGoodDatasets:
     def test_tell_each_pair_that_is_read(self, dataset):
         done = []
         check_dataset(dataset.root, on_progress=lambda *call: done.append(call))
-        assert done == [("checking", number, 3) for number in range(4)]
+        assert done == [*(("checking", number, 3) for number in range(4)), ("comparing", 3, 3)]
 
 
 class TestPairing:
@@ -366,7 +366,8 @@ def test_the_same_image_in_two_splits(empty_dataset):
     assert (code, name) == ("leak", "other.png")
     assert message == (
         f"the same image in train and val: {empty_dataset.root}/train/images/train1.png and "
-        f"{empty_dataset.root}/val/images/other.png — expected it in one split — remove all but one"
+        f"{empty_dataset.root}/val/images/other.png — 1 of 2 val images have a copy in train: the val mean "
+        "IoU is too good — remove all but one, or pass --allow-copies"
     )
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 from datasets import jpeg, png, squares
-from faults import scene, scenes
+from faults import plant, scene, scenes
 
 from edge_runtime.dataset.label_key import LabelKey, class_counts
 from edge_runtime.dataset.mask_files import StoredMask, contents_of, pack_color
@@ -102,13 +102,33 @@ class TestLabels:
             sum((squares(i)[1] > 0).sum() for i in range(6)), rel=0.02
         )
 
-    def test_soft_masks_throughout_are_no_problem(self, empty_dataset):
-        for i in range(4):
+    @pytest.mark.parametrize(
+        "soften",
+        [
+            lambda white: cv2.GaussianBlur(white, (0, 0), 1),
+            lambda white: cv2.GaussianBlur(white, (0, 0), 0.7),
+            lambda white: cv2.resize(cv2.resize(white, (13, 13), interpolation=cv2.INTER_AREA), (32, 32)),
+        ],
+        ids=["a little", "much", "resized"],
+    )
+    @pytest.mark.parametrize(("soft", "hard"), [(4, 0), (10, 20), (3, 27)])
+    def test_soft_edges_are_an_encoding_and_not_a_fault_of_each_mask(self, empty_dataset, soft, hard, soften):
+        for i in range(soft + hard):
             image_bgr, ids = squares(i)
             empty_dataset.image(f"{i}.png", png(image_bgr))
             white = np.where(ids, 255, 0).astype(np.uint8)
-            empty_dataset.mask(f"{i}.png", png(np.asarray(cv2.GaussianBlur(white, (0, 0), 1), np.uint8)))
+            empty_dataset.mask(f"{i}.png", png(np.asarray(soften(white), np.uint8) if i < soft else white))
         assert (warnings(empty_dataset), check_dataset(empty_dataset.root).encoding) == ([], "soft")
+
+    def test_soft_edges_of_one_mask_among_many_are_odd(self, empty_dataset):
+        for i in range(40):
+            image_bgr, ids = squares(i)
+            empty_dataset.image(f"{i}.png", png(image_bgr))
+            white = np.where(ids, 255, 0).astype(np.uint8)
+            empty_dataset.mask(
+                f"{i}.png", png(white if i else np.asarray(cv2.GaussianBlur(white, (0, 0), 1), np.uint8))
+            )
+        assert only_warning(empty_dataset)[:2] == ("smeared_mask", "0.png")
 
     def test_colours_a_little_off_are_told_from_unknown_ones(self, empty_dataset):
         colors = np.array([(0, 0, 0), (0, 0, 200), (200, 0, 0)], np.uint8)
@@ -160,15 +180,21 @@ class TestLabels:
         assert (code, name) == ("empty_mask", "a.png")
         assert "masks/a.png — no pixel that counts in the whole mask" in message
 
-    def test_masks_of_background_alone_are_counted(self, dataset):
-        for name in "ab":
-            dataset.image(f"{name}.png", png(squares(ord(name))[0]))
-            dataset.mask(f"{name}.png", png(np.zeros((32, 32), np.uint8)))
-        code, name, message = only_warning(dataset)
-        assert (code, name) == ("background_only", "a.png")
-        assert message.startswith("2 of 5 masks — only 'background' (first: ")
-        paths = check_dataset(dataset.root).to_dict()["background_only"]
-        assert [path.rpartition("/")[2] for path in paths] == ["a.png", "b.png"]
+    @pytest.mark.parametrize(
+        ("objects", "warned"), [(19, ["a.png"]), (40, ["a.png"]), (39, ["a.png", "b.png"]), (3, [])]
+    )
+    def test_masks_of_background_alone_are_counted_and_suspected_if_they_are_few(self, empty_dataset, objects, warned):
+        empty = ["a.png", "b.png"] if objects in (39, 3) else ["a.png"]
+        empty_dataset.fill(objects)
+        for name in empty:
+            empty_dataset.image(name, png(squares(ord(name[0]) + 100)[0]))
+            empty_dataset.mask(name, png(np.zeros((32, 32), np.uint8)))
+        found = warnings(empty_dataset)
+        assert [(code, name) for code, name, _ in found] == [("background_only", name) for name in warned]
+        assert all(f"/{name} — only 'background' — right where nothing is" in message for _, name, message in found)
+        report = check_dataset(empty_dataset.root)
+        assert [path.rpartition("/")[2] for path in report.to_dict()["background_only"]] == empty
+        assert f"masks of 'background' alone: {len(empty)} of {objects + len(empty)}" in render(report).splitlines()
 
 
 def test_a_class_that_accuracy_would_not_miss(empty_dataset):
@@ -232,19 +258,66 @@ class TestText:
         shares = [report.split_pixels()[s][1] / report.split_pixels()[s].sum() for s in ("train", "val")]
         assert red == ["1", "red", "30", *(f"{share:.2%}" for share in shares)]
 
-    def test_has_twenty_problems_of_a_kind_and_counts_the_rest(self, report):
+    def test_has_a_paragraph_for_a_kind_with_three_examples_and_the_remedy_once(self, report):
         lines = render(report).splitlines()
-        assert lines[7].startswith("error [empty_file] ")
-        assert [line.partition("]")[0] for line in lines[8:28]] == ["warning [wrong_extension"] * 20
-        assert lines[28] == "warning [wrong_extension] … and 5 more: --json lists all"
-        assert lines[29:] == ["1 errors, 25 warnings"]
+        assert lines[7].startswith("error [empty_file] train/masks/train29.png — empty file (0 bytes) — ")
+        assert lines[8:] == [
+            "warning [wrong_extension] 25 files have the extension of another format — rename it to .jpg",
+            "    train/images/train0.png; train/images/train1.png; train/images/train10.png; and 22 more",
+            "1 errors, 25 warnings (--all lists every file)",
+        ]
         assert len(report.to_dict()["problems"]) == 26
         assert report.to_dict()["problem_counts"] == {"empty_file": 1, "wrong_extension": 25}
 
+    def test_of_everything_has_a_whole_line_for_each_file(self, report):
+        lines = render(report, everything=True).splitlines()
+        assert [line.partition(" — ")[0].rpartition("/")[2] for line in lines[8:33]] == [
+            f"train{i}.png" for i in sorted(range(25), key=str)
+        ]
+        assert all(line.endswith(" — rename it to .jpg") for line in lines[8:33])
+        assert lines[33:] == ["1 errors, 25 warnings"]
+
     def test_of_warnings_in_short_has_one_line_a_kind(self, report):
-        (line,) = warnings_in_short(report)
-        assert line.startswith("warning: ")
-        assert line.endswith("(and 24 more: `edge-unet data check` lists all)")
+        assert warnings_in_short(report) == [
+            "warning: 25 files have the extension of another format (first: train/images/train0.png; `edge-unet data check "
+            "--all` lists all) — rename it to .jpg"
+        ]
+
+    def test_packs_examples_into_lines_and_breaks_none(self, empty_dataset):
+        stems = [letter * 60 for letter in "abc"]
+        for stem in stems:
+            empty_dataset.image(f"{stem}.png", png(squares(ord(stem[0]))[0]))
+        empty_dataset.fill(1)
+        assert render(check_dataset(empty_dataset.root)).splitlines()[-4:-1] == [
+            f"    images/{stems[0]}.png: expected masks/{stems[0]}.png;",
+            f"    images/{stems[1]}.png: expected masks/{stems[1]}.png;",
+            f"    images/{stems[2]}.png: expected masks/{stems[2]}.png",
+        ]
+
+    def test_of_a_set_with_every_fault_fits_on_one_screen(self, tmp_path):
+        scenes(tmp_path)
+        faults = plant(tmp_path)
+        text = render(check_dataset(tmp_path))
+        assert len(text.splitlines()) <= 50
+        assert all(f"[{code}] " in text for code, _ in faults)
+
+    def test_of_many_classes_has_rows_for_those_with_the_most_pixels(self, empty_dataset):
+        names = [f"class {i}" for i in range(60)]
+        for i in range(2):
+            image_bgr, ids = squares(i)
+            ids[0, :20] = np.arange(40, 60)
+            ids[1] = 59
+            empty_dataset.image(f"{i}.png", png(image_bgr))
+            empty_dataset.mask(f"{i}.png", png(ids))
+        empty_dataset.yaml(f"classes: {names}\n")
+        report = check_dataset(empty_dataset.root)
+        lines = render(report).splitlines()
+        assert len(lines) < 30
+        assert [int(line.split()[0]) for line in lines[3:18]] == [0, 1, 2, *range(40, 51), 59]
+        assert lines[18] == "      and 45 more with fewer pixels, 37 of them with none (--all lists every class)"
+        absent = next(line for line in lines if "[absent_class]" in line)
+        assert "37 classes have no pixel in a split" in absent
+        assert len(render(report, everything=True).splitlines()) > 2 + 60 + 37
 
     def test_as_json_has_no_nan_and_all_keys(self, report):
         value = json.loads(json.dumps(report.to_dict(), allow_nan=False))

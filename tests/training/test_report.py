@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from edge_runtime.dataset.evaluate import Evaluation, evaluate
 from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.dataset.metrics import BoundaryCounts
+from edge_runtime.dataset.pairs import Problem
 from edge_runtime.model.contract import Contract
 from training.data.check import check_dataset
 from training.data.dataset import make_classes, read_class_ids
@@ -330,7 +331,7 @@ def facts(report, *, epochs=12, pairs=12, **changes):
         "pairs": chosen,
         "read_truth": lambda pair: read_class_ids(pair, report.key),
         "segment": thresholds,
-        "check": report.to_dict(),
+        "problems": report.problems,
         "sizes": {(32, 32): 14, (480, 640): 1000},
         "train_pixels": np.array([800, 100, 124]),
         "split_by": "held out by seed",
@@ -405,14 +406,19 @@ class TestPage:
         assert not {"b title", "script"} & set(page.tags)
         assert "<b title='x'>2" in page.text
 
-    def test_lists_the_warnings_of_the_check(self, report, tmp_path):
-        check = report.to_dict()
-        check["problems"] = [
-            {"severity": "warning", "code": "x", "file": "a", "message": f"odd {i}"} for i in range(60)
+    def test_lists_the_warnings_of_the_check_by_kind(self, report, tmp_path):
+        problems = [
+            Problem(severity="warning", code="blank_image", file=f"{i}.png", message=f"{i}.png — flat — remove it")
+            for i in range(60)
         ]
-        page = Page(render_report(facts(report, check=check), tmp_path))
-        assert "The dataset check found 60 warnings" in page.text
-        assert "odd 49" in page.text and "odd 50" not in page.text and "and 10 more" in page.text
+        problems += [Problem(severity="warning", code="groups", file="g", message="odd groups")]
+        page = Page(render_report(facts(report, problems=problems), tmp_path))
+        assert "The dataset check found 61 warnings:" in page.text
+        assert (
+            "60 images are of one flat colour (first: 0.png; edge-unet data check --all lists all) — remove it"
+            in page.text
+        )
+        assert "odd groups" in page.text
 
     def test_images_without_a_counted_pixel_are_not_ranked(self, report, tmp_path):
         found = facts(report, pairs=4)

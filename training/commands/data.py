@@ -29,7 +29,16 @@ def register(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     check.add_argument("data", type=Path, metavar="DIR", help="dataset folder")
-    check.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    check.add_argument(
+        "--all", action="store_true", help="list every file with a problem, not a few per kind of problem"
+    )
+    check.add_argument("--json", action="store_true", help="print the report as one JSON object, which has every file")
+    check.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE.html",
+        help="write a page with pictures of each kind of problem and every file",
+    )
     add_tolerance(check.add_argument_group("tolerate (errors become warnings)"))
     check.set_defaults(handler=_check, json_of_failure=_of_refused)
     preview = data.add_parser(
@@ -57,8 +66,14 @@ def _check(args: argparse.Namespace) -> int:
     require_modules("data check", NEEDED)
     from training.data.check import render
 
+    if args.report is not None and args.report.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--report {printable(args.report)} — expected a name that ends in .html")
     report = check_with_progress(args.data, tolerance(args))
-    text = json.dumps(report.to_dict(), ensure_ascii=False) if args.json else render(report)
+    if args.report is not None:
+        from training.report.problems import write_problems
+
+        write_problems(args.report, report)
+    text = json.dumps(report.to_dict(), ensure_ascii=False) if args.json else render(report, everything=args.all)
     sys.stdout.write(text + "\n")
     return 0 if report.ok else InputError.exit_code
 

@@ -205,6 +205,7 @@ def run(args: argparse.Namespace) -> int:
     from training.data.check import warnings_in_short
     from training.data.validation import with_validation
     from training.loop.run_folder import open_run
+    from training.loop.run_setup import recorded_splits
 
     config = configuration(args)  # refuses values that cannot work before any file is read
     with open_run(args.out, resume=args.resume or args.force_resume) as folder:
@@ -212,7 +213,7 @@ def run(args: argparse.Namespace) -> int:
         report.require_ok()
         for line in warnings_in_short(report):
             print(line, file=sys.stderr)
-        return _train(args, config, report, with_validation(config, report), folder)
+        return _train(args, config, report, with_validation(config, report, recorded_splits(folder, config)), folder)
 
 
 def configuration(args: argparse.Namespace) -> TrainConfig:

@@ -1,4 +1,4 @@
-"""Hold out validation images, by seed and fraction or by group; a group is never on both sides."""
+"""Hold out validation images, by seed and fraction or by group; a group and the copies of a picture stay on one side."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal, TypeVar
 
 from edge_runtime.dataset.pairs import Pair, Split
 from edge_runtime.storage import printable, read_bytes
@@ -23,8 +24,53 @@ ATTEMPTS = 10
 """Number of random orders of the groups that are tried to get every class on both sides."""
 FRAMES = r"^(.+)[_. -][A-Za-z]*\d+$"
 """Pattern of frame names of several videos; the part before the last separator and number is the video."""
+LARGEST = 0.5
+"""Share of the images above which pictures that look alike are not kept together, because no split would be left."""
+LARGEST_WITHOUT_OBJECT = 0.1
+"""The same for pictures without an object: more of them are those of a camera that does not move."""
+_Node = TypeVar("_Node", Pair, str)
 Groups = Mapping[Pair, str]
 """Group of each pair: the sequence, object or patient that it shows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copy:
+    """Two pairs whose pictures look the same.
+
+    Attributes:
+        earlier: The pair that comes first in the dataset.
+        later: The other pair.
+        kind: "copy" of one picture with the same objects, "scene" that was taken twice or has different masks, or "no
+            object": both masks are of one class alone, as may be those of a camera that does not move.
+    """
+
+    earlier: Pair
+    later: Pair
+    kind: Literal["copy", "scene", "no object"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Together:
+    """Groups of pairs that stay on one side of a split, joined where they have copies of one picture.
+
+    Attributes:
+        groups: Group of each pair.
+        scenes: Number of pictures that have copies.
+        images: Number of images that show these.
+        apart: Number of images that look alike and are too many to be kept together.
+    """
+
+    groups: Groups
+    scenes: int
+    images: int
+    apart: int
+
+    def in_words(self) -> str:
+        """Return what is kept together and what is not, as a phrase; empty if there are no copies."""
+        of = "one scene" if self.scenes == 1 else f"{self.scenes:,} scenes"
+        kept = f"{self.images:,} near copies of {of} are kept together" if self.images else ""
+        apart = f"{self.apart:,} images look alike, too many to keep them together" if self.apart else ""
+        return "; ".join(filter(None, [kept, apart]))
 
 
 def find_groups(dataset: Dataset, pattern: str | None = None) -> dict[Pair, str] | None:
@@ -54,6 +100,37 @@ def find_groups(dataset: Dataset, pattern: str | None = None) -> dict[Pair, str]
     return groups
 
 
+def keep_together(pairs: Sequence[Pair], groups: Groups | None, copies: Iterable[Copy]) -> Together:
+    """Return the groups of some pairs, joined where pictures look the same.
+
+    Groups are not joined if that made one of more than ``LARGEST`` of the images, or of ``LARGEST_WITHOUT_OBJECT``.
+    Without groups and copies, each pair is a group of its own, by the name of its stem.
+
+    Args:
+        pairs: The pairs that are to be split.
+        groups: Group of each pair; None makes each pair a group of its own.
+        copies: Pairs whose pictures look the same, others included.
+    """
+    name_of = {pair: pair.stem if groups is None else groups[pair] for pair in pairs}
+    sizes = Counter(name_of.values())
+    links = [c for c in copies if c.earlier in name_of and c.later in name_of]
+    show_objects = {name_of[c.earlier] for c in links if c.kind != "no object"}
+    renamed: dict[str, str] = {}
+    for names in _joined((name_of[c.earlier], name_of[c.later]) for c in links):
+        largest = LARGEST_WITHOUT_OBJECT if names.isdisjoint(show_objects) else LARGEST
+        if len(names) == 1 or sum(sizes[name] for name in names) <= max(2, largest * len(pairs)):
+            renamed |= dict.fromkeys(names, min(names))
+    scenes = _joined((c.earlier, c.later) for c in links)
+    kept = [images for images in scenes if all(name_of[pair] in renamed for pair in images)]
+    together = sum(map(len, kept))
+    return Together(
+        groups={pair: renamed.get(name, name) for pair, name in name_of.items()},
+        scenes=len(kept),
+        images=together,
+        apart=sum(map(len, scenes)) - together,
+    )
+
+
 def hold_out_by_seed(
     dataset: Dataset,
     fraction: float,
@@ -72,7 +149,7 @@ def hold_out_by_seed(
         dataset: The pairs.
         fraction: Share of the images of ``train`` to hold out, 0–1.
         seed: Random seed of the split.
-        groups: Group of each pair; None makes each pair a group of its own.
+        groups: Group of each pair, see ``keep_together``; None makes each pair a group of its own.
         classes_in: Class ids in each pair.
 
     Raises:
@@ -193,6 +270,16 @@ def _by_file(dataset: Dataset, path: Path) -> dict[Pair, str]:
         if found is not None:
             groups[pair] = found
     return groups
+
+
+def _joined(links: Iterable[tuple[_Node, _Node]]) -> list[set[_Node]]:
+    """Return the sets of what links join, directly or through others."""
+    of: dict[_Node, set[_Node]] = {}
+    for one, other in links:
+        smaller, larger = sorted((of.setdefault(one, {one}), of.setdefault(other, {other})), key=len)
+        larger |= smaller
+        of.update(dict.fromkeys(smaller, larger))
+    return list({id(found): found for found in of.values()}.values())
 
 
 def _held_out(dataset: Dataset, names: set[str], name_of: Groups) -> Dataset:

@@ -74,7 +74,7 @@ def finish(run: RunFolder, context: ReportContext, on_progress: OnProgress) -> E
         pairs=pairs,
         read_truth=read_truth,
         segment=segment,
-        check=report.to_dict(),
+        problems=report.problems,
         sizes=Counter(report.shapes.values()),
         train_pixels=report.pixels_of(context.dataset.splits["train"]),
         split_by=context.split_by,

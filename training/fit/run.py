@@ -81,7 +81,8 @@ def fit(
     require_space(run.root, STATE_BYTES * parameters, "the checkpoints")
     run.add_parameters(parameters)
     progress.note(
-        f"{config.preset}: {parameters:,} parameters, {len(train.names)} images to train on, {len(val.names)} to validate"
+        f"{config.preset}: {parameters:,} parameters, {len(train.names)} images to train on, {len(val.names)} to validate "
+        f"({validated.split_by})"
     )
     with TensorBoardLog(run.root / "tensorboard", contract.classes) as log:
         watch = Watch(progress=progress, log=log, should_stop=should_stop, start_s=start_s)

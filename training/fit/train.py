@@ -10,6 +10,7 @@ from training.config import TrainConfig
 from training.data.check import check_dataset, warnings_in_short
 from training.data.validation import with_validation
 from training.loop.run_folder import open_run
+from training.loop.run_setup import recorded_splits
 from training.monitor.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ def train(
     allow_unpaired: bool = False,
     allow_lossy_mask: bool = False,
     empty_without_mask: bool = False,
+    allow_copies: bool = False,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
@@ -47,6 +49,7 @@ def train(
         allow_unpaired: Leave out images without a mask and masks without an image.
         allow_lossy_mask: Accept JPEG masks.
         empty_without_mask: Take images without a mask as all background.
+        allow_copies: Accept pictures that are in two splits.
         progress: Display of the progress; nothing is shown by default.
         should_stop: Called after each step; if it returns True, training saves its state and raises
             ``TrainingStopped``.
@@ -81,12 +84,13 @@ def train(
             allow_unpaired=allow_unpaired,
             allow_lossy_mask=allow_lossy_mask,
             empty_without_mask=empty_without_mask,
+            allow_copies=allow_copies,
         )
         report.require_ok()
         for line in warnings_in_short(report):
             progress.note(line)
         config = config or TrainConfig.from_preset("edge")
-        validated = with_validation(config, report)
+        validated = with_validation(config, report, recorded_splits(run, config))
         from training.fit.run import fit
 
         return fit(

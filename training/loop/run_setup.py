@@ -11,11 +11,13 @@ from edge_runtime.storage import printable
 from training.config import TrainConfig
 from training.data.check import DatasetReport
 from training.data.dataset import Dataset
+from training.data.validation import Recorded
 from training.errors import ResumeError
 from training.loop.changes import changes, misfit
 from training.loop.run_folder import RunFolder
 from training.loop.run_record import DIGEST_CHARS, DataRecord, RunSetup
 
+SPLIT_SETTINGS = ("validation_fraction", "group_by", "val_groups", "seed")
 _PACKAGES = ("edge-unet", "keras", "tensorflow", "numpy", "opencv-python")
 
 
@@ -67,6 +69,14 @@ def setup_of(config: TrainConfig, report: DatasetReport, dataset: Dataset, contr
         versions={**{name: version(name) for name in _PACKAGES}, "python": platform.python_version()},
         seed=config.seed,
     )
+
+
+def recorded_splits(run: RunFolder, config: TrainConfig) -> Recorded | None:
+    """Return the splits of the run that is resumed; None if it is new, or another split is wanted."""
+    setup = run.record.setup
+    if setup is None or any(line.split(":")[0] in SPLIT_SETTINGS for line in config.differences(setup.config)):
+        return None
+    return setup.data.splits
 
 
 def begin(run: RunFolder, config: TrainConfig, setup: RunSetup, *, force: bool, note: Callable[[str], None]) -> None:

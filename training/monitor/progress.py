@@ -51,6 +51,7 @@ class Silent:
         ...             print(f"{what} is done")
         >>> report = check_dataset(data, on_progress=Printed().advance)
         checking is done
+        comparing is done
     """
 
     def advance(self, what: str, done: int, total: int) -> None:

@@ -10,7 +10,6 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import jinja2
@@ -18,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.dataset.evaluate import Evaluation, SegmentFrame
-from edge_runtime.dataset.pairs import Pair
+from edge_runtime.dataset.pairs import Pair, Problem
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.storage import printable, write_bytes
+from training.data.check.kinds import by_kind
 from training.loop.run_record import RunRecord, RunSetup
 from training.monitor.records import EpochRecord
 from training.monitor.samples import ReadTruth, read_samples
@@ -32,7 +32,6 @@ EACH = 3
 """Number of images shown of the worst, of the middle and of the best ones, each."""
 LONGEST_PX = 480
 """Longest side of a picture in pixels: about twice its size on the page, so that it is sharp on any screen."""
-LISTED_WARNINGS = 50
 _ACCENT, _SECOND, _THIRD, _QUIET = "var(--accent)", "var(--second)", "var(--third)", "var(--quiet)"
 
 
@@ -46,7 +45,7 @@ class ReportFacts:
         pairs: Pairs of the validation split, in the order of the evaluation.
         read_truth: Function that reads the mask of a pair as (H, W) uint8 class ids, or ``IGNORE``.
         segment: Best model as a function of (H, W, 3) uint8 BGR that returns (H, W) uint8 class ids.
-        check: Report of the dataset check, from ``to_dict()``.
+        problems: Problems that the dataset check found.
         sizes: Number of images in the dataset per (height, width) in pixels; empty if it is not known.
         train_pixels: (C,) pixels of each class in the training split.
         split_by: Origin of the validation split, as a phrase: "the dataset's val folder", "held out by seed".
@@ -59,7 +58,7 @@ class ReportFacts:
     pairs: Sequence[Pair]
     read_truth: ReadTruth
     segment: SegmentFrame
-    check: Mapping[str, Any]
+    problems: Sequence[Problem]
     sizes: Mapping[tuple[int, int], int]
     train_pixels: NDArray[np.int64]
     split_by: str
@@ -118,10 +117,10 @@ def render_report(facts: ReportFacts, run_folder: Path) -> str:
     record, evaluation, setup = facts.record, facts.evaluation, facts.setup
     contract, history = setup.contract, record.history
     train_shares = [float(v) for v in facts.train_pixels / max(1, int(facts.train_pixels.sum()))]
-    warnings = [p["message"] for p in facts.check["problems"] if p["severity"] == "warning"]
+    warnings = [p for p in facts.problems if p.severity == "warning"]
     scores = [score for score in evaluation.image_ious if score is not None]
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             facts=facts,
@@ -156,22 +155,23 @@ def render_report(facts: ReportFacts, run_folder: Path) -> str:
             time_keys=_TIME_KEYS,
             images_per_s=float(np.median([r.images_per_s for r in history])),
             sizes=_sizes(facts.sizes),
-            warnings=warnings[:LISTED_WARNINGS],
-            more_warnings=max(0, len(warnings) - LISTED_WARNINGS),
+            warnings=[kind.in_short(Path(setup.data.root)) for kind in by_kind(warnings)],
+            count_of_warnings=len(warnings),
         )
     )
 
 
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Return the environment of the templates in this folder."""
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("training.report", "."),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, duration=duration, code=with_code, zip=zip)
-    return environment
+    made.filters.update(percent=percent, duration=duration, code=with_code, zip=zip)
+    return made
 
 
 def _curves(history: Sequence[EpochRecord]) -> list[tuple[str, list[Key], LineChart]]:

@@ -155,9 +155,17 @@ def _tile(report: DatasetReport, split: Split, pair: Pair, height_px: int, panel
     inner = (max(1, round(scale * image_bgr.shape[0])), max(1, round(scale * image_bgr.shape[1])))
     small = resize_image(image_bgr, *inner)
     ids = resize_mask(read_class_ids(pair, report.key), *inner)
-    drawn = overlay_of_mask(small, np.where(ids == IGNORE, 0, ids).astype(np.uint8), report.info.classes)
-    panels = [_centred(panel, height_px, panel_px) for panel in (small, _hatched(drawn, ids == IGNORE))]
+    drawn = with_mask(small, ids, report.info.classes)
+    panels = [_centred(panel, height_px, panel_px) for panel in (small, drawn)]
     return captioned(np.hstack(panels), f"{split}: {pair.image.name}", _GAP_PX)
+
+
+def with_mask(
+    image_bgr: NDArray[np.uint8], ids: NDArray[np.uint8], classes: tuple[ClassInfo, ...]
+) -> NDArray[np.uint8]:
+    """Return a copy of an image with its mask, (H, W) uint8 class ids, over it; ignored pixels are hatched."""
+    drawn = overlay_of_mask(image_bgr, np.where(ids == IGNORE, 0, ids).astype(np.uint8), classes)
+    return _hatched(drawn, ids == IGNORE)
 
 
 def _centred(image_bgr: NDArray[np.uint8], height_px: int, width_px: int) -> NDArray[np.uint8]:

@@ -12,26 +12,38 @@ from edge_runtime.model.contract import ClassInfo
 from edge_runtime.storage import printable
 from training.data.check.files import problem
 
+FEW = 0.05
+"""Share of masks of background alone up to which they may have been forgotten."""
 RARE = 200
 """A class is rare if the largest class has more than this many times its pixels."""
 
 
 def background_only(counts: Mapping[Pair, NDArray[np.int64]], name: str) -> list[Problem]:
-    """Warn once about masks that show class 0 alone: right for an empty scene, wrong if the mask was forgotten.
+    """Warn about masks that show class 0 alone if they are few: where many are, empty scenes belong to the dataset.
 
     Args:
         counts: (classes,) pixels of each class in each mask.
         name: Name of class 0.
     """
     masks = {pair.mask: pixels for pair, pixels in counts.items() if pair.mask is not None}
-    empty = [path for path, pixels in masks.items() if pixels[0] and not pixels[1:].any()]
-    if not empty:
+    empty = [path for path, pixels in masks.items() if shows_background_only(pixels)]
+    if len(empty) > max(1, FEW * len(masks)):
         return []
-    message = (
-        f"{len(empty)} of {len(masks)} masks — only '{name}' (first: {printable(empty[0])}) — good where nothing is to "
-        "be found — look at them, and draw what was forgotten"
-    )
-    return [problem("warning", "background_only", empty[0], message)]
+    return [
+        problem(
+            "warning",
+            "background_only",
+            path,
+            f"{printable(path)} — only '{printable(name)}' — right where nothing is to be found — look at it, and draw what was "
+            "forgotten",
+        )
+        for path in empty
+    ]
+
+
+def shows_background_only(pixels: NDArray[np.int64]) -> bool:
+    """Tell whether (classes,) pixels are of class 0 alone."""
+    return bool(pixels[0] and not pixels[1:].any())
 
 
 def uncounted_splits(pixels: Mapping[Split, NDArray[np.int64]]) -> list[Problem]:
@@ -66,6 +78,7 @@ def absent_classes(classes: tuple[ClassInfo, ...], pixels: Mapping[Split, NDArra
             "absent_class",
             split,
             f"split {split} — no pixel of class '{c.name}' — expected some — add images that show it",
+            f"'{printable(c.name)}'",
         )
         for split, counts in pixels.items()
         if split != "test" and counts.any()
@@ -84,6 +97,7 @@ def rare_classes(classes: tuple[ClassInfo, ...], pixels: NDArray[np.int64]) -> l
             c.name,
             f"class '{c.name}' — {pixels[c.id] / pixels.sum():.2%} of the pixels, {pixels[largest] // pixels[c.id]} times "
             f"fewer than '{classes[largest].name}' — judge it by its own IoU — add images that show it or weight the loss",
+            f"{pixels[c.id] / pixels.sum():.2%} of the pixels",
         )
         for c in classes
         if 0 < pixels[c.id] * RARE < pixels[largest]

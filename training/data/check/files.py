@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import ItemsView, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,8 @@ from training.errors import DataError
 
 MIN_SIDE_PX = 16
 """Smallest height and width of a picture in pixels; a U-Net finds nothing in smaller ones."""
+_FEW = 16
+"""Number of values up to which a dictionary of them is small."""
 BLANK = 1.0
 """Standard deviation in grey levels below which a picture is one flat colour, JPEG noise included."""
 
@@ -72,9 +75,37 @@ class MaskFacts:
     problems: tuple[Problem, ...] = ()
 
 
-def problem(severity: Literal["error", "warning"], code: str, file: Path | str, message: str) -> Problem:
+def problem(
+    severity: Literal["error", "warning"], code: str, file: Path | str, message: str, detail: str = ""
+) -> Problem:
     """Return a problem; ``file`` is the file to correct."""
-    return Problem(severity=severity, code=code, file=str(file), message=message)
+    return Problem(severity=severity, code=code, file=str(file), message=message, detail=detail)
+
+
+class PackedCounts(Mapping[int, int]):
+    """Number of pixels per value in two arrays: a mask with soft edges has 256 values, and a dataset many masks."""
+
+    __slots__ = ("_pixels", "_values")
+
+    def __init__(self, counts: Mapping[int, int]) -> None:
+        self._values = np.fromiter(sorted(counts), np.uint32, len(counts))
+        self._pixels = np.fromiter((counts[value] for value in sorted(counts)), np.uint32, len(counts))
+
+    def __getitem__(self, value: int) -> int:
+        place = int(np.searchsorted(self._values, value)) if value >= 0 else len(self._values)
+        if place == len(self._values) or self._values[place] != value:
+            raise KeyError(value)
+        return int(self._pixels[place])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._values.tolist())
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def items(self) -> ItemsView[int, int]:
+        """Return values and pixels, without a search for each."""
+        return dict(zip(self._values.tolist(), self._pixels.tolist(), strict=True)).items()
 
 
 def scan_image(path: Path) -> ImageFacts:
@@ -116,11 +147,12 @@ def scan_mask(path: Path) -> MaskFacts:
     except InputError as error:
         return MaskFacts(problems=(problem("error", refusal(data, where, mask=True), path, str(error)),))
     height_px, width_px = mask.values.shape
+    contents = contents_of(mask)
     return MaskFacts(
         digest=hashlib.sha256(data).hexdigest(),
         shape=(height_px, width_px),
         orientation=exif_orientation(data),
-        contents=contents_of(mask),
+        contents=replace(contents, counts=PackedCounts(contents.counts)) if len(contents.counts) > _FEW else contents,
         pixels=hashlib.sha256(repr(mask.values.shape).encode() + mask.values.tobytes()).hexdigest(),
         problems=tuple(_mask_problems(path, data)),
     )

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from edge_runtime.dataset.label_key import LabelKey, MaskEncoding
 from edge_runtime.dataset.pairs import Pair, Problem, Split
 from edge_runtime.segment.preprocess import Channels
+from training.data.check.balance import shows_background_only
 from training.data.dataset import Dataset, DatasetInfo
+from training.data.splits import Copy
 from training.errors import DataError
 
 
@@ -31,6 +33,7 @@ class DatasetReport:
         digests: SHA-256 of the image and of the mask of each pair whose image can be read; "" for an unreadable mask.
         forms: Number of image files by format and samples.
         groups: Group of each pair; None if the dataset has no groups.
+        copies: Pairs whose pictures look the same, across splits, and within a ``train`` that has no ``val`` beside it.
         fingerprint: SHA-256 over the names and contents of all files that are used.
         ignored_files: Number of files in the image and mask folders that are not images, or are hidden.
         quarantined: Pairs that were left out because of their errors.
@@ -54,6 +57,7 @@ class DatasetReport:
     digests: Mapping[Pair, tuple[str, str]]
     forms: Mapping[str, int]
     groups: Mapping[Pair, str] | None
+    copies: tuple[Copy, ...]
     fingerprint: str
     ignored_files: int
     quarantined: tuple[Pair, ...]
@@ -78,6 +82,11 @@ class DatasetReport:
     def images_with(self) -> NDArray[np.int64]:
         """(classes,) number of images that show each class."""
         return sum(((c > 0).astype(np.int64) for c in self.counts.values()), np.zeros(len(self.info.classes), np.int64))
+
+    @property
+    def background_only(self) -> list[Pair]:
+        """Pairs whose masks show class 0 alone."""
+        return [pair for pair, pixels in self.counts.items() if pair.mask is not None and shows_background_only(pixels)]
 
     def classes_in(self, pair: Pair) -> tuple[int, ...]:
         """Return the ids of the classes that a pair's mask shows."""
@@ -127,9 +136,7 @@ class DatasetReport:
             "ignored_files": self.ignored_files,
             "fingerprint": self.fingerprint,
             "without_mask": sum(pair.mask is None for pair in self.dataset.pairs()),
-            "background_only": [
-                str(p.mask) for p, c in self.counts.items() if p.mask is not None and c[0] and not c[1:].any()
-            ],
+            "background_only": [str(pair.mask) for pair in self.background_only],
             "quarantined": [
                 {"image": str(pair.image), "mask": None if pair.mask is None else str(pair.mask)}
                 for pair in self.quarantined

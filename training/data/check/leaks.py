@@ -3,36 +3,155 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.dataset.label_key import LabelKey
 from edge_runtime.dataset.pairs import Pair, Problem, Split
+from edge_runtime.progress import OnProgress
 from edge_runtime.storage import printable
+from training.data.check.alike import Comparison, Likeness
 from training.data.check.duplicates import Match, near_duplicates
 from training.data.check.files import ImageFacts, MaskFacts, problem
 from training.data.dataset import Dataset
-from training.data.splits import find_groups, leaking_groups, suggest_groups
+from training.data.splits import Copy, find_groups, leaking_groups, suggest_groups
 from training.errors import DataError
 
 Facts = Mapping[Pair, tuple[ImageFacts, MaskFacts]]
+_OTHERS = 2
+"""Number of a picture's matches that are pictures of one place, after which no others are read."""
 
 
-def copies(dataset: Dataset, facts: Facts) -> list[Problem]:
-    """Find pictures that occur more than once in the dataset: an error across splits, a warning within one split.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """A pair that looks like an earlier one, and what the two have in common."""
 
-    In a dataset of one split all pictures are compared, because a later split may put copies on both sides.
+    pair: Pair
+    earlier: Pair
+    match: Match
+    likeness: Likeness
+
+    @property
+    def kind(self) -> Literal["copy", "scene", "no object"]:
+        """What the two pictures are of each other, see ``Copy``."""
+        if self.likeness == "no object":
+            return "no object"
+        return "copy" if self.match.certain and self.likeness == "copy" else "scene"
+
+
+def copies(
+    dataset: Dataset, facts: Facts, key: LabelKey, *, allowed: bool, on_progress: OnProgress
+) -> tuple[list[Problem], tuple[Copy, ...]]:
+    """Find pictures that occur more than once in the dataset.
+
+    Across splits, a copy is an error unless it is allowed. Without ``val``, the pictures of ``train`` are compared with
+    each other, too, because some of them are held out later.
+
+    Args:
+        dataset: Pairs by split.
+        facts: Facts about the files of each pair.
+        key: Label key of the masks.
+        allowed: Report copies across splits as warnings.
+        on_progress: Called with "comparing" and the number of pictures done and in all.
+
+    Returns:
+        The problems, and all pairs that look the same.
     """
     split_of = {pair: split for split, pairs in dataset.splits.items() for pair in pairs}
-    found, firsts = _same_files(dataset, facts, split_of)
-    for one, other, match in _matches(firsts, split_of):
+    same = _same_files(dataset, facts)
+    firsts = [(pair, facts[pair][0]) for pair, *_ in same]
+    alike = _compared(_matches(firsts, split_of, on_progress), Comparison(key))
+    found = [f for f in alike if f.likeness != "one place"]
+    found_copies = [Copy(earlier=pairs[0], later=later, kind="copy") for pairs in same for later in pairs[1:]]
+    found_copies += [Copy(earlier=f.earlier, later=f.pair, kind=f.kind) for f in found]
+    report = _Report(
+        split_of=split_of,
+        figures=_figures(dataset, found_copies, split_of),
+        allowed=allowed,
+        one_place=len(found) < len(alike),
+    )
+    likest: dict[Pair, _Found] = {}
+    # The most certain match of a picture stays first of those that are copies, and of those that are not.
+    for f in sorted(found, key=lambda f: f.kind != "copy"):
+        if f.match.certain:
+            likest.setdefault(f.pair, f)
+    problems = [p for pairs in same for p in report.of_same_files(pairs, facts)]
+    problems += [p for f in likest.values() for p in report.of_look_alikes(f)]
+    return problems, tuple(found_copies)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    """Makes the problems of copies.
+
+    Attributes:
+        split_of: Split of each pair.
+        figures: What copies in an earlier and a later split mean.
+        allowed: Whether copies in two splits are warnings.
+        one_place: Whether a camera that does not move took the pictures.
+    """
+
+    split_of: Mapping[Pair, Split]
+    figures: Mapping[tuple[Split, Split], str]
+    allowed: bool
+    one_place: bool
+
+    def of_same_files(self, pairs: list[Pair], facts: Facts) -> Iterator[Problem]:
+        """Yield the problems of pairs whose images have the same bytes."""
+        first, *others = pairs
+        by_split: dict[Split, Pair] = {}
+        for pair in pairs:
+            by_split.setdefault(self.split_of[pair], pair)
+        if len(by_split) > 1:
+            paths, last = " and ".join(printable(pair.image) for pair in by_split.values()), list(by_split.values())[-1]
+            message = f"the same image in {' and '.join(by_split)}: {paths} — {self._across(first, last, 'remove all but one')}"
+            yield problem(self._severity, "leak", last.image, message, f"copy of {printable(first.image)}")
+        for other in others:
+            if self.split_of[other] == self.split_of[first]:
+                same = facts[other][1].digest == facts[first][1].digest
+                masks = "and the same mask" if same else "with different masks"
+                message = f"the same image twice in {self.split_of[first]}, {masks}: {printable(first.image)} and {printable(other.image)} — expected it once — remove one"
+                yield problem(
+                    "warning", "duplicate", other.image, message, f"copy of {printable(first.image)}, {masks}"
+                )
+
+    def of_look_alikes(self, found: _Found) -> Iterator[Problem]:
+        """Yield the problem of a picture that looks like an earlier one, if it is one."""
+        pair, earlier, match = found.pair, found.earlier, found.match
+        split, before = self.split_of[pair], self.split_of[earlier]
         change = f", {match.change}" if match.change else ""
-        across = split_of[one] != split_of[other]
-        splits = f"{split_of[other]} and {split_of[one]}" if across else split_of[one]
-        message = (
-            f"copies of one picture in {splits}: {printable(other.image)} and {printable(one.image)} (correlation "
-            f"{match.correlation:.3f}{change}) — expected it in one split — remove one of them"
+        files = (
+            f"in {split if split == before else f'{before} and {split}'}: {printable(earlier.image)} and "
+            f"{printable(pair.image)} (correlation {match.correlation:.3f}{change})"
         )
-        found.append(problem("error" if across else "warning", "near_duplicate", one.image, message))
-    return found
+        detail = f"like {printable(earlier.image)}{change}"
+        if found.likeness == "copy" and split != before:
+            message = f"copies of one picture {files} — {self._across(earlier, pair, 'remove one')}"
+            yield problem(self._severity, "near_duplicate", pair.image, message, detail)
+        elif found.likeness == "copy":
+            message = f"copies of one picture {files} — `train` keeps both on one side of its split — remove one if it adds nothing"
+            yield problem("warning", "near_duplicate", pair.image, message, detail)
+        elif found.likeness == "other masks":
+            message = f"pictures that look the same, with different masks, {files} — expected the same objects — correct one mask, or remove one"
+            yield problem("warning", "near_duplicate", pair.image, message, f"{detail}, with a different mask")
+        elif split != before and not self.one_place:
+            message = f"pictures that look the same, without an object, {files} — right for a camera that does not move — remove one if it is a copy"
+            yield problem("warning", "near_duplicate", pair.image, message, f"{detail}, without an object")
+
+    @property
+    def _severity(self) -> Literal["error", "warning"]:
+        return "warning" if self.allowed else "error"
+
+    def _across(self, earlier: Pair, later: Pair, remedy: str) -> str:
+        """Return what copies in two splits mean, and the remedy."""
+        figure = self.figures[self.split_of[earlier], self.split_of[later]]
+        return f"{figure} — {remedy}{'' if self.allowed else ', or pass --allow-copies'}"
 
 
 def sequences(dataset: Dataset, pattern: str | None) -> tuple[dict[Pair, str] | None, list[Problem]]:
@@ -55,6 +174,7 @@ def sequences(dataset: Dataset, pattern: str | None) -> tuple[dict[Pair, str] | 
                 group,
                 f"group '{printable(group)}' — in {' and '.join(splits)} — expected in one split: its images are alike — "
                 "move them together",
+                f"in {' and '.join(splits)}",
             )
             for group, splits in leaking_groups(dataset, groups).items()
         ]
@@ -79,45 +199,63 @@ def _of_videos(dataset: Dataset, suggestion: str) -> list[Problem]:
     return [problem("warning", "video_frames", dataset.root, message)]
 
 
-def _same_files(
-    dataset: Dataset, facts: Facts, split_of: Mapping[Pair, Split]
-) -> tuple[list[Problem], list[tuple[Pair, ImageFacts]]]:
-    """Return the problems of files with the same bytes, and the first pair of each picture."""
+def _same_files(dataset: Dataset, facts: Facts) -> list[list[Pair]]:
+    """Return the pairs of each picture, file by file: those whose images have the same bytes are together."""
     places: dict[str, list[Pair]] = defaultdict(list)
     for pair in dataset.pairs():
         digest = facts[pair][0].digest
         if digest is not None:
             places[digest].append(pair)
-    found = []
-    for first, *others in places.values():
-        by_split = {split_of[p]: p for p in reversed([first, *others])}
-        if len(by_split) > 1:
-            in_order = [by_split[split] for split in dataset.splits if split in by_split]
-            paths = " and ".join(printable(p.image) for p in in_order)
-            message = f"the same image in {' and '.join(split_of[p] for p in in_order)}: {paths} — expected it in one split — remove all but one"
-            found.append(problem("error", "leak", in_order[-1].image, message))
-        for other in others:
-            if split_of[other] == split_of[first]:
-                same = facts[other][1].digest == facts[first][1].digest
-                masks = "and the same mask" if same else "with different masks"
-                message = f"the same image twice in {split_of[first]}, {masks}: {printable(first.image)} and {printable(other.image)} — expected it once — remove one"
-                found.append(problem("warning", "duplicate", other.image, message))
-    return found, [(first, facts[first][0]) for first, *_ in places.values()]
+    return list(places.values())
+
+
+def _figures(dataset: Dataset, found: Iterable[Copy], split_of: Mapping[Pair, Split]) -> dict[tuple[Split, Split], str]:
+    """Return, by an earlier and a later split, how many images of the later have a copy in the earlier."""
+    copied: dict[tuple[Split, Split], set[Pair]] = defaultdict(set)
+    for copy in found:
+        if copy.kind == "copy":
+            copied[split_of[copy.earlier], split_of[copy.later]].add(copy.later)
+    return {
+        (earlier, later): f"{len(pairs)} of {len(dataset.splits[later])} {later} images have a copy in {earlier}: the "
+        f"{later} mean IoU is too good"
+        for (earlier, later), pairs in copied.items()
+    }
 
 
 def _matches(
-    firsts: list[tuple[Pair, ImageFacts]], split_of: Mapping[Pair, Split]
+    firsts: list[tuple[Pair, ImageFacts]], split_of: Mapping[Pair, Split], on_progress: OnProgress
 ) -> Iterator[tuple[Pair, Pair, Match]]:
-    """Yield a pair, an earlier pair, and the match of their pictures: across splits, or within the only split."""
-    by_split: dict[Split, list[tuple[Pair, ImageFacts]]] = defaultdict(list)
+    """Yield a pair, an earlier pair, and the match of their pictures: across splits, and within a ``train`` without ``val``."""
+    members: dict[Split, list[Pair]] = defaultdict(list)
+    thumbs: dict[Split, list[NDArray[np.uint8]]] = defaultdict(list)
     for pair, image in firsts:
-        by_split[split_of[pair]].append((pair, image))
-    members = list(by_split.values())
-    thumbs = [[image.thumbnail for _, image in pairs if image.thumbnail is not None] for pairs in members]
-    if len(members) == 1:
-        for match in near_duplicates(thumbs[0]):
-            yield members[0][match.query][0], members[0][match.reference][0], match
-    for later in range(1, len(members)):
-        before = [pair for pairs in members[:later] for pair in pairs]
-        for match in near_duplicates(thumbs[later], [thumb for part in thumbs[:later] for thumb in part]):
-            yield members[later][match.query][0], before[match.reference][0], match
+        if image.thumbnail is not None:
+            members[split_of[pair]].append(pair)
+            thumbs[split_of[pair]].append(image.thumbnail)
+    before: list[Pair] = []
+    known: list[NDArray[np.uint8]] = []
+    for split, pairs in members.items():
+        if split == "train" and "val" not in members:
+            for match in near_duplicates(thumbs[split], scenes=True, on_progress=on_progress):
+                yield pairs[match.query], pairs[match.reference], match
+        for match in near_duplicates(thumbs[split], known, on_progress=on_progress):
+            yield pairs[match.query], before[match.reference], match
+        before += pairs
+        known += thumbs[split]
+
+
+def _compared(matches: Iterator[tuple[Pair, Pair, Match]], comparison: Comparison) -> list[_Found]:
+    """Return what the two pictures of each match are; of a camera that does not move, not all matches are read."""
+
+    def of_one(candidates: list[tuple[Pair, Pair, Match]]) -> list[_Found]:
+        found: list[_Found] = []
+        for pair, earlier, match in candidates:
+            likeness = comparison.likeness(pair, earlier, match.variant)
+            found.append(_Found(pair=pair, earlier=earlier, match=match, likeness=likeness))
+            if sum(f.likeness == "one place" for f in found) == _OTHERS:
+                break
+        return found
+
+    by_pair = [list(candidates) for _, candidates in groupby(matches, key=lambda match: match[0])]
+    with ThreadPoolExecutor() as pool:
+        return [found for of_pair in pool.map(of_one, by_pair) for found in of_pair]

@@ -39,16 +39,18 @@ def check_dataset(
     allow_lossy_mask: bool = False,
     skip_bad: bool = False,
     empty_without_mask: bool = False,
+    allow_copies: bool = False,
 ) -> DatasetReport:
     """Read every file of a dataset once and report every problem.
 
     Args:
         root: Folder of the dataset.
-        on_progress: Called with "checking" and the number of pairs done and in all.
+        on_progress: Called with "checking", then "comparing", and the number of pairs done and in all.
         allow_unpaired: Leave out images without a mask and masks without an image, with a warning.
         allow_lossy_mask: Accept JPEG masks, with a warning, if their values can be told apart.
         skip_bad: Leave out pairs whose files are damaged or do not fit each other or the dataset, with a warning.
         empty_without_mask: Take images that have no mask as all background; ``dataset.yaml`` may say so, too.
+        allow_copies: Accept pictures that are in two splits, with a warning.
 
     Raises:
         InputError: There is no dataset, its ``dataset.yaml`` is wrong, or the classes of its masks' colours are
@@ -87,12 +89,13 @@ def check_dataset(
             raise DataError(f"dataset {printable(root)} — every pair is bad — `edge-unet data check` lists why")
     tolerated = (*(UNPAIRED if allow_unpaired else ()), *([BROKEN_LINK] if skip_bad else []))
     groups, of_sequences = sequences(dataset, info.groups)
+    of_copies, links = copies(dataset, facts, key, allowed=allow_copies, on_progress=on_progress)
     problems = [
         *_as_warnings(dataset.problems, lambda p: p.code in tolerated),
         *_as_warnings((p for pair in pairs for p in of_pairs[pair]), lambda p: skip_bad),
         *smeared_binary({p: m for p, m in masks.items() if p in counts}, info, key),
         *shared_masks(facts, counts),
-        *copies(dataset, facts),
+        *of_copies,
         *of_sequences,
         *unused_files(dataset),
     ]
@@ -106,6 +109,7 @@ def check_dataset(
         digests={pair: (i.digest, m.digest or "") for pair, (i, m) in facts.items() if i.digest},
         forms=Counter(image.form for image, _ in facts.values() if image.form),
         groups=groups,
+        copies=links,
         fingerprint=_fingerprint(dataset.pairs(), facts, info, key),
         ignored_files=ignored_files(dataset),
         quarantined=tuple(bad) if skip_bad else (),
@@ -178,7 +182,7 @@ def _misfits(pair: Pair, image: ImageFacts, mask: MaskFacts) -> list[Problem]:
     elif image.shape == mask.shape[::-1]:
         hint = "they are transposed: rotate one of them"
     message = f"{where} — mask is {size(mask.shape)}, image {printable(pair.image)} is {size(image.shape)} — {hint}"
-    return [problem("error", "size_mismatch", pair.mask, message)]
+    return [problem("error", "size_mismatch", pair.mask, message, f"{size(mask.shape)}, image {size(image.shape)}")]
 
 
 def _as_warnings(problems: Iterable[Problem], which: Callable[[Problem], bool]) -> list[Problem]:
