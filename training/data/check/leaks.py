@@ -72,7 +72,7 @@ def copies(
     found_copies += [Copy(earlier=f.earlier, later=f.pair, kind=f.kind) for f in found]
     report = _Report(
         split_of=split_of,
-        figures=_figures(dataset, found_copies, split_of),
+        figures=figures(dataset, found_copies),
         allowed=allowed,
         one_place=len(found) < len(alike),
     )
@@ -84,6 +84,21 @@ def copies(
     problems = [p for pairs in same for p in report.of_same_files(pairs, facts)]
     problems += [p for f in likest.values() for p in report.of_look_alikes(f)]
     return problems, tuple(found_copies)
+
+
+def figures(dataset: Dataset, found: Iterable[Copy]) -> dict[tuple[Split, Split], str]:
+    """Return, by an earlier and a later split, how many images of the later have a copy in the earlier."""
+    split_of = {pair: split for split, pairs in dataset.splits.items() for pair in pairs}
+    copied: dict[tuple[Split, Split], set[Pair]] = defaultdict(set)
+    for copy in found:
+        between = split_of[copy.earlier], split_of[copy.later]
+        if copy.kind == "copy" and between[0] != between[1]:
+            copied[between].add(copy.later)
+    return {
+        (earlier, later): f"{len(pairs)} of {len(dataset.splits[later])} {later} images have a copy in {earlier}: the "
+        f"{later} mean IoU is too good"
+        for (earlier, later), pairs in copied.items()
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,19 +222,6 @@ def _same_files(dataset: Dataset, facts: Facts) -> list[list[Pair]]:
         if digest is not None:
             places[digest].append(pair)
     return list(places.values())
-
-
-def _figures(dataset: Dataset, found: Iterable[Copy], split_of: Mapping[Pair, Split]) -> dict[tuple[Split, Split], str]:
-    """Return, by an earlier and a later split, how many images of the later have a copy in the earlier."""
-    copied: dict[tuple[Split, Split], set[Pair]] = defaultdict(set)
-    for copy in found:
-        if copy.kind == "copy":
-            copied[split_of[copy.earlier], split_of[copy.later]].add(copy.later)
-    return {
-        (earlier, later): f"{len(pairs)} of {len(dataset.splits[later])} {later} images have a copy in {earlier}: the "
-        f"{later} mean IoU is too good"
-        for (earlier, later), pairs in copied.items()
-    }
 
 
 def _matches(

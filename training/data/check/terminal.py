@@ -10,6 +10,7 @@ from edge_runtime.storage import printable
 from training.data.check.files import size
 from training.data.check.findings import DatasetReport, share
 from training.data.check.kinds import Kind, by_kind, within
+from training.data.check.leaks import figures
 from training.data.splits import keep_together
 
 EXAMPLES = 3
@@ -80,6 +81,7 @@ def summary(report: DatasetReport) -> list[str]:
     if empty:
         name = printable(report.info.classes[0].name)
         lines.append(f"masks of '{name}' alone: {empty} of {sum(pair.mask is not None for pair in report.counts)}")
+    lines += figures(report.dataset, report.copies).values()
     together = "" if report.dataset.splits.get("val") else _kept_together(report)
     if together:
         lines.append(f"validation: held out of train by seed; {together}")
