@@ -30,6 +30,9 @@ class Recipe:
         weight_decay: Weight decay of the kernels; biases and normalisation parameters are not decayed.
         average_over: Time constant of the moving average of the weights, in steps; the averaged weights are saved. 0
             turns averaging off.
+        informed_start: Begin with the shares of the classes as the network's answer, and with first filters that answer
+            to differences and not to brightness.
+        repeat_rare: Show pictures of rare classes more often, see ``training.input.rarity``.
 
     Example:
         >>> from training import PRESETS
@@ -41,6 +44,8 @@ class Recipe:
     schedule: Literal["constant", "cosine"] = "cosine"
     weight_decay: float = 1e-2
     average_over: int = 500
+    informed_start: bool = True
+    repeat_rare: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +106,14 @@ PRESETS: dict[str, Preset] = {
         precision="float32",
         validation_fraction=0.1,
         patience=0,
-        recipe=Recipe(optimizer="adam", schedule="constant", weight_decay=0.0, average_over=0),
+        recipe=Recipe(
+            optimizer="adam",
+            schedule="constant",
+            weight_decay=0.0,
+            average_over=0,
+            informed_start=False,
+            repeat_rare=False,
+        ),
     ),
     # Ronneberger, Fischer, Brox: U-Net, MICCAI 2015, https://arxiv.org/abs/1505.04597; with batch normalisation and
     # same padding, as it is used today.

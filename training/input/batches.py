@@ -17,6 +17,7 @@ from edge_runtime.errors import EdgeUnetError
 from edge_runtime.resources import usable_cores
 from training.errors import LoaderError
 from training.input.cache import PixelCache
+from training.input.rarity import shuffled_pass
 from training.input.workers import PATIENCE_S, in_order
 
 Augment = Callable[
@@ -51,8 +52,8 @@ class Batches:
 
     A batch depends only on seed, epoch and step, not on the number of threads, so that a resumed run gets the batches
     that it would have had. All batches have the same shape, so that the graph is traced once: an endless sequence of
-    shuffled passes over the split is cut into batches. Each picture is seen equally often over a run, even if the split
-    is smaller than a batch.
+    shuffled passes over the split is cut into batches. Each picture is seen as often as its factor says over a run, even
+    if the split is smaller than a batch.
 
     Attributes:
         names: Paths of the pictures, indexed by ``Batch.indices``.
@@ -67,6 +68,7 @@ class Batches:
         width_px: int,
         batch_size: int,
         seed: int,
+        factors: NDArray[np.float64] | None = None,
         augment: Augment | None = None,
         mix: Mix | None = None,
         threads: int | None = None,
@@ -80,6 +82,7 @@ class Batches:
             width_px: Width of the batch's pictures in pixels.
             batch_size: Pictures per batch.
             seed: Random seed of order and augmentation, 0 or more.
+            factors: (N,) how often to show each picture, see ``repeat_factors``; None shows all equally often.
             augment: Function that makes a random variant of a picture; None needs a cache at the batch's size.
             mix: Function that mixes the pictures of a finished batch; None for no mixing.
             threads: Number of threads; by default half of the usable cores, at most ``MAX_THREADS``, because the
@@ -97,6 +100,7 @@ class Batches:
         self._size = height_px, width_px
         self._batch_size = batch_size
         self._seed = seed
+        self._factors = np.ones(len(cache.names)) if factors is None else factors
         self._augment = augment
         self._mix = mix
         self._threads = threads or min(MAX_THREADS, max(1, usable_cores() // 2))
@@ -170,8 +174,7 @@ class Batches:
 
     def _order(self, pass_number: int) -> NDArray[np.int64]:
         """Return the (N,) indices of one shuffled pass over the pictures."""
-        rng = np.random.default_rng([self._seed, _ORDER, pass_number])
-        return rng.permutation(len(self._cache.names))
+        return shuffled_pass(self._factors, np.random.default_rng([self._seed, _ORDER, pass_number]))
 
     def _describe(self, number: int, step: int) -> str:
         index = self._at.get((number, step))

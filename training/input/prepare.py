@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from edge_runtime.dataset.label_key import IGNORE
@@ -14,6 +15,7 @@ from training.errors import DataError
 from training.input.augment import augment, mix
 from training.input.batches import Batches
 from training.input.cache import PixelCache, PixelSpec, cache_size, open_cache
+from training.input.rarity import repeat_factors
 
 
 def decode_splits(
@@ -64,14 +66,21 @@ def decode_splits(
     return caches[0], caches[1]
 
 
-def make_batches(config: TrainConfig, cache: PixelCache) -> Batches:
-    """Return the batches of a training split in random order, augmented and mixed as configured."""
+def make_batches(config: TrainConfig, cache: PixelCache, classes_in: Sequence[Collection[int]]) -> Batches:
+    """Return the batches of a training split in random order, augmented and mixed as configured.
+
+    Args:
+        config: Configuration of the run.
+        cache: The decoded training split.
+        classes_in: Class ids in each picture of the split.
+    """
     return Batches(
         cache,
         height_px=config.height_px,
         width_px=config.width_px,
         batch_size=config.batch_size,
         seed=config.seed,
+        factors=repeat_factors(classes_in) if config.recipe.repeat_rare else None,
         augment=augment if config.augment else None,
         mix=(lambda images, masks, rng: mix(images, masks, config.mix, rng)) if config.mix else None,
     )

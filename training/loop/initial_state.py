@@ -18,10 +18,11 @@ from training.loop.train_state import TrainState
 from training.losses.make import make_loss
 from training.losses.weights import class_weights_of
 from training.network.encoders import load_encoder
+from training.network.start import answer_with_shares, see_differences
 
 
 def initial_state(config: TrainConfig, contract: Contract, pixels: NDArray[np.int64]) -> TrainState:
-    """Return the state before training: random weights, or pre-trained ones in the encoder.
+    """Return the state before training: random weights, or pre-trained ones in the encoder; see ``training.network.start``.
 
     Sets Keras' global random seed, so that the same configuration starts from the same weights.
 
@@ -37,6 +38,7 @@ def initial_state(config: TrainConfig, contract: Contract, pixels: NDArray[np.in
     devices = strategy.num_replicas_in_sync
     if config.batch_size % devices:
         raise UsageError(f"--batch-size {config.batch_size} — for {devices} devices — expected a multiple of {devices}")
+    class_weights = class_weights_of(pixels)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(_policy(config.precision))
     try:
@@ -48,6 +50,10 @@ def initial_state(config: TrainConfig, contract: Contract, pixels: NDArray[np.in
                 logit_channels=contract.logit_channels,
                 for_training=True,
             )
+            if config.recipe.informed_start:
+                answer_with_shares(model, pixels * (class_weights if config.class_weights else 1.0))
+                if not config.encoder:
+                    see_differences(model)
             if config.encoder and config.encoder_weights:
                 weights = config.encoder_weights
                 load_encoder(model, config.encoder, "imagenet" if weights == "imagenet" else Path(weights))
@@ -57,7 +63,7 @@ def initial_state(config: TrainConfig, contract: Contract, pixels: NDArray[np.in
     loss = make_loss(
         config.loss,
         classes=len(contract.classes),
-        class_weights=class_weights_of(pixels) if config.class_weights else None,
+        class_weights=class_weights if config.class_weights else None,
         label_smoothing=config.label_smoothing,
     )
     return TrainState(model, optimizer, loss, average_over=config.recipe.average_over, strategy=strategy)
