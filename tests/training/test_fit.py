@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 from datasets import DatasetFolder
+from epochs import epoch_record
 
 from edge_runtime import cli
 from edge_runtime.model.contract import Contract
@@ -26,7 +27,7 @@ from training.errors import TrainingStopped
 from training.fit.run import fit
 from training.loop.run_folder import open_run
 from training.monitor.progress import Silent
-from training.monitor.records import EpochRecord
+from training.monitor.records import EpochRecord, epochs_of_one_class
 from training.report.words import time_shares
 
 NEEDS_POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
@@ -310,6 +311,26 @@ class TestDivergence:
         assert re.match(r"edge-unet: training: epoch 1 — weight \S+ is not finite — lower --learning-rate; ", err)
         assert whole_epochs(run) == {}
         assert not list(run.glob("*.keras")) + list(run.glob("*.npz"))
+
+
+def test_training_that_finds_nothing_but_one_class_says_so_once(data, tmp_path, capsys):
+    options = (*SEED, "--epochs", "7", "--learning-rate", "1e-9")
+    assert train(data, "--out", tmp_path / "run", *options) == 0
+    assert {sum(bool(iou) for iou in epoch["val_class_iou"]) for epoch in record_of(tmp_path / "run")["history"]} == {1}
+    said = [line for line in capsys.readouterr().err.splitlines() if "has found nothing but" in line]
+    assert len(said) == 1
+    assert re.search(
+        r"nothing but '(background|red|blue)' for 5 epochs: .* a larger --input-size .* 32x32 pixels", said[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("found", "epochs"),
+    [([(0.9, 0.0)] * 3, 3), ([(0.9, 0.0), (0.9, 0.1)], 0), ([(0.9, 0.1), (0.9, 0.0), (0.8, None)], 2), ([], 0)],
+)
+def test_epochs_in_a_row_that_found_one_class_are_counted(found, epochs):
+    history = [epoch_record(i + 1, val_class_iou=ious) for i, ious in enumerate(found)]
+    assert epochs_of_one_class(history) == epochs
 
 
 @pytest.fixture(scope="module")

@@ -87,7 +87,8 @@ def fit(
     with TensorBoardLog(run.root / "tensorboard", contract.classes) as log:
         watch = Watch(progress=progress, log=log, should_stop=should_stop, start_s=start_s)
         batches = make_batches(config, train, [report.classes_in(pair) for pair in dataset.splits["train"]])
-        Trainer(config, state, shipped, batches, val, run, watch).run()
+        names = [c.name for c in contract.classes]
+        Trainer(config, state, shipped, batches, val, run, watch, names).run()
     for cache in (train, val):
         cache.remove()
     context = ReportContext(

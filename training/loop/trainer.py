@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from edge_runtime.dataset.metrics import class_iou, confusion_matrix, mean_iou, 
 from edge_runtime.dataset.sampling import spread
 from edge_runtime.errors import UsageError
 from edge_runtime.segment.postprocess import class_ids_of
-from edge_runtime.storage import temporary_name, translated, write_bytes
+from edge_runtime.storage import printable, temporary_name, translated, write_bytes
 from training.config import TrainConfig
 from training.errors import DivergedError, TrainingStopped
 from training.input.batches import Batches
@@ -28,7 +28,7 @@ from training.loop.run_folder import RunFolder
 from training.loop.run_record import EpochSums
 from training.loop.train_state import TrainState, learning_rate_at
 from training.monitor.progress import Progress
-from training.monitor.records import EpochRecord, to_csv
+from training.monitor.records import EpochRecord, epochs_of_one_class, to_csv
 from training.monitor.samples import Sample
 from training.monitor.tensorboard import TensorBoardLog
 from training.network.deploy import copy_weights
@@ -37,6 +37,8 @@ SAVE_EVERY_S = 300.0
 """Seconds between saves within a long epoch: the most work that a crash can cost."""
 PICTURES = 4
 """Number of validation images that TensorBoard shows."""
+STUCK_EPOCHS = 5
+"""Epochs in a row without any class but one, after which a line says so."""
 RESERVED = 0.02
 """Share of the time limit that is kept for measuring the best model and writing the report."""
 
@@ -70,6 +72,7 @@ class Trainer:
         validation: PixelCache,
         run: RunFolder,
         watch: Watch,
+        class_names: Sequence[str],
     ) -> None:
         """Prepare to train, or to resume.
 
@@ -81,6 +84,7 @@ class Trainer:
             validation: Validation split at the model's size.
             run: The open run folder.
             watch: Display, log, stop condition and start time of the run.
+            class_names: Names of the classes in order of their ids.
         """
         self._config = config
         self._state = state
@@ -88,6 +92,7 @@ class Trainer:
         self._batches = batches
         self._validation = validation
         self._run = run
+        self._class_names = class_names
         self._progress, self._log, self._should_stop = watch.progress, watch.log, watch.should_stop
         self._start_s = self._saved_s = watch.start_s
         self._step, self._sums = 0, EpochSums()
@@ -124,6 +129,7 @@ class Trainer:
                 record = self._history[-1]
                 self._log.epoch(record, best=best, pictures=partial(self._samples, predictions))
                 self._progress.epoch(record, best=best)
+                self._note_if_stuck()
             self._write_history()
         except TrainingStopped:
             self._save_state()
@@ -200,6 +206,18 @@ class Trainer:
         """Record the time of the whole epoch, that of its checkpoints included, and begin that of the next one."""
         self._run.time_epoch(self._epoch_s())
         self._sums, self._part_s = EpochSums(), time.monotonic()
+
+    def _note_if_stuck(self) -> None:
+        if epochs_of_one_class(self._history) != STUCK_EPOCHS:
+            return
+        ious = self._history[-1].val_class_iou
+        found = self._class_names[max(range(len(ious)), key=lambda i: ious[i] or 0)]
+        c = self._config
+        self._progress.note(
+            f"has found nothing but '{printable(found)}' for {STUCK_EPOCHS} epochs: rare classes need time; if it "
+            "stays so, look at the masks (edge-unet data preview), and pass a larger --input-size if the objects are small "
+            f"at {c.width_px}x{c.height_px} pixels"
+        )
 
     def _finished(self) -> bool:
         epochs = len(self._history)

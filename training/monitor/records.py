@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -68,3 +68,9 @@ def to_csv(history: Iterable[EpochRecord]) -> str:
     writer.writeheader()
     writer.writerows(asdict(record) for record in history)
     return text.getvalue()
+
+
+def epochs_of_one_class(history: Sequence[EpochRecord]) -> int:
+    """Return the number of epochs in a row, up to the last one, that found at most one class in the validation images."""
+    found = [sum(bool(iou) for iou in record.val_class_iou) for record in history]
+    return next((i for i, classes in enumerate(reversed(found)) if classes > 1), len(found))

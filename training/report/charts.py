@@ -220,7 +220,7 @@ def histogram(values: Sequence[float], *, color: str, width: int = 520, height: 
 
 def nice_ticks(low: float, high: float, intervals: int = 4) -> list[float]:
     """Return round numbers at equal distances whose first and last enclose a range; at least two."""
-    if high - low < 1e-9 * max(abs(low), abs(high), 1e-6):
+    if high - low < 1e-4 * max(abs(low), abs(high), 1e-6):  # six digits of a tick could not tell such values apart
         pad = abs(high) / 2 or 0.5
         low, high = low - pad, high + pad
     raw = (high - low) / intervals

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from training.config import PRESETS
+from training.network.start import answer_with_shares, see_differences
+
+
+def network(preset, logit_channels):
+    return PRESETS[preset].shape.build(
+        height_px=64, width_px=64, channels=1, logit_channels=logit_channels, for_training=True
+    )
+
+
+def first_filters(model):
+    return next(layer for layer in model.layers if hasattr(layer, "kernel")).kernel.numpy()
+
+
+@pytest.mark.parametrize("preset", ["edge", "edge-nano", "classic"])
+def test_first_filters_answer_nothing_to_an_even_picture(preset):
+    model = network(preset, 1)
+    before = first_filters(model)
+    see_differences(model)
+    after = first_filters(model)
+    assert np.abs(before.sum(axis=(0, 1))).max() > 0.1
+    assert np.abs(after.sum(axis=(0, 1))).max() < 1e-6
+    assert np.allclose(before - before.mean(axis=(0, 1)), after, atol=1e-6)
+
+
+@pytest.mark.parametrize("preset", ["edge", "edge-nano", "classic"])
+@pytest.mark.parametrize("shares", [[97, 3], [80, 15, 5], [0.5, 0.25, 0.125, 0.125]])
+def test_the_first_answer_is_the_shares_of_the_classes(preset, shares):
+    shares = np.array(shares, np.float64)
+    model = network(preset, 1 if len(shares) == 2 else len(shares))
+    answer_with_shares(model, shares)
+    image = np.zeros((1, 64, 64, 1), np.float32)  # in which the random weights find nothing
+    found = model.predict_on_batch(image).reshape(-1, model.output_shape[-1])
+    expected = shares / shares.sum()
+    assert np.allclose(found, expected[1:] if len(shares) == 2 else expected, atol=2e-3)
+
+
+def test_a_class_that_is_nearly_absent_is_not_given_up():
+    model = network("edge", 1)
+    answer_with_shares(model, np.array([1e9, 1.0]))
+    found = model.predict_on_batch(np.zeros((1, 64, 64, 1), np.float32))
+    assert np.allclose(found, 1e-3, atol=1e-5)
