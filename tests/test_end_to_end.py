@@ -141,6 +141,7 @@ def test_the_fast_variant_is_taken_unless_told_and_is_as_good_as_the_manifest_sa
     found = one_object("eval", package, work / "data", "--split", "val", "--json")
     manifest = json.loads((package / "manifest.json").read_text())
     assert found.pop("variant") == "int8"
+    assert (found.pop("trained_on"), found.pop("left_out")) == (0, {})
     assert found == manifest["metrics"]["int8"]
     change = manifest["metrics"]["int8"]["mean_iou"] - manifest["metrics"]["fp32"]["mean_iou"]
     quantization = manifest["quantization"]
@@ -224,5 +225,5 @@ def test_grey_binary_data_give_the_seed_network(tmp_path):
     assert info["input"] == {"height": 32, "width": 32, "channels": 1}
     assert info["parity"]["max_abs_diff"] <= 1e-5
     metrics = one_object("eval", tmp_path / "package", data, "--json")
-    assert metrics["images"] == 8
+    assert (metrics["images"], metrics["trained_on"], metrics["left_out"]) == (1, 0, {"trained_on": 7})
     assert metrics["per_class_iou"].keys() == {"background", "foreground"}

@@ -121,5 +121,5 @@ def test_the_command_refuses_before_it_loads_tensorflow(tmp_path):
     arguments = ["train", str(root), "--out", str(tmp_path / "run")]
     child = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert child.stdout == "3 False\n"
-    assert "2 masks in val are ignored" in child.stderr.splitlines()[-1]
+    assert "split val — every pixel of its masks is ignored" in child.stderr.splitlines()[-1]
     assert not (tmp_path / "run").exists()

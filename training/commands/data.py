@@ -93,8 +93,10 @@ def _of_refused(args: argparse.Namespace, error: EdgeUnetError) -> dict[str, Any
         "groups": None,
         "ignored_files": 0,
         "fingerprint": None,
+        "without_mask": 0,
         "background_only": [],
         "quarantined": [],
+        "notes": [],
         "problem_counts": {"refused": 1},
         "problems": [problem],
     }
