@@ -72,8 +72,8 @@ class Preset:
     fixed_size: bool = False
     epochs: int = 60
     batch_size: int = 8
-    learning_rate: float = 2e-3
-    loss: str = "cross_entropy+dice"
+    learning_rate: float = 1e-3
+    loss: str = "cross_entropy+2*dice"
     class_weights: bool = True
     label_smoothing: float = 0.0
     augment: bool = True
@@ -99,7 +99,6 @@ PRESETS: dict[str, Preset] = {
         shape=UNetShape(widths=(64, 128), batch_norm=False),
         fixed_size=True,
         epochs=10,
-        learning_rate=1e-3,
         loss="cross_entropy",
         class_weights=False,
         augment=False,
@@ -117,9 +116,7 @@ PRESETS: dict[str, Preset] = {
     ),
     # Ronneberger, Fischer, Brox: U-Net, MICCAI 2015, https://arxiv.org/abs/1505.04597; with batch normalisation and
     # same padding, as it is used today.
-    "classic": Preset(
-        shape=UNetShape(widths=(64, 128, 256, 512, 1024), batch_norm=True), learning_rate=1e-3, patience=15
-    ),
+    "classic": Preset(shape=UNetShape(widths=(64, 128, 256, 512, 1024), batch_norm=True), patience=15),
     "edge-nano": Preset(
         shape=replace(
             _EDGE, widths=(16, 32, 64, 96), stem_stride=4, block="reparameterised", convolutions=2, context=False
@@ -166,7 +163,7 @@ class TrainConfig:
         >>> from training import TrainConfig
         >>> config = TrainConfig.from_preset("edge", max_minutes=30, seed=7)
         >>> config.loss, config.learning_rate
-        ('cross_entropy+dice', 0.002)
+        ('cross_entropy+2*dice', 0.001)
         >>> sorted(config.from_data)
         ['batch_size', 'input_size']
     """
