@@ -71,13 +71,13 @@ def test_the_title_counts_and_the_remedy_is_that_of_most():
     ("changes", "expected"),
     [
         ({"detail": "7x7"}, ["masks/a.png: 7x7", "masks/b.png: mask is 1x1, image is 2x2"]),
-        ({}, ["masks/a.png", "masks/b.png"]),
+        ({}, ["masks/a.png: mask is 1x1, image is 2x2", "masks/b.png"]),
         (
             {"message": "no mask for image /data/a.jpg — found /data/masks/a.gif — expected a.png — add it"},
             ["masks/a.png: found masks/a.gif — expected a.png", "masks/b.png: mask is 1x1, image is 2x2"],
         ),
     ],
-    ids=["its own detail", "nothing where all are the same", "what stands between place and remedy"],
+    ids=["its own detail", "once where all are the same", "what stands between place and remedy"],
 )
 def test_an_example_is_a_file_within_the_dataset_and_its_own_values(changes, expected):
     (kind,) = by_kind([mismatch("a.png", **changes), mismatch("b.png"), mismatch("c.png")])

@@ -263,7 +263,8 @@ class TestText:
         assert lines[7].startswith("error [empty_file] train/masks/train29.png — empty file (0 bytes) — ")
         assert lines[8:] == [
             "warning [wrong_extension] 25 files have the extension of another format — rename it to .jpg",
-            "    train/images/train0.png; train/images/train1.png; train/images/train10.png; and 22 more",
+            "    train/images/train0.png: is a JPEG file; train/images/train1.png; train/images/train10.png;",
+            "    and 22 more",
             "1 errors, 25 warnings (--all lists every file)",
         ]
         assert len(report.to_dict()["problems"]) == 26
@@ -279,8 +280,8 @@ class TestText:
 
     def test_of_warnings_in_short_has_one_line_a_kind(self, report):
         assert warnings_in_short(report) == [
-            "warning: 25 files have the extension of another format (first: train/images/train0.png; `edge-unet data check "
-            "--all` lists all) — rename it to .jpg"
+            "warning: 25 files have the extension of another format (first: train/images/train0.png: is a JPEG file; "
+            "`edge-unet data check --all` lists all) — rename it to .jpg"
         ]
 
     def test_packs_examples_into_lines_and_breaks_none(self, empty_dataset):

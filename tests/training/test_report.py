@@ -416,7 +416,7 @@ class TestPage:
         page = Page(render_report(facts(report, problems=problems), tmp_path))
         assert "The dataset check found 61 warnings:" in page.text
         assert (
-            "60 images are of one flat colour (first: 0.png; edge-unet data check --all lists all) — remove it"
+            "60 images are of one flat colour (first: 0.png: flat; edge-unet data check --all lists all) — remove it"
             in page.text
         )
         assert "odd groups" in page.text

@@ -105,10 +105,10 @@ class Kind:
     def examples(self, root: Path, count: int) -> list[str]:
         """Return the first files, within the dataset, each with its own values: "masks/a.png: 24x20, image 32x32".
 
-        What all messages say is left out.
+        What all messages say stands behind the first file only.
         """
         differ = len({own_values(problem) for problem in self.problems}) > 1
-        values = [own_values(p) if differ or p.detail else "" for p in self.problems[:count]]
+        values = [own_values(p) if differ or p.detail or not i else "" for i, p in enumerate(self.problems[:count])]
         return [
             within(root, f"{printable(problem.file)}: {value}" if value else printable(problem.file))
             for problem, value in zip(self.problems[:count], values, strict=True)
