@@ -20,7 +20,7 @@ from training.importers.errors import ImportProblemsError
 from training.importers.files import FileFinder, split_of, unlisted_images, walk
 from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
-from training.importers.plan import Item, Labels, Plan, Tally, label_classes
+from training.importers.plan import Findings, Item, Labels, Plan, label_classes
 from training.importers.shapes import Region, Size, coco_counts, pixels, polygon, runs
 
 _KEYS = ("images", "annotations", "categories")
@@ -51,14 +51,10 @@ class _ByIdentity(Generic[T]):
 
 
 @dataclass(slots=True, kw_only=True)
-class _Found:
+class _Found(Findings):
     """Images, problems and counts, collected while the files are read."""
 
     items: dict[Path, Item] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    undrawn: Tally = field(default_factory=Tally)
-    notes: Tally = field(default_factory=Tally)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,14 +92,7 @@ def plan(src: Path) -> Plan:
         _read_images(document, path, splits[path], labels, takes_crowds, src, finder, found)
     for path in unlisted_images(src, found.items.keys()):
         found.notes.add("images that no JSON lists: not imported", finder.name(path))
-    return Plan(
-        classes=labels.classes,
-        items=tuple(found.items.values()),
-        problems=tuple(found.problems),
-        left_out=tuple(found.left_out),
-        undrawn=found.undrawn.lines(),
-        notes=found.notes.lines(),
-    )
+    return found.plan(labels.classes, found.items.values())
 
 
 def _documents(src: Path, found: _Found) -> dict[Path, dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from training.importers.files import FileFinder, folder_splits, unlisted_images,
 from training.importers.glance import files, peek
 from training.importers.label_studio_regions import DATA_URL, GEOMETRY, Area, read_areas
 from training.importers.painting import Drawing, Shape
-from training.importers.plan import Item, Labels, Plan, Tally, label_classes
+from training.importers.plan import Findings, Item, Labels, Plan, label_classes
 from training.importers.shapes import Size
 
 UNNAMED = "object"
@@ -40,16 +40,6 @@ class _Task:
     size: Size | None
 
 
-@dataclass(slots=True, kw_only=True)
-class _Found:
-    """Problems and counts, collected while the tasks are read."""
-
-    problems: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    undrawn: Tally = field(default_factory=Tally)
-    notes: Tally = field(default_factory=Tally)
-
-
 def recognise(src: Path) -> str | None:
     """Return what shows that a folder is of this format, or None."""
     for path in files(src, {".json"}):
@@ -64,7 +54,7 @@ def plan(src: Path) -> Plan:
     Raises:
         DataError: There is no export, or none can be read.
     """
-    found, finder = _Found(), FileFinder(src)
+    found, finder = Findings(), FileFinder(src)
     exports = _exports(src, found)
     has_annotations = any(_annotations(task) for tasks in exports.values() for task in tasks)
     tasks: dict[Path | bytes, _Task] = {}
@@ -96,17 +86,10 @@ def plan(src: Path) -> Plan:
         items.append(Item(name=task.name, image=task.image, draw=Drawing(shapes=shapes), split=split, size=task.size))
     for image in unlisted_images(src, tasks.keys()):
         found.notes.add("images that no task lists: not imported", finder.name(image))
-    return Plan(
-        classes=labels.classes,
-        items=tuple(items),
-        problems=tuple(found.problems),
-        left_out=tuple(found.left_out),
-        undrawn=found.undrawn.lines(),
-        notes=found.notes.lines(),
-    )
+    return found.plan(labels.classes, items)
 
 
-def _labels(tasks: Iterable[_Task], src: Path, found: _Found) -> Labels:
+def _labels(tasks: Iterable[_Task], src: Path, found: Findings) -> Labels:
     """Number the labels sorted by name; a project without labels has one class."""
     areas = [area for task in tasks for area in task.areas]
     names = sorted({area.label for area in areas} - {""})
@@ -119,7 +102,7 @@ def _labels(tasks: Iterable[_Task], src: Path, found: _Found) -> Labels:
     return labels if names else replace(labels, ids={"": 1})
 
 
-def _exports(src: Path, found: _Found) -> dict[Path, list[dict[str, Any]]]:
+def _exports(src: Path, found: Findings) -> dict[Path, list[dict[str, Any]]]:
     """Return the tasks of each export below a folder; other JSON files are named."""
     exports, errors = {}, []
     for path in walk(src):
@@ -179,7 +162,7 @@ def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:
     return [entry for entry in entries if not entry.get("was_cancelled") and not entry.get("skipped")]
 
 
-def _result(task: dict[str, Any], where: str, has_annotations: bool, found: _Found) -> list[Any] | None:
+def _result(task: dict[str, Any], where: str, has_annotations: bool, found: Findings) -> list[Any] | None:
     """Return the result of the annotation that counts; None if there is none."""
     entries = _annotations(task)
     if not has_annotations:
@@ -204,7 +187,7 @@ def _result(task: dict[str, Any], where: str, has_annotations: bool, found: _Fou
 
 
 def _task(
-    task: dict[str, Any], result: list[Any], where: str, path: Path, src: Path, finder: FileFinder, found: _Found
+    task: dict[str, Any], result: list[Any], where: str, path: Path, src: Path, finder: FileFinder, found: Findings
 ) -> _Task | None:
     """Return the image of a task with its regions; None if it is not there."""
     name = _image_name(task["data"], where)

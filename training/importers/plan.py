@@ -155,3 +155,24 @@ class Tally:
             f"{count} {what} (first: {self._first[what]})" if self._first[what] else f"{count} {what}"
             for what, count in self._counts.items()
         )
+
+
+@dataclass(slots=True, kw_only=True)
+class Findings:
+    """Problems and counts beside the images, collected while a source is read; the attributes are those of ``Plan``."""
+
+    problems: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    undrawn: Tally = field(default_factory=Tally)
+    notes: Tally = field(default_factory=Tally)
+
+    def plan(self, classes: tuple[ClassInfo, ...], items: Iterable[Item]) -> Plan:
+        """Return the plan of these classes and images, with what was found beside them."""
+        return Plan(
+            classes=classes,
+            items=tuple(items),
+            problems=tuple(self.problems),
+            left_out=tuple(self.left_out),
+            undrawn=self.undrawn.lines(),
+            notes=self.notes.lines(),
+        )

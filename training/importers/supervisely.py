@@ -30,7 +30,7 @@ from training.importers.errors import ImportProblemsError
 from training.importers.files import FileFinder, folder_splits, split_of, unlisted_images, walk
 from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
-from training.importers.plan import Color, Item, Labels, Plan, Tally, label_classes
+from training.importers.plan import Color, Findings, Item, Labels, Plan, label_classes
 from training.importers.shapes import Region, Size, box, holed, pixels
 
 _DRAWN = ("polygon", "multipolygon", "rectangle", "oriented_bbox", "bitmap", "alpha_mask")
@@ -95,16 +95,6 @@ class _Image:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Found:
-    """Problems and counts, collected while the files are read."""
-
-    problems: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    undrawn: Tally = field(default_factory=Tally)
-    notes: Tally = field(default_factory=Tally)
-
-
-@dataclass(slots=True, kw_only=True)
 class _Meta:
     """Classes of a project: their colours and kinds by name, in order."""
 
@@ -126,7 +116,7 @@ def plan(src: Path) -> Plan:
     Raises:
         DataError: There is no dataset, or meta.json cannot be used.
     """
-    found, finder = _Found(), FileFinder(src)
+    found, finder = Findings(), FileFinder(src)
     meta = _meta(src)
     images: dict[Path, _Image] = {}
     paths = [path for path in walk(src) if path.parent.name == "ann" and path.suffix.lower() == ".json"]
@@ -154,14 +144,7 @@ def plan(src: Path) -> Plan:
         items.append(Item(name=name, image=one.image, draw=Drawing(shapes=shapes), split=split, size=one.size))
     for image in unlisted_images(src, images.keys()):
         found.notes.add("images without an annotation file: not imported", finder.name(image))
-    return Plan(
-        classes=labels.classes,
-        items=tuple(items),
-        problems=tuple(found.problems),
-        left_out=tuple(found.left_out),
-        undrawn=found.undrawn.lines(),
-        notes=found.notes.lines(),
-    )
+    return found.plan(labels.classes, items)
 
 
 def _meta(src: Path) -> _Meta:
@@ -186,7 +169,7 @@ def _color(value: Any) -> Color | None:
     return int(value[1:3], 16), int(value[3:5], 16), int(value[5:7], 16)
 
 
-def _labels(meta: _Meta, images: Iterable[_Image], src: Path, found: _Found) -> Labels:
+def _labels(meta: _Meta, images: Iterable[_Image], src: Path, found: Findings) -> Labels:
     """Number the classes of meta.json, or else those of the objects sorted by name."""
     objects = [o for one in images for o in one.objects]
     if not meta.colors:
@@ -202,7 +185,7 @@ def _labels(meta: _Meta, images: Iterable[_Image], src: Path, found: _Found) -> 
     return label_classes(meta.colors, colors, where=printable(src))
 
 
-def _splits(images: Iterable[_Image], names: list[str], found: _Found) -> list[Split | None]:
+def _splits(images: Iterable[_Image], names: list[str], found: Findings) -> list[Split | None]:
     """Return the splits that the folders name, or else the tags of the images, if all images have one."""
     splits = folder_splits(names, found.notes)
     if any(splits):
@@ -214,7 +197,7 @@ def _splits(images: Iterable[_Image], names: list[str], found: _Found) -> list[S
     return splits
 
 
-def _image(path: Path, meta: _Meta, finder: FileFinder, found: _Found) -> _Image | None:
+def _image(path: Path, meta: _Meta, finder: FileFinder, found: Findings) -> _Image | None:
     """Return the image of an annotation file with its objects; None if it is not there."""
     document, where = documents.read_json_value(path), printable(path)
     entries = documents.field(document, "objects", list, where)

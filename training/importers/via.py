@@ -25,7 +25,7 @@ from training.importers.errors import ImportProblemsError
 from training.importers.files import FileFinder, folder_splits, unlisted_images, walk
 from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
-from training.importers.plan import Item, Labels, Plan, Tally, label_classes
+from training.importers.plan import Findings, Item, Labels, Plan, label_classes
 from training.importers.shapes import Region, Size, box, ellipse, polygon
 
 UNNAMED = "object"
@@ -62,15 +62,11 @@ class _Region:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Found:
+class _Found(Findings):
     """Regions by image, problems and counts, collected while the files are read."""
 
     regions: dict[Path, list[_Region]] = field(default_factory=dict)
     sources: dict[Path, tuple[str, Any]] = field(default_factory=dict)
-    problems: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    undrawn: Tally = field(default_factory=Tally)
-    notes: Tally = field(default_factory=Tally)
 
 
 def recognise(src: Path) -> str | None:
@@ -110,14 +106,7 @@ def plan(src: Path) -> Plan:
         items.append(Item(name=name, image=image, draw=Drawing(shapes=shapes), split=split))
     for image in unlisted_images(src, found.regions.keys()):
         found.notes.add("images that no file of VIA lists: not imported", finder.name(image))
-    return Plan(
-        classes=labels.classes,
-        items=tuple(items),
-        problems=tuple(found.problems),
-        left_out=tuple(found.left_out),
-        undrawn=found.undrawn.lines(),
-        notes=found.notes.lines(),
-    )
+    return found.plan(labels.classes, items)
 
 
 def _files(src: Path, found: _Found) -> dict[Path, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -24,7 +24,7 @@ from training.importers import documents
 from training.importers.files import FileFinder, folder_splits, name_parts, walk
 from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
-from training.importers.plan import Item, Labels, Plan, Tally, label_classes
+from training.importers.plan import Findings, Item, Labels, Plan, label_classes
 from training.importers.shapes import Region, Size, polygon
 
 _CONFIGS = ("data.yaml", "data.yml", "*.yaml", "*.yml", "*/data.yaml", "*/data.yml", "*/*.yaml", "*/*.yml")
@@ -38,16 +38,6 @@ _BOX, _TRIANGLE = 4, 6
 """Numbers of a box and of the smallest polygon."""
 _MOST = 2
 """Largest share: an object may reach beyond the edge, but not by more than the whole picture."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Found:
-    """What the reading comes to beside the images."""
-
-    problems: list[str] = field(default_factory=list)
-    left_out: list[str] = field(default_factory=list)
-    undrawn: Tally = field(default_factory=Tally)
-    notes: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +71,7 @@ def plan(src: Path) -> Plan:
     Raises:
         DataError: There are no label files, or data.yaml cannot be used.
     """
-    src, found = Path(os.path.abspath(src)), _Found()  # noqa: PTH100 - resolve() would follow links
+    src, found = Path(os.path.abspath(src)), Findings()  # noqa: PTH100 - resolve() would follow links
     config = _config_file(src)
     document = documents.read_yaml(config) if config else {}
     images = [path for path in walk(src) if path.suffix.lower() in IMAGE_SUFFIXES]
@@ -122,14 +112,7 @@ def plan(src: Path) -> Plan:
             found.notes.add(elsewhere, image.relative_to(src).as_posix())
     used = {path for path in labels_of.values() if path}
     found.left_out += [f"{printable(path)} — no image of this name" for path in _all_labels(src) if path not in used]
-    return Plan(
-        classes=labels.classes,
-        items=tuple(items),
-        problems=tuple(found.problems),
-        left_out=tuple(found.left_out),
-        undrawn=found.undrawn.lines(),
-        notes=found.notes.lines(),
-    )
+    return found.plan(labels.classes, items)
 
 
 def _config_file(src: Path) -> Path | None:
@@ -179,7 +162,7 @@ def _all_labels(src: Path) -> Iterator[Path]:
 
 
 def _listed(
-    config: Path, document: dict[str, Any], src: Path, images: Sequence[Path], found: _Found
+    config: Path, document: dict[str, Any], src: Path, images: Sequence[Path], found: Findings
 ) -> dict[Path, Split | None]:
     """Return the split of each image that data.yaml lists; empty if it lists none that are there."""
     splits: dict[Path, Split | None] = {}
@@ -236,7 +219,7 @@ def _end_below(parts: Sequence[str], droppable: int, folders: Sequence[Path]) ->
     return None
 
 
-def _images_of(target: Path, src: Path, known: set[Path], finder: FileFinder, found: _Found) -> Iterator[Path]:
+def _images_of(target: Path, src: Path, known: set[Path], finder: FileFinder, found: Findings) -> Iterator[Path]:
     """Yield the images in a folder, in a list of paths, or the image itself."""
     if target.is_dir():
         yield from (path for path in walk(target) if path in known)
@@ -255,7 +238,7 @@ def _images_of(target: Path, src: Path, known: set[Path], finder: FileFinder, fo
                 found.left_out.append(f"{printable(line)} — image not found (in {printable(target)})")
 
 
-def _polygons(path: Path | None, found: _Found) -> list[_Polygon]:
+def _polygons(path: Path | None, found: Findings) -> list[_Polygon]:
     """Return the polygons of a label file; boxes are counted."""
     polygons = []
     try:
@@ -275,7 +258,7 @@ def _polygons(path: Path | None, found: _Found) -> list[_Polygon]:
     return polygons
 
 
-def _polygon(words: Sequence[str], where: str, found: _Found) -> _Polygon | None:
+def _polygon(words: Sequence[str], where: str, found: Findings) -> _Polygon | None:
     class_number = documents.number(words[0], where, "class")
     if class_number < 0 or class_number % 1:
         raise DataError(f"{where} — class {words[0]} — expected a whole number from 0")
@@ -297,7 +280,7 @@ def _polygon(words: Sequence[str], where: str, found: _Found) -> _Polygon | None
 
 
 def _classes(
-    config: Path | None, document: dict[str, Any], src: Path, polygons: Collection[list[_Polygon]], found: _Found
+    config: Path | None, document: dict[str, Any], src: Path, polygons: Collection[list[_Polygon]], found: Findings
 ) -> tuple[Labels, dict[int, int]]:
     """Return the classes, and the class id of each number in the label files."""
     first: dict[int, _Polygon] = {}
@@ -323,7 +306,7 @@ def _classes(
     return labels, {number: labels.ids[name] for number, name in names.items()}
 
 
-def _names(document: dict[str, Any], config: Path, found: _Found) -> dict[int, str]:
+def _names(document: dict[str, Any], config: Path, found: Findings) -> dict[int, str]:
     """Return the names of data.yaml by number: of a list or of a mapping."""
     where, names, count = printable(config), document.get("names") or [], document.get("nc")
     pairs = list(names.items() if isinstance(names, dict) else enumerate(names if isinstance(names, list) else []))
