@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.dataset.label_key import IGNORE
+from edge_runtime.dataset.pairs import files_below
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.storage import printable
 from training.data.color_tables import CITYSCAPES
 from training.errors import DataError
 from training.importers.documents import read_lines
-from training.importers.files import FileFinder, split_of, walk
+from training.importers.files import FileFinder, split_of
 from training.importers.mask_files import classes_by_value, draw_by_value
 from training.importers.plan import Color, Item, Plan, named_classes
 
@@ -65,7 +66,7 @@ def plan(src: Path) -> Plan:
     labels = _labels(src)
     items, left_out, used = [], [], set()
     finder = FileFinder(src)
-    for image in (path for path in walk(images) if path.suffix.lower() in IMAGE_SUFFIXES):
+    for image in (path for path in files_below(images) if path.suffix.lower() in IMAGE_SUFFIXES):
         folder = image.parent.relative_to(images)
         frame = image.stem.removesuffix(_IMAGE_ENDING)
         found = _mask(masks / folder, frame, finder)
@@ -85,7 +86,7 @@ def plan(src: Path) -> Plan:
         )
     left_out += [
         f"{printable(path)} — no image in {printable(images / path.parent.relative_to(masks))}"
-        for path in walk(masks)
+        for path in files_below(masks)
         if path.stem.endswith(f"_gtFine_{_KINDS[0]}") and finder.name(path) not in used
     ]
     return Plan(classes=labels.classes, items=tuple(items), left_out=tuple(left_out))

@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from edge_runtime.dataset.pairs import Split
+from edge_runtime.dataset.pairs import Split, files_below
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
 from training.importers.errors import ImportProblemsError
-from training.importers.files import FileFinder, split_of, unlisted_images, walk
+from training.importers.files import FileFinder, split_of, unlisted_images
 from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Findings, Item, Labels, Plan, label_classes
@@ -100,7 +100,7 @@ def _documents(src: Path, found: _Found) -> dict[Path, dict[str, Any]]:
 
     Files that are named as such are taken, or else all that hold instances; deeper folders only if there are none.
     """
-    paths = [path for path in walk(src) if path.suffix.lower() == ".json"]
+    paths = [path for path in files_below(src) if path.suffix.lower() == ".json"]
     read: dict[Path, dict[str, Any]] = {}
     passed: dict[Path, str] = {}
     for level in ([path for path in paths if len(path.relative_to(src).parts) <= 2], paths):

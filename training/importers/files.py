@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from edge_runtime.dataset.layout import SPLIT_WORDS
-from edge_runtime.dataset.pairs import Split
+from edge_runtime.dataset.pairs import Split, files_below
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.errors import DataError
@@ -30,19 +30,6 @@ def split_of(name: str) -> Split | None:
 def deepest_split(folder: Path) -> Split | None:
     """Return the split that a folder names, or else one above it; the path is relative to the source."""
     return next((split for part in reversed(folder.parts) if (split := split_of(part))), None)
-
-
-def walk(root: Path) -> Iterator[Path]:
-    """Yield the files below a folder in order, hidden ones left out; links are followed, but no folder twice."""
-    seen = set()
-    for folder, folders, names in os.walk(root, followlinks=True):
-        stat = os.stat(folder)  # noqa: PTH116 - walk gives text
-        if (stat.st_dev, stat.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((stat.st_dev, stat.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
 
 
 class FileFinder:
@@ -106,7 +93,7 @@ class FileFinder:
         """Return the file anywhere below the bases whose path ends most like these parts."""
         if self._by_name is None:
             self._by_name = {}
-            for path in walk(self._root):
+            for path in files_below(self._root):
                 self._by_name.setdefault(_folded(path.name), []).append(path)
         wanted = [_folded(part) for part in reversed(parts)]
         found: dict[int, list[Path]] = {}
@@ -127,7 +114,7 @@ class FileFinder:
 
 def unlisted_images(root: Path, listed: Collection[Path | bytes]) -> list[Path]:
     """Return the image files below a folder that are not among the listed ones."""
-    return [p for p in walk(root) if p.suffix.lower() in IMAGE_SUFFIXES and _absolute(p) not in listed]
+    return [p for p in files_below(root) if p.suffix.lower() in IMAGE_SUFFIXES and _absolute(p) not in listed]
 
 
 def folder_splits(names: Sequence[str], notes: Tally) -> list[Split | None]:

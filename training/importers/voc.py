@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 
 from edge_runtime.dataset.label_key import IGNORE
-from edge_runtime.dataset.pairs import SPLITS, Split
+from edge_runtime.dataset.pairs import SPLITS, Split, files_below
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.data.color_tables import VOC, voc_color
 from training.errors import DataError
 from training.importers.documents import read_lines
-from training.importers.files import FileFinder, split_of, unlisted_images, walk
+from training.importers.files import FileFinder, split_of, unlisted_images
 from training.importers.glance import folders
 from training.importers.mask_files import draw_by_color, draw_by_value_or_color
 from training.importers.plan import Color, Draw, Item, Labels, Plan, Tally, label_classes
@@ -174,7 +174,9 @@ def _entries(root: Path, masks: Path, notes: Tally) -> list[tuple[Split | None, 
             notes.add("lists that are not read", path.name)
     found.sort(key=lambda entry: SPLITS.index(entry[0]) if entry[0] else len(SPLITS))
     stems = (
-        path.relative_to(masks).with_suffix("").as_posix() for path in walk(masks) if path.suffix.lower() == ".png"
+        path.relative_to(masks).with_suffix("").as_posix()
+        for path in files_below(masks)
+        if path.suffix.lower() == ".png"
     )
     return found or [(None, [stem], printable(masks)) for stem in stems]
 

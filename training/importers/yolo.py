@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.dataset.pairs import SPLITS, Split
+from edge_runtime.dataset.pairs import SPLITS, Split, files_below
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
-from training.importers.files import FileFinder, folder_splits, name_parts, walk
+from training.importers.files import FileFinder, folder_splits, name_parts
 from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Findings, Item, Labels, Plan, label_classes
@@ -74,7 +74,7 @@ def plan(src: Path) -> Plan:
     src, found = Path(os.path.abspath(src)), Findings()  # noqa: PTH100 - resolve() would follow links
     config = _config_file(src)
     document = documents.read_yaml(config) if config else {}
-    images = [path for path in walk(src) if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = [path for path in files_below(src) if path.suffix.lower() in IMAGE_SUFFIXES]
     labels_of = _label_files(images, src)
     if not any(labels_of.values()):
         raise DataError(
@@ -156,7 +156,7 @@ def _label_files(images: Sequence[Path], src: Path) -> dict[Path, Path | None]:
 
 def _all_labels(src: Path) -> Iterator[Path]:
     """Yield the text files in folders named labels."""
-    for path in walk(src):
+    for path in files_below(src):
         if path.suffix.lower() == ".txt" and "labels" in _folders(path, src) and path.name not in _NAME_LISTS:
             yield path
 
@@ -222,7 +222,7 @@ def _end_below(parts: Sequence[str], droppable: int, folders: Sequence[Path]) ->
 def _images_of(target: Path, src: Path, known: set[Path], finder: FileFinder, found: Findings) -> Iterator[Path]:
     """Yield the images in a folder, in a list of paths, or the image itself."""
     if target.is_dir():
-        yield from (path for path in walk(target) if path in known)
+        yield from (path for path in files_below(target) if path in known)
     elif target in known:
         yield target
     else:
