@@ -1,7 +1,10 @@
 import numpy as np
 import pytest
 
-from training.config import PRESETS
+from edge_runtime.model.contract import Contract
+from training.config import PRESETS, TrainConfig
+from training.data.dataset import make_classes
+from training.loop.initial_state import initial_state
 from training.network.start import answer_with_shares, see_differences
 
 
@@ -43,3 +46,14 @@ def test_a_class_that_is_nearly_absent_is_not_given_up():
     answer_with_shares(model, np.array([1e9, 1.0]))
     found = model.predict_on_batch(np.zeros((1, 64, 64, 1), np.float32))
     assert np.allclose(found, 1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(("preset", "informed"), [("edge", True), ("edge-nano", True), ("seed", False)])
+def test_training_starts_so_in_every_preset_but_the_seed(preset, informed):
+    classes = make_classes(["background", "defect"])
+    contract = Contract(name="a", height_px=64, width_px=64, channels=1, classes=classes, binary=True)
+    config = TrainConfig.from_preset(preset, input_size=(64, 64), batch_size=2, class_weights=False)
+    model = initial_state(config, contract, np.array([90, 10])).model
+    evenness = np.abs(first_filters(model).sum(axis=(0, 1))).max()
+    answer = float(np.mean(model.predict_on_batch(np.zeros((1, 64, 64, 1), np.float32))))
+    assert (evenness < 1e-6, abs(answer - 0.1) < 2e-3) == (informed, informed)
