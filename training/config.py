@@ -30,9 +30,10 @@ class Recipe:
         weight_decay: Weight decay of the kernels; biases and normalisation parameters are not decayed.
         average_over: Time constant of the moving average of the weights, in steps; the averaged weights are saved. 0
             turns averaging off.
-        informed_start: Begin with the shares of the classes as the network's answer, and with first filters that answer
-            to differences and not to brightness.
+        informed_start: Begin with the shares of the classes as the network's answer, with first filters that answer to
+            differences and not to brightness, and with batch normalisation that has seen a batch.
         repeat_rare: Show pictures of rare classes more often, see ``training.input.rarity``.
+        adjust_logits: Adjust the best model's logits to the validation images, see ``training.fit.adjust``.
 
     Example:
         >>> from training import PRESETS
@@ -46,6 +47,7 @@ class Recipe:
     average_over: int = 500
     informed_start: bool = True
     repeat_rare: bool = True
+    adjust_logits: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +114,7 @@ PRESETS: dict[str, Preset] = {
             average_over=0,
             informed_start=False,
             repeat_rare=False,
+            adjust_logits=False,
         ),
     ),
     # Ronneberger, Fischer, Brox: U-Net, MICCAI 2015, https://arxiv.org/abs/1505.04597; with batch normalisation and
@@ -135,6 +138,8 @@ class TrainConfig:
         preset: Name of the preset that gives network and recipe.
         height_px: Input height in pixels.
         width_px: Input width in pixels.
+        crop: (height, width) in pixels of the part of the input that a training step sees of each image, at a random
+            place; None for the whole input. Chosen with the input size if neither is given.
         epochs: Maximum number of epochs; None trains until ``max_minutes`` is over.
         batch_size: Images per step.
         accumulate: Steps per update of the weights, which uses the mean of their gradients.
@@ -171,6 +176,7 @@ class TrainConfig:
     preset: str = "edge"
     height_px: int
     width_px: int
+    crop: tuple[int, int] | None = None
     epochs: int | None
     batch_size: int
     accumulate: int = 1
@@ -201,6 +207,8 @@ class TrainConfig:
             given.add("batch_size")
         object.__setattr__(self, "from_data", self.from_data - given)
         _refuse_size(self.height_px, self.width_px, self.shape.stride, f"preset '{self.preset}'")
+        if self.crop is not None:
+            self._refuse_crop(self.crop)
         if self.epochs is None and self.max_minutes is None:
             raise UsageError("training has no end — pass --epochs or --max-minutes")
         for value, option in (
@@ -280,6 +288,26 @@ class TrainConfig:
         """The preset's settings that are rarely changed."""
         return preset_named(self.preset).recipe
 
+    def _refuse_crop(self, crop: tuple[int, int]) -> None:
+        """Refuse a crop that is no part of the input, or that cannot be placed because nothing is augmented."""
+        height_px, width_px = crop
+        _refuse_size(height_px, width_px, self.shape.stride, f"preset '{self.preset}'", "--crop")
+        open_size = "input_size" in self.from_data
+        if not open_size and (height_px > self.height_px or width_px > self.width_px):
+            raise UsageError(
+                f"--crop {height_px}x{width_px} — the input is {self.height_px}x{self.width_px} — expected a part of it — "
+                "choose a smaller --crop or a larger --input-size"
+            )
+        if not self.augment:
+            raise UsageError(
+                f"--crop {height_px}x{width_px} — with --no-augment, which shows whole images — leave one of them out"
+            )
+
+    @property
+    def step_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of what a training step sees of each image."""
+        return self.crop or (self.height_px, self.width_px)
+
     @property
     def shape(self) -> Shape:
         """The preset's shape, with ``encoder`` as its encoder if one is set."""
@@ -288,7 +316,7 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as a JSON object."""
-        value = {**asdict(self), "val_groups": list(self.val_groups)}
+        value = {**asdict(self), "crop": self.crop and list(self.crop), "val_groups": list(self.val_groups)}
         del value["from_data"]  # the sizes of a run are already chosen
         return value
 
@@ -342,13 +370,13 @@ def build(
     )
 
 
-def _refuse_size(height_px: int, width_px: int, stride: int, owner: str) -> None:
-    """Refuse an input size that is not a multiple of the stride, and name the nearest one."""
+def _refuse_size(height_px: int, width_px: int, stride: int, owner: str, option: str = "--input-size") -> None:
+    """Refuse a size that is not a multiple of the stride, and name the nearest one."""
     for side, name in ((height_px, "height"), (width_px, "width")):
         if side < stride or side % stride:
             below, above = max(stride, side // stride * stride), (side // stride + 1) * stride
             nearest = f"{below} or {above}" if below != above and side > stride else f"{max(stride, below)}"
             raise UsageError(
-                f"--input-size {height_px}x{width_px}: {name} is {side} — {owner} needs a multiple of {stride} — "
+                f"{option} {height_px}x{width_px}: {name} is {side} — {owner} needs a multiple of {stride} — "
                 f"use {nearest}"
             )

@@ -58,7 +58,7 @@ def test_image_and_mask_move_together(seed):
     assert agreement(image, mask) == 1
     # Bilinear pixels on the borders between blocks may tell either side.
     height_px, width_px = 96, 80
-    matrix = random_affine(mask.shape, height_px, width_px, np.random.default_rng(seed))
+    matrix = random_affine(mask, height_px, width_px, np.random.default_rng(seed))
     moved = cv2.warpAffine(image, matrix, (width_px, height_px), borderMode=cv2.BORDER_REFLECT_101)
     assert agreement(moved, augment(image, mask, height_px, width_px, np.random.default_rng(seed))[1]) > 0.9
 
@@ -78,10 +78,37 @@ def test_the_middle_of_the_picture_is_as_likely_left_as_right():
     """A shift between the pixels of OpenCV's warp and of its resize would move masks against what the device sees."""
     image = np.zeros((64, 64, 3), np.uint8)
     image[:, 32:] = 200
-    matrices = [random_affine((64, 64), 32, 48, np.random.default_rng(seed)) for seed in range(400)]
+    matrices = [random_affine(np.zeros((64, 64), np.uint8), 32, 48, np.random.default_rng(seed)) for seed in range(400)]
     middles = np.array([m @ [31.5, 31.5, 1] for m in matrices])
     assert np.abs(middles.mean(0) - [23.5, 15.5]).max() < 2
     assert np.allclose(np.median(middles, 0), [23.5, 15.5], atol=2)
+
+
+def test_a_part_of_the_input_is_seen_at_the_input_s_size():
+    """Stripes of 8 pixels keep their width in a crop, up to the zoom; shrunk into it they would be 2 pixels wide."""
+    mask = np.kron(np.arange(32) % 2, np.ones((256, 8))).astype(np.uint8)
+    image = np.repeat(mask[..., np.newaxis] * 200, 3, axis=-1)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        labels = augment(image, mask, 64, 64, rng, input_size=(256, 256))[1]
+        borders = np.count_nonzero(np.diff(labels[32].astype(int)))
+        assert 64 / 8 / 1.9 - 1 <= borders <= 64 / 8 / 0.6 + 1
+
+
+def test_half_of_the_crops_are_placed_to_show_a_rare_class():
+    mask = np.zeros((256, 256), np.uint8)
+    mask[200:203, 20:23] = 1
+    image = np.zeros((256, 256, 3), np.uint8)
+    crops = [augment(image, mask, 64, 64, np.random.default_rng(i), input_size=(256, 256))[1] for i in range(200)]
+    assert 0.5 < np.mean([(crop == 1).any() for crop in crops]) < 0.66
+    everywhere = [
+        augment(image, 0 * mask, 64, 64, np.random.default_rng(i), input_size=(256, 256))[1] for i in range(50)
+    ]
+    assert (
+        np.mean([(crop == IGNORE).mean() for crop in crops])
+        < 0.05
+        > np.mean([(c == IGNORE).mean() for c in everywhere])
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])

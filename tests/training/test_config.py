@@ -82,6 +82,34 @@ def test_an_input_size_that_cannot_work_is_refused_with_the_nearest_that_can(pre
     assert str(refused.value) == f"--input-size {message}"
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"crop": (64, 100)}, "--crop 64x100: width is 100 — preset 'edge' needs a multiple of 32 — use 96 or 128"),
+        (
+            {"crop": (96, 64), "input_size": (64, 64)},
+            "--crop 96x64 — the input is 64x64 — expected a part of it — choose a smaller --crop or a larger "
+            "--input-size",
+        ),
+        (
+            {"crop": (64, 64), "augment": False},
+            "--crop 64x64 — with --no-augment, which shows whole images — leave one of them out",
+        ),
+    ],
+)
+def test_a_crop_that_cannot_work_is_refused(settings, message):
+    with pytest.raises(UsageError) as refused:
+        TrainConfig.from_preset("edge", **settings)
+    assert str(refused.value) == message
+
+
+def test_a_step_sees_the_crop_or_the_whole_input():
+    assert TrainConfig.from_preset("edge", input_size=(64, 96)).step_size == (64, 96)
+    assert TrainConfig.from_preset("edge", input_size=(64, 96), crop=(32, 64)).step_size == (32, 64)
+    # An input size that is chosen later is compared then.
+    assert TrainConfig.from_preset("edge", crop=(512, 512)).step_size == (512, 512)
+
+
 def test_a_size_that_is_replaced_is_not_chosen_from_the_data():
     config = TrainConfig.from_preset("edge")
     assert config.from_data == {"input_size", "batch_size"}

@@ -24,10 +24,14 @@ from training.config import TrainConfig
 from training.data.check import check_dataset
 from training.data.validation import with_validation
 from training.errors import TrainingStopped
+from training.fit.adjust import adjust_logits
 from training.fit.run import fit
+from training.input.prepare import decode_splits
 from training.loop.run_folder import open_run
+from training.loop.trainer import archive_of
 from training.monitor.progress import Silent
 from training.monitor.records import EpochRecord, epochs_of_one_class
+from training.network.answer import shift_answer
 from training.report.words import time_shares
 
 NEEDS_POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
@@ -160,7 +164,9 @@ class TestFinishedRun:
         assert record["parameters"] == keras.models.load_model(run / "best.keras", compile=False).count_params()
         # The validation images have the model's size, so that both ways to measure see the same pixels.
         assert record["metrics"]["split"] == "val"
-        assert record["metrics"]["mean_iou"] == pytest.approx(record["checkpoints"]["best"][0]["val_mean_iou"])
+        best = record["checkpoints"]["best"][0]
+        gained = record["metrics"]["mean_iou"] - best["val_mean_iou"]
+        assert gained > 0 if "logit_adjustment" in best else gained == pytest.approx(0, abs=1e-6)
 
     def test_resumed_stays_as_it_is(self, finished, data, tmp_path, capsys):
         run = shutil.copytree(finished[0], tmp_path / "run")
@@ -172,6 +178,43 @@ class TestFinishedRun:
         assert after["history"] == before["history"]
         assert after["metrics"]["mean_iou"] == pytest.approx(before["metrics"]["mean_iou"])
         assert after["status"] == "finished"
+
+
+def test_steps_see_crops_and_the_saved_model_takes_whole_images(data, tmp_path):
+    run = tmp_path / "run"
+    options = ("--preset", "edge", "--input-size", "64x96", "--crop", "32x64", "--batch-size", "4", "--epochs", "1")
+    assert train(data, "--out", run, *options) == 0
+    assert keras.models.load_model(run / "best.keras", compile=False).input_shape == (None, 64, 96, 3)
+    record = record_of(run)
+    assert (record["config"]["crop"], record["contract"]["height_px"]) == ([32, 64], 64)
+    more = ("--force-resume", "--epochs", "2")
+    assert train(data, "--out", run, *options[:-2], *more) == 0
+    assert len(record_of(run)["history"]) == 2
+
+
+def test_a_model_that_finds_a_class_too_often_is_adjusted_and_the_adjustment_recorded(data, tmp_path):
+    options = ("--preset", "classic", "--input-size", "32x32", "--epochs", "8", "--batch-size", "4")
+    out = tmp_path / "run"
+    assert train(data, "--out", out, *options, "--no-class-weights") == 0
+    with open_run(out, resume=True) as run:
+        model = keras.models.load_model(run.best, compile=False)
+        shift_answer(model, np.array([0, 3, 0]))
+        run.write_best(archive_of(model, run.root), epoch=8, val_mean_iou=0.5)
+        report = check_dataset(data)
+        config = TrainConfig.from_preset("classic", input_size=(32, 32))
+        _, validation = decode_splits(config, report, report.dataset, tmp_path, lambda *_: None)
+        notes = []
+        adjust_logits(run, validation, ["background", "red", "blue"], notes.append)
+        adjust_logits(run, validation, ["background", "red", "blue"], notes.append)
+        run.save()
+    entry = record_of(out)["checkpoints"]["best"][0]
+    assert entry["sha256"] == digest(out / "best.keras")
+    assert (entry["epoch"], entry["val_mean_iou"]) == (8, 0.5)
+    assert entry["logit_adjustment"]["red"] <= -1
+    (note,) = notes
+    assert re.match(r"logits adjusted: .*'red' -\d.*; mean IoU \+0\.\d+ on halves of the validation images", note)
+    with open_run(out, resume=True) as run:
+        assert run.record.best[0].logit_adjustment == entry["logit_adjustment"]
 
 
 class Interrupting(Silent):

@@ -5,7 +5,7 @@ from edge_runtime.model.contract import Contract
 from training.config import PRESETS, TrainConfig
 from training.data.dataset import make_classes
 from training.loop.initial_state import initial_state
-from training.network.start import answer_with_shares, see_differences
+from training.network.start import answer_with_shares, measure_statistics, see_differences
 
 
 def network(preset, logit_channels):
@@ -57,3 +57,24 @@ def test_training_starts_so_in_every_preset_but_the_seed(preset, informed):
     evenness = np.abs(first_filters(model).sum(axis=(0, 1))).max()
     answer = float(np.mean(model.predict_on_batch(np.zeros((1, 64, 64, 1), np.float32))))
     assert (evenness < 1e-6, abs(answer - 0.1) < 2e-3) == (informed, informed)
+
+
+@pytest.mark.parametrize("preset", ["edge", "edge-nano", "classic"])
+def test_what_is_validated_answers_from_the_first_step_on_like_what_is_trained(preset):
+    model = network(preset, 1)
+    see_differences(model)
+    images = np.random.default_rng(0).integers(90, 110, (4, 64, 64, 1), np.uint8)
+
+    def gap():
+        trained, validated = (np.asarray(model(images.astype(np.float32), training=t)) for t in (True, False))
+        return np.abs(trained - validated).mean()
+
+    # Training moves the statistics, so the momentum is 1 meanwhile.
+    norms = [layer for layer in model.layers if hasattr(layer, "momentum")]
+    momentum = norms[0].momentum
+    for layer in norms:
+        layer.momentum = 1.0
+    before = gap()
+    measure_statistics(model, images)
+    assert gap() < before / 5
+    assert {layer.momentum for layer in norms} == {1.0} != {momentum}

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import UsageError
-from training.loop.sizes import MEMORY_SHARE, SizeFacts, choose_sizes, output_bytes_per_pixel
+from training.loop.sizes import DETAIL_PX, MEMORY_SHARE, SizeFacts, ThinClass, choose_sizes, output_bytes_per_pixel
 
 FACTS = SizeFacts(
     image_sizes=[(360, 480)] * 367,
@@ -18,9 +19,11 @@ FACTS = SizeFacts(
 )
 
 
-def sizes(count=367, size=(360, 480), input_size=None, batch_size=None, **changes):
-    facts = replace(FACTS, image_sizes=[size] * count, **changes)
-    return choose_sizes(facts, input_size=input_size, batch_size=batch_size)
+def sizes(count=367, size=(360, 480), input_size=None, crop=None, batch_size=None, thickness_px=None, **changes):
+    """Return the chosen sizes for so many images; ``thickness_px`` is that of the thinnest class in them."""
+    thinnest = thickness_px and ThinClass("pole", thickness_px / math.sqrt(math.prod(size)))
+    facts = replace(FACTS, image_sizes=[size] * count, thinnest=thinnest, **changes)
+    return choose_sizes(facts, input_size=input_size, crop=crop, batch_size=batch_size)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +52,37 @@ def test_the_input_is_in_multiples_of_the_stride_and_no_larger_than_the_images(h
     if min(height, width) >= 256 and max(height, width) <= 2 * min(height, width):
         assert 0.7 < found.height_px * found.width_px / FACTS.pixels < 1.4
         assert 0.7 < found.height_px / found.width_px * width / height < 1.4
+
+
+@pytest.mark.parametrize(
+    ("size", "thickness_px", "expected", "crop"),
+    [
+        pytest.param((360, 480), 30, (224, 288), None, id="thick"),
+        pytest.param((360, 480), 4.6, (320, 416), (224, 288), id="thin: as large as needed"),
+        pytest.param(
+            (1080, 1920), 3, (384, 672), (192, 352), id="thin in large images: four times the preset's pixels"
+        ),
+        pytest.param((192, 256), 1.3, (384, 512), (192, 256), id="thin in small images: twice as high and wide"),
+        pytest.param((20, 25), 1, (32, 32), None, id="smaller than the stride"),
+    ],
+)
+def test_thin_classes_get_a_larger_input_and_crops_of_the_preset_s_pixels(size, thickness_px, expected, crop):
+    found = sizes(size=size, thickness_px=thickness_px)
+    assert ((found.height_px, found.width_px), found.crop) == (expected, crop)
+    assert ("'pole' is" in found.reasons[0]) == (crop is not None)
+
+
+def test_a_crop_takes_the_memory_of_its_own_size():
+    assert sizes(thickness_px=2, memory_bytes=2 * 10**9).batch_size == sizes(memory_bytes=2 * 10**9).batch_size
+    with pytest.raises(UsageError, match=r"--crop 4096x4096 — training takes .* choose a smaller --crop$"):
+        sizes(input_size=(8192, 8192), crop=(4096, 4096))
+
+
+def test_an_input_size_of_the_user_s_is_not_cropped():
+    found = sizes(input_size=(352, 480), thickness_px=2)
+    assert (found.height_px, found.width_px, found.crop) == (352, 480, None)
+    assert sizes(input_size=(352, 480), crop=(96, 96)).crop == (96, 96)
+    assert sizes(crop=(96, 96), thickness_px=2).crop == (96, 96)
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 4), (12, 4), (60, 4), (79, 4), (80, 8), (367, 8), (100_000, 8)])
@@ -97,6 +131,13 @@ def test_reasons_are_given_for_what_was_chosen():
     )
     assert batch.startswith("batch size 8: the preset's; 46 steps per epoch, about ")
     assert "smaller than the preset's 8, for 12 images" in sizes(12).reasons[1]
+    size, crop = sizes(thickness_px=2).reasons[:2]
+    assert size == (
+        "input size 448x576: 'pole' is 2.4 pixels thick there and would be 1.2 at 224x288; a frame takes "
+        "about 4.0 times as long"
+    )
+    assert crop == "crop 224x288: the preset's 65,536 pixels; each step sees a random part of this size of each image"
+    assert DETAIL_PX > 2.4
     assert "are no larger" in sizes(size=(150, 210)).reasons[0]
     assert "all that fits into the memory, the preset's is 8" in sizes(memory_bytes=10**9).reasons[1]
     assert len(sizes(input_size=(64, 64)).reasons) == len(sizes(batch_size=2).reasons) == 1

@@ -39,6 +39,7 @@ classes. `edge-unet data import` converts other formats. Ctrl-C saves the traini
 
 _SETTINGS = (
     "input_size",
+    "crop",
     "epochs",
     "max_minutes",
     "batch_size",
@@ -126,6 +127,13 @@ def _add_length(group: argparse._ArgumentGroup) -> None:
 
 def _add_recipe(group: argparse._ArgumentGroup) -> None:
     yes_or_no = argparse.BooleanOptionalAction
+    group.add_argument(
+        "--crop",
+        type=parse_size,
+        metavar="HxW",
+        help="height and width of the part of the input that a training step sees of each image, at a random place "
+        "(default: chosen from the data; the whole input where --input-size is given)",
+    )
     group.add_argument(
         "--batch-size", type=int, metavar="B", help="images per step (default: chosen from data and memory)"
     )

@@ -12,6 +12,7 @@ from training.config import TrainConfig
 from training.data.check import DatasetReport
 from training.data.validation import Validated
 from training.errors import TrainingStopped
+from training.fit.adjust import adjust_logits
 from training.fit.finish import ReportContext, finish
 from training.input.cache import require_space
 from training.input.prepare import decode_splits, make_batches
@@ -23,6 +24,7 @@ from training.loop.trainer import Trainer, Watch
 from training.monitor.progress import Progress
 from training.monitor.tensorboard import TensorBoardLog
 from training.network.deploy import deployable
+from training.network.start import measure_statistics
 
 STATE_BYTES = 4 * (3 * 4 + 2)
 """Upper bound of the disk bytes per parameter: 3 states × 4 arrays + 2 copies of ``best.keras``, float32."""
@@ -76,7 +78,7 @@ def fit(
     # A saved state includes the encoder's weights, so that resuming needs neither a download nor their file.
     start = replace(config, encoder_weights=None) if run.begun else config
     state = initial_state(start, contract, report.pixels_of(dataset.splits["train"]))
-    shipped = deployable(state.model, config.shape)
+    shipped = deployable(state.model, config.shape, (config.height_px, config.width_px))
     parameters = shipped.count_params()
     require_space(run.root, STATE_BYTES * parameters, "the checkpoints")
     run.add_parameters(parameters)
@@ -87,8 +89,12 @@ def fit(
     with TensorBoardLog(run.root / "tensorboard", contract.classes) as log:
         watch = Watch(progress=progress, log=log, should_stop=should_stop, start_s=start_s)
         batches = make_batches(config, train, [report.classes_in(pair) for pair in dataset.splits["train"]])
+        if config.recipe.informed_start and not run.begun:
+            measure_statistics(state.model, batches.batch(0, 0).images)
         names = [c.name for c in contract.classes]
         Trainer(config, state, shipped, batches, val, run, watch, names).run()
+    if config.recipe.adjust_logits:
+        adjust_logits(run, val, names, progress.note)
     for cache in (train, val):
         cache.remove()
     context = ReportContext(

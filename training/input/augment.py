@@ -1,6 +1,7 @@
 """Augment images and masks at random: geometry, light, noise, and CutMix.
 
-A single warp maps a picture from its cached size to the model's, so that zooming in shows real detail.
+A single warp maps a picture from its cached size to the model's, or to a part of it, so that zooming in shows real
+detail.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ SCALE = (0.8, 1.5)
 """Range of the zoom; above 1 a part of the picture fills the frame, below 1 the picture is smaller than the frame."""
 STRETCH = 1.16
 """Largest factor between the zooms of width and height."""
+RARE_SHARE = 0.5
+"""Share of the pictures that are shifted to show a class that covers less of the picture than another one."""
 ROTATION_DEGREES = 5.0
 SHEAR = 0.05
 """Largest sideways shift of a row, as a share of its distance from the middle."""
@@ -38,9 +41,14 @@ MIXED_AREA = (0.1, 0.5)
 
 
 def augment(
-    image: NDArray[np.uint8], mask: NDArray[np.uint8], height_px: int, width_px: int, rng: np.random.Generator
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    height_px: int,
+    width_px: int,
+    rng: np.random.Generator,
+    input_size: tuple[int, int] | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Return a random variant of a pair at the model's size.
+    """Return a random variant of a pair, as the model sees it.
 
     Args:
         image: (h, w, C) uint8 at any size, RGB or grey.
@@ -48,12 +56,14 @@ def augment(
         height_px: Height of the result in pixels.
         width_px: Width of the result in pixels.
         rng: Source of randomness; the same state gives the same variant.
+        input_size: (height, width) of the model's input in pixels, of which the result is a part; by default the result
+            is the whole.
 
     Returns:
         (height_px, width_px, C) and (height_px, width_px) uint8. Outside the picture the image is mirrored and the mask
         is ``IGNORE``.
     """
-    matrix = random_affine(mask.shape, height_px, width_px, rng)
+    matrix = random_affine(mask, height_px, width_px, rng, input_size)
     size = (width_px, height_px)
     moved = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     labels = cv2.warpAffine(
@@ -64,11 +74,23 @@ def augment(
 
 
 def random_affine(
-    shape: tuple[int, ...], height_px: int, width_px: int, rng: np.random.Generator
+    mask: NDArray[np.uint8],
+    height_px: int,
+    width_px: int,
+    rng: np.random.Generator,
+    input_size: tuple[int, int] | None = None,
 ) -> NDArray[np.float64]:
     """Return a random (2, 3) matrix from picture to frame: mirroring (half of the time), rotation, shear, zoom, shift.
 
-    A picture that is zoomed in covers the frame except for corners that the rotation uncovers.
+    A picture that is larger than the frame covers it except for corners that the rotation uncovers. Half of the pictures
+    are shifted to show a pixel of a class that covers less of the picture than another one, anywhere in the frame.
+
+    Args:
+        mask: (h, w) uint8 class ids of the picture.
+        height_px: Height of the frame in pixels.
+        width_px: Width of the frame in pixels.
+        rng: Source of randomness.
+        input_size: (height, width) to which the picture is resized before all else; the frame's by default.
     """
     zoom = _between(SCALE, rng)
     stretch = _around(STRETCH, rng)
@@ -76,14 +98,30 @@ def random_affine(
     mirrored = -1 if rng.random() < 0.5 else 1
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shear = np.array([[1, rng.uniform(-SHEAR, SHEAR)], [0, 1]])
-    fit_x, fit_y = width_px / shape[1], height_px / shape[0]
+    whole_px = np.array((input_size or (height_px, width_px))[::-1])
+    fit_x, fit_y = whole_px / mask.shape[::-1]
     linear = turn @ shear @ np.diag([mirrored * fit_x * zoom * stretch, fit_y * zoom / stretch])
     frame_px = np.array([width_px, height_px])
-    shift_px = rng.uniform(-0.5, 0.5, 2) * frame_px * (zoom - 1)
+    room_px = zoom * whole_px - frame_px
     # OpenCV's origin is the centre of the first pixel.
-    target = frame_px / 2 - 0.5 + shift_px
-    middle = np.array([shape[1], shape[0]]) / 2 - 0.5
-    return np.hstack([linear, (target - linear @ middle)[:, np.newaxis]])
+    middle = np.array(mask.shape[::-1]) / 2 - 0.5
+    place = rng.uniform(-0.5, 0.5, 2)
+    shift_px = place * room_px
+    if rng.random() < RARE_SHARE and (pixel := _rare_pixel(mask, rng)):
+        limit_px = np.abs(room_px) / 2
+        shift_px = np.clip(place * frame_px - linear @ (np.array(pixel) - middle), -limit_px, limit_px)
+    return np.hstack([linear, (frame_px / 2 - 0.5 + shift_px - linear @ middle)[:, np.newaxis]])
+
+
+def _rare_pixel(mask: NDArray[np.uint8], rng: np.random.Generator) -> tuple[int, int] | None:
+    """Return the (x, y) of a random pixel of a class that is not the picture's largest; None if there is none."""
+    counts = np.bincount(mask.ravel(), minlength=IGNORE + 1)[:IGNORE]
+    classes = np.flatnonzero(counts)
+    if len(classes) < 2:
+        return None
+    class_id = rng.choice(classes[classes != counts.argmax()])
+    y, x = divmod(int(rng.choice(np.flatnonzero(mask == class_id))), mask.shape[1])
+    return x, y
 
 
 def relight(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 from edge_runtime.dataset.label_key import IGNORE
@@ -74,13 +75,15 @@ def make_batches(config: TrainConfig, cache: PixelCache, classes_in: Sequence[Co
         cache: The decoded training split.
         classes_in: Class ids in each picture of the split.
     """
+    height_px, width_px = config.step_size
+    vary = partial(augment, input_size=(config.height_px, config.width_px))
     return Batches(
         cache,
-        height_px=config.height_px,
-        width_px=config.width_px,
+        height_px=height_px,
+        width_px=width_px,
         batch_size=config.batch_size,
         seed=config.seed,
         factors=repeat_factors(classes_in) if config.recipe.repeat_rare else None,
-        augment=augment if config.augment else None,
+        augment=vary if config.augment else None,
         mix=(lambda images, masks, rng: mix(images, masks, config.mix, rng)) if config.mix else None,
     )

@@ -41,11 +41,12 @@ def initial_state(config: TrainConfig, contract: Contract, pixels: NDArray[np.in
     class_weights = class_weights_of(pixels)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy(_policy(config.precision))
+    height_px, width_px = config.step_size
     try:
         with strategy.scope():
             model = config.shape.build(
-                height_px=config.height_px,
-                width_px=config.width_px,
+                height_px=height_px,
+                width_px=width_px,
                 channels=contract.channels,
                 logit_channels=contract.logit_channels,
                 for_training=True,

@@ -93,7 +93,20 @@ class RunFolder:
             epoch: Epoch after which the model was validated, from 1.
             val_mean_iou: Mean IoU of the model on the validation split.
         """
-        entry = BestEntry(epoch=epoch, sha256=hashlib.sha256(archive).hexdigest(), val_mean_iou=val_mean_iou)
+        self._replace_best(BestEntry(epoch=epoch, sha256="", val_mean_iou=val_mean_iou), archive)
+
+    def adjust_best(self, adjusted: BestEntry, archive: bytes, adjustment: Mapping[str, float]) -> None:
+        """Replace ``best.keras`` by the same model with other logits.
+
+        Args:
+            adjusted: Entry of the model that is replaced.
+            archive: Bytes of the new ``.keras`` file.
+            adjustment: Number that was added to the logit of each class, by its name.
+        """
+        self._replace_best(replace(adjusted, logit_adjustment=adjustment), archive)
+
+    def _replace_best(self, entry: BestEntry, archive: bytes) -> None:
+        entry = replace(entry, sha256=hashlib.sha256(archive).hexdigest())
         on_disk = self.best_on_disk()
         self.record = replace(self.record, best=(entry, on_disk) if on_disk else (entry,))
         self.save()

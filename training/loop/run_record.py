@@ -22,23 +22,38 @@ _DIGEST = re.compile(f"([0-9a-f]{{{DIGEST_CHARS}}}){{1,2}}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BestEntry:
-    """Entry of a ``best.keras``: epoch after which it was validated, SHA-256, and mean IoU on the validation split."""
+    """Entry of a ``best.keras``.
+
+    Attributes:
+        epoch: Epoch after which it was validated, from 1.
+        sha256: SHA-256 of the file.
+        val_mean_iou: Mean IoU on the validation split after that epoch, before an adjustment.
+        logit_adjustment: Number that was added to the logit of each class, by its name; None before the run's end, and
+            if nothing was added.
+    """
 
     epoch: int
     sha256: str
     val_mean_iou: float
+    logit_adjustment: Mapping[str, float] | None = None
 
     @classmethod
     def from_dict(cls, value: object, where: str) -> BestEntry:
         """Read an entry; see ``RunRecord.from_dict``."""
         fields = Fields(value, where)
+        adjusted = isinstance(value, dict) and "logit_adjustment" in value
         entry = cls(
             epoch=fields.take("epoch", int),
             sha256=fields.take("sha256", str),
             val_mean_iou=fields.take("val_mean_iou", float),
+            logit_adjustment=fields.take_map("logit_adjustment", _number) if adjusted else None,
         )
         fields.finish()
         return entry
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the entry as a JSON object, without an adjustment that was not made."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,7 +243,7 @@ class RunRecord:
             "format_version": FORMAT_VERSION,
             "history": [epoch.to_dict() for epoch in self.history],
             "checkpoints": {
-                "best": [asdict(entry) for entry in self.best],
+                "best": [entry.to_dict() for entry in self.best],
                 "states": [entry.to_dict() for entry in self.states],
             },
             "elapsed_s": self.elapsed_s,
@@ -312,6 +327,12 @@ def _status(name: str) -> Status:
     if name not in ("running", "finished"):
         raise ModelError(f"record: status is '{name}'")
     return "running" if name == "running" else "finished"
+
+
+def _number(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ModelError(f"{where} is no number")
+    return float(value)
 
 
 def _pairs(value: object, where: str) -> tuple[tuple[str, str | None], ...]:

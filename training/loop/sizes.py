@@ -1,4 +1,4 @@
-"""Choose the input size and batch size that the user has not set, from the data and the free memory, with reasons.
+"""Choose the input size, crop and batch size that the user has not set, from the data and the free memory, with reasons.
 
 The idea is nnU-Net's: a value that follows from the data is a rule and not a setting.
 
@@ -11,19 +11,31 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from edge_runtime.dataset.sampling import spread
 from edge_runtime.errors import UsageError
 from edge_runtime.resources import available_memory
+from edge_runtime.storage import printable
 from training.config import PRESETS, TrainConfig
 from training.data.check import DatasetReport
+from training.data.dataset import read_class_ids
+from training.data.thickness import thickness
 from training.loop.run_record import RunSetup
 
 if TYPE_CHECKING:
     import keras
 
+DETAIL_PX = 4.0
+"""Thickness in pixels of the input that the thinnest class should have: half of it is left behind a stem of stride 2."""
+MAX_PIXELS = 4
+"""Largest input that is chosen for thin classes, relative to the preset's: the model takes as many times as long."""
+MAX_ENLARGEMENT = 2.0
+"""Largest factor by which the input is larger than the images."""
+SAMPLE = 200
+"""Number of training masks whose classes are measured."""
 MIN_STEPS = 10
 """Steps per epoch below which the batch is made smaller: a small dataset needs steps more than smooth gradients."""
 MIN_BATCH = 4
@@ -36,12 +48,20 @@ FIXED_BYTES = 500 * 10**6
 """Bytes that TensorFlow takes before the first picture."""
 
 
+class ThinClass(NamedTuple):
+    """A class and its thickness relative to the square root of an image's pixels, see ``training.data.thickness``."""
+
+    name: str
+    thickness: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeFacts:
     """Facts from which the sizes are chosen.
 
     Attributes:
         image_sizes: (height, width) in pixels of each training image.
+        thinnest: Thinnest class; None if it does not matter.
         stride: Number of pixels that must divide height and width of the input.
         pixels: Height × width of the preset's input, for which the network is designed.
         batch_size: The preset's batch size.
@@ -51,6 +71,7 @@ class SizeFacts:
     """
 
     image_sizes: Sequence[tuple[int, int]]
+    thinnest: ThinClass | None = None
     stride: int
     pixels: int
     batch_size: int
@@ -61,17 +82,19 @@ class SizeFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSizes:
-    """Input and batch size to train with.
+    """Input size, crop and batch size to train with.
 
     Attributes:
         height_px: Input height in pixels.
         width_px: Input width in pixels.
+        crop: (height, width) in pixels of the part of the input that a step sees of each image; None for the whole.
         batch_size: Images per step.
         reasons: Reasons, one line per size that was chosen.
     """
 
     height_px: int
     width_px: int
+    crop: tuple[int, int] | None
     batch_size: int
     reasons: tuple[str, ...]
 
@@ -91,10 +114,14 @@ def with_sizes(
     """
     open_settings, preset = config.from_data, PRESETS[config.preset]
     input_size = None if "input_size" in open_settings else (config.height_px, config.width_px)
+    crop = config.crop
     batch_size = None if "batch_size" in open_settings else config.batch_size
     if before is not None:
-        input_size = input_size or (before.config["height_px"], before.config["width_px"])
-        batch_size = batch_size or before.config["batch_size"]
+        recorded = before.config
+        if input_size is None:
+            input_size = recorded["height_px"], recorded["width_px"]
+            crop = crop or (tuple(recorded["crop"]) if recorded.get("crop") else None)
+        batch_size = batch_size or recorded["batch_size"]
     if preset.fixed_size:
         input_size, batch_size = input_size or preset.input_size, batch_size or preset.batch_size
     shape = config.shape
@@ -106,6 +133,7 @@ def with_sizes(
     )
     facts = SizeFacts(
         image_sizes=[report.shapes[pair] for pair in report.dataset.splits.get("train", ())] or [preset.input_size],
+        thinnest=_thinnest(report) if input_size is None and config.augment else None,
         stride=shape.stride,
         pixels=math.prod(preset.input_size),
         batch_size=preset.batch_size,
@@ -113,25 +141,41 @@ def with_sizes(
         parameters=small.count_params(),
         memory_bytes=available_memory(),
     )
-    sizes = choose_sizes(facts, input_size=input_size, batch_size=batch_size)
+    sizes = choose_sizes(facts, input_size=input_size, crop=crop, batch_size=batch_size)
     chosen = replace(
         config,
         height_px=sizes.height_px,
         width_px=sizes.width_px,
+        crop=sizes.crop,
         batch_size=sizes.batch_size,
         from_data=frozenset(),
     )
     return chosen, sizes.reasons
 
 
+def _thinnest(report: DatasetReport) -> ThinClass | None:
+    """Return the thinnest class of the training masks; None if every class covers whole images."""
+    pairs = spread(report.dataset.splits.get("train", ()), SAMPLE)
+    found = thickness((read_class_ids(pair, report.key) for pair in pairs), len(report.info.classes))
+    if not np.isfinite(found).any():
+        return None
+    class_id = int(np.nanargmin(found))
+    return ThinClass(name=report.info.classes[class_id].name, thickness=float(found[class_id]))
+
+
 def choose_sizes(
-    facts: SizeFacts, *, input_size: tuple[int, int] | None = None, batch_size: int | None = None
+    facts: SizeFacts,
+    *,
+    input_size: tuple[int, int] | None = None,
+    crop: tuple[int, int] | None = None,
+    batch_size: int | None = None,
 ) -> TrainingSizes:
-    """Choose input size and batch size.
+    """Choose input size, crop and batch size.
 
     Args:
         facts: Facts about the data, the network and the memory.
-        input_size: (height, width) in pixels if the user has chosen it.
+        input_size: (height, width) in pixels if the user has chosen it; the crop is then not chosen either.
+        crop: (height, width) in pixels of the crop if the user has chosen it.
         batch_size: Batch size if the user has chosen it.
 
     Raises:
@@ -139,16 +183,23 @@ def choose_sizes(
     """
     lines = []
     if input_size is None:
-        input_size, reason = _input_size(facts)
+        input_size, planned, reason = _input_size(facts)
         lines.append(reason)
-    height_px, width_px = input_size
-    fixed, each = _step_bytes(facts, height_px, width_px)
+        if crop is None and planned is not None:
+            crop = planned
+            lines.append(
+                f"crop {crop[0]}x{crop[1]}: the preset's {facts.pixels:,} pixels; each step sees a random part of this "
+                "size of each image"
+            )
+    step_px = crop or input_size
+    fixed, each = _step_bytes(facts, *step_px)
     room = int((MEMORY_SHARE * facts.memory_bytes - fixed) / each)
     if room < (batch_size or 1):
+        option = "--crop" if crop else "--input-size"
         raise UsageError(
-            f"--batch-size {batch_size or 1} --input-size {height_px}x{width_px} — training takes about "
+            f"--batch-size {batch_size or 1} {option} {step_px[0]}x{step_px[1]} — training takes about "
             f"{(fixed + (batch_size or 1) * each) / 1e9:.1f} GB — {facts.memory_bytes / 1e9:.1f} GB of memory are free — "
-            + ("choose a smaller --input-size" if room < 1 else f"choose --batch-size {room} or a smaller --input-size")
+            + (f"choose a smaller {option}" if room < 1 else f"choose --batch-size {room} or a smaller {option}")
         )
     if batch_size is None:
         batch_size, reason = _batch_size(facts, room)
@@ -157,7 +208,9 @@ def choose_sizes(
             f"batch size {batch_size}: {reason}; {steps} steps per epoch, about "
             f"{(fixed + batch_size * each) / 1e9:.1f} of {facts.memory_bytes / 1e9:.1f} GB of memory"
         )
-    return TrainingSizes(height_px=height_px, width_px=width_px, batch_size=batch_size, reasons=tuple(lines))
+    return TrainingSizes(
+        height_px=input_size[0], width_px=input_size[1], crop=crop, batch_size=batch_size, reasons=tuple(lines)
+    )
 
 
 def output_bytes_per_pixel(model: keras.Model) -> float:
@@ -176,24 +229,45 @@ def _output_values(model: keras.Model) -> int:
     )
 
 
-def _input_size(facts: SizeFacts) -> tuple[tuple[int, int], str]:
-    """Return the multiples of the stride nearest to the preset's pixels in the median image's shape, and the reason."""
+def _input_size(facts: SizeFacts) -> tuple[tuple[int, int], tuple[int, int] | None, str]:
+    """Return the input size, the crop, and the reason.
+
+    The input has the preset's pixels in the median image's shape, or the pixels of the image if those are fewer. If the
+    thinnest class would be thinner there than ``DETAIL_PX``, the input is larger, and the crop has those pixels.
+    """
     height, width = (float(side) for side in np.median(np.array(facts.image_sizes), axis=0))
-    scale = math.sqrt(facts.pixels / (height * width))
-    heights, widths = (_multiples(min(side * scale, side), side, facts.stride) for side in (height, width))
+    usual = min(facts.pixels, height * width)
+    of_images = f"the images ({height:.0f}x{width:.0f}, their median)"
+    best = crop = _nearest_size(height, width, usual, facts.stride)
+    if facts.thinnest is not None and (DETAIL_PX / facts.thinnest.thickness) ** 2 > usual:
+        name, relative = facts.thinnest
+        pixels = min((DETAIL_PX / relative) ** 2, MAX_PIXELS * facts.pixels, MAX_ENLARGEMENT**2 * height * width)
+        best = _nearest_size(height, width, pixels, facts.stride, MAX_ENLARGEMENT)
+        factor = math.prod(best) / math.prod(crop)
+        if factor > 1:
+            before_px, px = (relative * math.sqrt(math.prod(size)) for size in (crop, best))
+            return (
+                best,
+                crop,
+                f"input size {best[0]}x{best[1]}: '{printable(name)}' is {px:.1f} pixels thick there and would be "
+                f"{before_px:.1f} at {crop[0]}x{crop[1]}; a frame takes about {factor:.1f} times as long",
+            )
+    if facts.pixels > height * width:
+        reason = f"{of_images} are no larger"
+    else:
+        reason = f"the preset's {facts.pixels:,} pixels in the shape of {of_images}"
+    return crop, None, f"input size {crop[0]}x{crop[1]}: {reason}, in multiples of {facts.stride}"
+
+
+def _nearest_size(height: float, width: float, pixels: float, stride: int, most: float = 1.0) -> tuple[int, int]:
+    """Return the multiples of the stride nearest to so many pixels in an image's shape, at most so large relative to it."""
+    scale = math.sqrt(pixels / (height * width))
+    heights, widths = (_multiples(side * scale, side * most, stride) for side in (height, width))
 
     def distance(size: tuple[int, int]) -> float:
-        shape = math.log(size[0] / size[1] * width / height)
-        amount = math.log(size[0] * size[1] / min(facts.pixels, height * width))
-        return abs(shape) + abs(amount)
+        return abs(math.log(size[0] / size[1] * width / height)) + abs(math.log(size[0] * size[1] / pixels))
 
-    best = min(product(heights, widths), key=distance)
-    images = f"the images ({height:.0f}x{width:.0f}, their median)"
-    if scale > 1:
-        reason = f"{images} are no larger"
-    else:
-        reason = f"the preset's {facts.pixels:,} pixels in the shape of {images}"
-    return best, f"input size {best[0]}x{best[1]}: {reason}, in multiples of {facts.stride}"
+    return min(product(heights, widths), key=distance)
 
 
 def _multiples(wanted: float, most: float, stride: int) -> list[int]:

@@ -48,16 +48,21 @@ class FusedBatchNormalization(layers.BatchNormalization):  # type: ignore[misc]
         return result
 
 
-def deployable(trained: keras.Model, shape: Shape) -> keras.Model:
+def deployable(trained: keras.Model, shape: Shape, input_size: tuple[int, int] | None = None) -> keras.Model:
     """Return the network that is saved: stock Keras layers in float32, with the trained weights.
 
     Args:
         trained: Network that ``shape`` built with ``for_training=True``; it is not changed.
         shape: Shape of the network.
+        input_size: (height, width) of the saved network's input in pixels, of which the trained one may have seen
+            parts; by default that of the trained one.
     """
-    _, height_px, width_px, channels = trained.input_shape
+    height_px, width_px = input_size or trained.input_shape[1:3]
     plain = shape.build(
-        height_px=height_px, width_px=width_px, channels=channels, logit_channels=trained.output_shape[-1]
+        height_px=height_px,
+        width_px=width_px,
+        channels=trained.input_shape[-1],
+        logit_channels=trained.output_shape[-1],
     )
     copy_weights(trained, plain)
     return plain

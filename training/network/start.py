@@ -1,4 +1,4 @@
-"""Choose weights of a new network that random numbers choose badly: its first filters and the bias of its answer."""
+"""Choose values of a new network that chance chooses badly: first filters, bias of the answer, statistics."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import layers
 from numpy.typing import NDArray
+
+from training.network.answer import set_answer
 
 _LEAST_SHARE = 1e-3
 """Smallest share that is assumed of a class: a rarer one would need many steps to be answered at all."""
@@ -40,8 +42,24 @@ def answer_with_shares(model: keras.Model, shares: NDArray[np.floating]) -> None
     Reference:
         Lin et al.: Focal Loss for Dense Object Detection, ICCV 2017, section 3.3. https://arxiv.org/abs/1708.02002
     """
-    last = next(layer for layer in reversed(model.layers) if isinstance(layer, layers.Conv2D))
-    log_shares = np.log(np.maximum(shares / shares.sum(), _LEAST_SHARE))
-    logits = log_shares[1:] - log_shares[0] if len(shares) == 2 else log_shares
-    kernel, bias = last.get_weights()
-    last.set_weights([kernel, np.tile(logits, len(bias) // len(logits))])
+    set_answer(model, np.log(np.maximum(shares / shares.sum(), _LEAST_SHARE)))
+
+
+def measure_statistics(model: keras.Model, images: NDArray[np.uint8]) -> None:
+    """Set the moving mean and variance of each batch normalisation to those of a batch.
+
+    A new layer has 0 and 1. The responses of the first filters have a variance of a thousandth, and a moving variance
+    needs two hundred steps to get there: until then the validated network answers as if its images were nearly flat,
+    whatever it has learnt.
+
+    Args:
+        model: Network with random weights, built for training.
+        images: (N, H, W, C) uint8, a batch of training images.
+    """
+    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0
+    model(images.astype(np.float32), training=True)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
