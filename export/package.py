@@ -278,6 +278,7 @@ def _provenance(run: TrainedRun, config: ExportConfig) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "checkpoint_sha256": sha256(run.checkpoint),
         "config": dict(run.config),
+        "logit_adjustment": dict(run.logit_adjustment),
         "data_fingerprint": run.data_fingerprint,
         "images": dict(run.images),
         LABELS: run.key.to_dict(),

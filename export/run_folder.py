@@ -41,6 +41,7 @@ class TrainedRun:
 
     Attributes:
         checkpoint: Path of ``best.keras``.
+        logit_adjustment: Number that training added to the logit of each class, by its name; empty if nothing was added.
         contract: Inputs and outputs of the model.
         key: Meaning of the values in the dataset's masks.
         validation: Image and mask pairs of the validation split.
@@ -54,6 +55,7 @@ class TrainedRun:
     """
 
     checkpoint: Path
+    logit_adjustment: Mapping[str, float]
     contract: Contract
     key: LabelKey
     validation: tuple[Pair, ...]
@@ -67,11 +69,14 @@ class TrainedRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Record:
-    """Part of ``run.json`` that export reads, with checked types; other keys are for training alone."""
+    """Part of ``run.json`` that export reads, with checked types; other keys are for training alone.
+
+    ``best`` has the logit adjustment of each ``best.keras``, by the SHA-256 of the file.
+    """
 
     config: Mapping[str, Any]
     contract: Mapping[str, Any]
-    best: frozenset[str]
+    best: Mapping[str, Mapping[str, float]]
     history: tuple[Epoch, ...]
     seed: int
     root: Path
@@ -102,11 +107,12 @@ def read_run(root: Path, data: Path | None = None) -> TrainedRun:
             f"run folder {printable(root)} — no run.json inside — expected what `edge-unet train` writes"
         )
     record = _read_record(parse_json(read_bytes(path, ModelError), where), where)
-    checkpoint = _checked_checkpoint(root, record.best)
+    checkpoint, adjustment = _checked_checkpoint(root, record.best)
     if record.mask_encoding not in get_args(MaskEncoding):
         raise ConvertError(f"{where} — mask_encoding is {record.mask_encoding!r} — train again")
     return TrainedRun(
         checkpoint=checkpoint,
+        logit_adjustment=adjustment,
         contract=Contract.from_dict(record.contract, f"{where}: contract"),
         key=LabelKey.from_dict(record.labels, f"{where}: data.labels"),
         validation=_validation_pairs(record, data),
@@ -143,7 +149,7 @@ def _record_of(fields: Fields) -> _Record:
     return _Record(
         config=fields.take("config", dict),
         contract=fields.take("contract", dict),
-        best=frozenset(Fields(entry, f"{fields.where}: checkpoints.best").take("sha256", str) for entry in best),
+        best=dict(_best(entry, Fields(entry, f"{fields.where}: checkpoints.best")) for entry in best),
         history=tuple(_epoch(Fields(row, f"{fields.where}: history")) for row in fields.take("history", list)),
         seed=fields.take("seed", int),
         root=Path(of_data.take("root", str)),
@@ -154,6 +160,18 @@ def _record_of(fields: Fields) -> _Record:
         training_images=_training_images(of_data, data),
         images={split: len(names) for split, names in splits.items()},
     )
+
+
+def _best(entry: object, fields: Fields) -> tuple[str, dict[str, float]]:
+    """Return the SHA-256 and the logit adjustment of a ``best.keras``."""
+    adjusted = isinstance(entry, dict) and "logit_adjustment" in entry
+    return fields.take("sha256", str), fields.take_map("logit_adjustment", _number) if adjusted else {}
+
+
+def _number(value: object, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ModelError(f"{where}: expected a number")
+    return float(value)
 
 
 def _image_and_mask_names(value: object, where: str) -> tuple[tuple[str, str | None], ...]:
@@ -182,8 +200,8 @@ def _epoch(row: Fields) -> Epoch:
     )
 
 
-def _checked_checkpoint(root: Path, known: frozenset[str]) -> Path:
-    """Return the path of ``best.keras`` if it is the file that training recorded."""
+def _checked_checkpoint(root: Path, known: Mapping[str, Mapping[str, float]]) -> tuple[Path, Mapping[str, float]]:
+    """Return the path of ``best.keras`` and its logit adjustment, if it is the file that training recorded."""
     checkpoint = root / "best.keras"
     if not known:
         raise ConvertError(
@@ -194,12 +212,13 @@ def _checked_checkpoint(root: Path, known: frozenset[str]) -> Path:
     # A bad copy leaves an archive without its end, so the message says damaged and not another file.
     if not zipfile.is_zipfile(checkpoint):
         raise ConvertError(f"{printable(checkpoint)} — damaged: no complete .keras archive — restore it or train again")
-    if sha256(checkpoint, ModelError) not in known:
+    digest = sha256(checkpoint, ModelError)
+    if digest not in known:
         raise ConvertError(
             f"{printable(checkpoint)} — not the file that training wrote (SHA-256 differs from run.json) — "
             "only models of our own runs are loaded — restore it or train again"
         )
-    return checkpoint
+    return checkpoint, known[digest]
 
 
 def _validation_pairs(record: _Record, data: Path | None) -> tuple[Pair, ...]:

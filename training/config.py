@@ -73,8 +73,8 @@ class Preset:
     input_size: tuple[int, int] = (256, 256)
     fixed_size: bool = False
     epochs: int = 60
-    batch_size: int = 8
-    learning_rate: float = 1e-3
+    batch_size: int = 4
+    learning_rate: float = 2e-3
     loss: str = "cross_entropy+2*dice"
     class_weights: bool = True
     label_smoothing: float = 0.0
@@ -101,6 +101,8 @@ PRESETS: dict[str, Preset] = {
         shape=UNetShape(widths=(64, 128), batch_norm=False),
         fixed_size=True,
         epochs=10,
+        batch_size=8,
+        learning_rate=1e-3,
         loss="cross_entropy",
         class_weights=False,
         augment=False,
@@ -162,13 +164,13 @@ class TrainConfig:
         seed: Random seed for weights, split, order and augmentation.
         from_data: Settings whose values here ``training.train`` replaces by ones chosen from the data and the free
             memory; ``from_preset`` lists those that the caller did not give. A setting whose value is not the preset's is
-            never among them, so that ``dataclasses.replace(config, batch_size=4)`` trains with a batch of 4.
+            never among them, so that ``dataclasses.replace(config, batch_size=2)`` trains with a batch of 2.
 
     Example:
         >>> from training import TrainConfig
         >>> config = TrainConfig.from_preset("edge", max_minutes=30, seed=7)
         >>> config.loss, config.learning_rate
-        ('cross_entropy+2*dice', 0.001)
+        ('cross_entropy+2*dice', 0.002)
         >>> sorted(config.from_data)
         ['batch_size', 'input_size']
     """

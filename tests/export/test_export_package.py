@@ -162,6 +162,7 @@ class TestPackage:
         assert provenance["checkpoint_sha256"] == sha256(run / "best.keras")
         assert (provenance["seed"], provenance["opset"], provenance["epochs"]) == (0, 17, 2)
         assert provenance["images"] == PAIRS
+        assert provenance["logit_adjustment"] == record["checkpoints"]["best"][0].get("logit_adjustment", {})
         assert {"keras", "tensorflow", "tf2onnx", "onnxruntime", "python"} <= provenance["versions"].keys()
 
     def test_it_knows_the_masks_and_images_of_training(self, exported, run):

@@ -68,6 +68,18 @@ def test_all_of_it_is_what_training_wrote(run, original):
     assert names == written["data"]["splits"]["val"]
 
 
+def test_the_adjustment_is_that_of_the_checkpoint(run):
+    def adjust(record):
+        (entry,) = record["checkpoints"]["best"][:1]
+        entry["logit_adjustment"] = {"background": 0, "red": -1.5, "blue": 0}
+        record["checkpoints"]["best"] = [{"epoch": 1, "sha256": "0" * 64, "val_mean_iou": 0.1}, entry]
+
+    edit_record(run, adjust)
+    assert read_run(run).logit_adjustment == {"background": 0, "red": -1.5, "blue": 0}
+    edit_record(run, lambda r: r["checkpoints"]["best"][1].pop("logit_adjustment"))
+    assert read_run(run).logit_adjustment == {}
+
+
 def test_an_image_without_a_mask_is_kept_as_such(run):
     edit_record(run, lambda r: r["data"]["splits"]["val"][0].__setitem__(1, None))
     pair = read_run(run).validation[0]

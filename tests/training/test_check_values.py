@@ -256,6 +256,13 @@ class TestOneMaskForManyImages:
         masks = [np.full((96, 96), value, np.uint8)] * 5 + [self.MASK]
         assert "shared_mask" not in self.codes(empty_dataset, masks)
 
+    def test_is_right_for_exposures_of_which_only_neighbours_look_alike(self, empty_dataset):
+        for i in range(7):
+            mixed = blocks(0) * (1 - i / 6) + blocks(1) * (i / 6)
+            empty_dataset.image(f"{i}.png", png(mixed.astype(np.uint8)))
+            empty_dataset.mask(f"{i}.png", png(self.MASK))
+        assert "shared_mask" not in {p.code for p in check_dataset(empty_dataset.root).problems}
+
     def test_is_right_for_frames_of_a_still_scene(self, empty_dataset):
         noise = np.random.default_rng(0)
         for i in range(5):

@@ -1,12 +1,24 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from datasets import png
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import UsageError
-from training.loop.sizes import DETAIL_PX, MEMORY_SHARE, SizeFacts, ThinClass, choose_sizes, output_bytes_per_pixel
+from training.config import TrainConfig
+from training.data.check import check_dataset
+from training.loop.sizes import (
+    DETAIL_PX,
+    MEMORY_SHARE,
+    SizeFacts,
+    ThinClass,
+    choose_sizes,
+    output_bytes_per_pixel,
+    with_sizes,
+)
 
 FACTS = SizeFacts(
     image_sizes=[(360, 480)] * 367,
@@ -20,9 +32,9 @@ FACTS = SizeFacts(
 
 
 def sizes(count=367, size=(360, 480), input_size=None, crop=None, batch_size=None, thickness_px=None, **changes):
-    """Return the chosen sizes for so many images; ``thickness_px`` is that of the thinnest class in them."""
-    thinnest = thickness_px and ThinClass("pole", thickness_px / math.sqrt(math.prod(size)))
-    facts = replace(FACTS, image_sizes=[size] * count, thinnest=thinnest, **changes)
+    """Return the chosen sizes for so many images; ``thickness_px`` is that of the median class in them."""
+    median_class = thickness_px and ThinClass("pole", thickness_px / math.sqrt(math.prod(size)))
+    facts = replace(FACTS, image_sizes=[size] * count, median_class=median_class, **changes)
     return choose_sizes(facts, input_size=input_size, crop=crop, batch_size=batch_size)
 
 
@@ -58,11 +70,11 @@ def test_the_input_is_in_multiples_of_the_stride_and_no_larger_than_the_images(h
     ("size", "thickness_px", "expected", "crop"),
     [
         pytest.param((360, 480), 30, (224, 288), None, id="thick"),
-        pytest.param((360, 480), 4.6, (320, 416), (224, 288), id="thin: as large as needed"),
+        pytest.param((360, 480), 2.3, (320, 416), (224, 288), id="thin: as large as needed"),
         pytest.param(
             (1080, 1920), 3, (384, 672), (192, 352), id="thin in large images: four times the preset's pixels"
         ),
-        pytest.param((192, 256), 1.3, (384, 512), (192, 256), id="thin in small images: twice as high and wide"),
+        pytest.param((192, 256), 0.9, (384, 512), (192, 256), id="thin in small images: twice as high and wide"),
         pytest.param((20, 25), 1, (32, 32), None, id="smaller than the stride"),
     ],
 )
@@ -73,21 +85,16 @@ def test_thin_classes_get_a_larger_input_and_crops_of_the_preset_s_pixels(size, 
 
 
 def test_a_crop_takes_the_memory_of_its_own_size():
-    assert sizes(thickness_px=2, memory_bytes=2 * 10**9).batch_size == sizes(memory_bytes=2 * 10**9).batch_size
+    assert sizes(thickness_px=1, memory_bytes=2 * 10**9).batch_size == sizes(memory_bytes=2 * 10**9).batch_size
     with pytest.raises(UsageError, match=r"--crop 4096x4096 — training takes .* choose a smaller --crop$"):
         sizes(input_size=(8192, 8192), crop=(4096, 4096))
 
 
 def test_an_input_size_of_the_user_s_is_not_cropped():
-    found = sizes(input_size=(352, 480), thickness_px=2)
+    found = sizes(input_size=(352, 480), thickness_px=1)
     assert (found.height_px, found.width_px, found.crop) == (352, 480, None)
     assert sizes(input_size=(352, 480), crop=(96, 96)).crop == (96, 96)
-    assert sizes(crop=(96, 96), thickness_px=2).crop == (96, 96)
-
-
-@pytest.mark.parametrize(("count", "expected"), [(1, 4), (12, 4), (60, 4), (79, 4), (80, 8), (367, 8), (100_000, 8)])
-def test_a_small_dataset_gets_smaller_batches_and_so_more_steps(count, expected):
-    assert sizes(count).batch_size == expected
+    assert sizes(crop=(96, 96), thickness_px=1).crop == (96, 96)
 
 
 def test_memory_makes_the_batch_smaller_before_it_is_refused():
@@ -130,14 +137,13 @@ def test_reasons_are_given_for_what_was_chosen():
         "multiples of 32"
     )
     assert batch.startswith("batch size 8: the preset's; 46 steps per epoch, about ")
-    assert "smaller than the preset's 8, for 12 images" in sizes(12).reasons[1]
-    size, crop = sizes(thickness_px=2).reasons[:2]
+    size, crop = sizes(thickness_px=1).reasons[:2]
     assert size == (
-        "input size 448x576: 'pole' is 2.4 pixels thick there and would be 1.2 at 224x288; a frame takes "
+        "input size 448x576: 'pole' is 1.2 pixels thick there and would be 0.6 at 224x288; a frame takes "
         "about 4.0 times as long"
     )
     assert crop == "crop 224x288: the preset's 65,536 pixels; each step sees a random part of this size of each image"
-    assert DETAIL_PX > 2.4
+    assert DETAIL_PX > 1.2
     assert "are no larger" in sizes(size=(150, 210)).reasons[0]
     assert "all that fits into the memory, the preset's is 8" in sizes(memory_bytes=10**9).reasons[1]
     assert len(sizes(input_size=(64, 64)).reasons) == len(sizes(batch_size=2).reasons) == 1
@@ -152,3 +158,26 @@ def test_bytes_of_all_layers_outputs_are_counted_also_of_a_model_in_a_model():
     model = keras.Model(image, keras.layers.UpSampling2D(2)(inner(x)))
     # Per input pixel: 3 of the input, 5/4 of the strided convolution, 5/4 and 7/4 inside, 7 of the upsampling.
     assert output_bytes_per_pixel(model) == 4 * (3 + 5 / 4 + 5 / 4 + 7 / 4 + 7)
+
+
+@pytest.mark.parametrize(
+    ("widths_px", "expected"),
+    [
+        pytest.param((1,), ((96, 160), (64, 96)), id="one class, thin"),
+        pytest.param((20,), ((64, 96), None), id="one class, thick"),
+        pytest.param((1, 12, 20), ((64, 96), None), id="one thin class of three"),
+        pytest.param((1, 1, 20), ((96, 160), (64, 96)), id="two thin classes of three"),
+    ],
+)
+def test_the_input_grows_with_the_class_of_median_thickness(empty_dataset, widths_px, expected):
+    ids = np.zeros((64, 96), np.uint8)
+    for class_id, width_px in enumerate(widths_px, start=1):
+        ids[:, 30 * class_id - 25 : 30 * class_id - 25 + width_px] = class_id
+    for i in range(3):
+        empty_dataset.image(f"{i}.png", png(np.random.default_rng(i).integers(0, 256, (64, 96, 3), np.uint8)))
+        empty_dataset.mask(f"{i}.png", png(ids))
+    config, reasons = with_sizes(TrainConfig.from_preset("edge"), check_dataset(empty_dataset.root))
+    assert ((config.height_px, config.width_px), config.crop) == expected
+    assert (len(reasons) == 3) == (config.crop is not None)
+    whole, _ = with_sizes(TrainConfig.from_preset("edge", augment=False), check_dataset(empty_dataset.root))
+    assert ((whole.height_px, whole.width_px), whole.crop) == ((64, 96), None)

@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.dataset.metrics import mean_iou
 from edge_runtime.dataset.sampling import spread
-from edge_runtime.storage import printable
 from training.input.cache import PixelCache
 from training.loop.run_folder import RunFolder
 from training.loop.trainer import archive_of
 from training.network.answer import shift_answer
+from training.report.words import adjustment_in_words
 
 STEPS = tuple(s for s in np.arange(-3, 3.25, 0.5).tolist() if s)
 """Numbers that are tried for a class's logit; 3 is a factor of 20 in its odds."""
@@ -76,11 +76,12 @@ def adjust_logits(
     if not adjustment.any():
         return
     shift_answer(model, adjustment)
-    run.adjust_best(best, archive_of(model, run.root), dict(zip(class_names, adjustment.tolist(), strict=True)))
-    shifts = ", ".join(
-        f"'{printable(name)}' {number:+g}" for name, number in zip(class_names, adjustment, strict=True) if number
+    by_name = dict(zip(class_names, adjustment.tolist(), strict=True))
+    run.adjust_best(best, archive_of(model, run.root), by_name)
+    note(
+        f"logits adjusted: {adjustment_in_words(by_name)}; mean IoU {gain:+.4f} on halves of the validation images that "
+        "did not choose it"
     )
-    note(f"logits adjusted: {shifts}; mean IoU {gain:+.4f} on halves of the validation images that did not choose it")
 
 
 def answers_of(model: keras.Model, validation: PixelCache) -> Answers:

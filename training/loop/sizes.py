@@ -28,18 +28,14 @@ from training.loop.run_record import RunSetup
 if TYPE_CHECKING:
     import keras
 
-DETAIL_PX = 4.0
-"""Thickness in pixels of the input that the thinnest class should have: half of it is left behind a stem of stride 2."""
+DETAIL_PX = 2.0
+"""Thickness in pixels of the input that the median class should have: thinner ones vanish behind a stem of stride 2."""
 MAX_PIXELS = 4
 """Largest input that is chosen for thin classes, relative to the preset's: the model takes as many times as long."""
 MAX_ENLARGEMENT = 2.0
 """Largest factor by which the input is larger than the images."""
 SAMPLE = 200
 """Number of training masks whose classes are measured."""
-MIN_STEPS = 10
-"""Steps per epoch below which the batch is made smaller: a small dataset needs steps more than smooth gradients."""
-MIN_BATCH = 4
-"""Smallest batch that is chosen if the memory allows, because batch normalisation is noisy with smaller ones."""
 MEMORY_SHARE = 0.8
 """Largest share of the available memory that a training step is estimated to take."""
 BACKWARD_FACTOR = 1.5
@@ -49,7 +45,7 @@ FIXED_BYTES = 500 * 10**6
 
 
 class ThinClass(NamedTuple):
-    """A class and its thickness relative to the square root of an image's pixels, see ``training.data.thickness``."""
+    """Name of a class and its thickness relative to the square root of an image's pixels, see ``training.data.thickness``."""
 
     name: str
     thickness: float
@@ -61,7 +57,7 @@ class SizeFacts:
 
     Attributes:
         image_sizes: (height, width) in pixels of each training image.
-        thinnest: Thinnest class; None if it does not matter.
+        median_class: Class of median thickness, see ``_median_class``; None if it does not matter.
         stride: Number of pixels that must divide height and width of the input.
         pixels: Height × width of the preset's input, for which the network is designed.
         batch_size: The preset's batch size.
@@ -71,7 +67,7 @@ class SizeFacts:
     """
 
     image_sizes: Sequence[tuple[int, int]]
-    thinnest: ThinClass | None = None
+    median_class: ThinClass | None = None
     stride: int
     pixels: int
     batch_size: int
@@ -133,7 +129,7 @@ def with_sizes(
     )
     facts = SizeFacts(
         image_sizes=[report.shapes[pair] for pair in report.dataset.splits.get("train", ())] or [preset.input_size],
-        thinnest=_thinnest(report) if input_size is None and config.augment else None,
+        median_class=_median_class(report) if input_size is None and config.augment else None,
         stride=shape.stride,
         pixels=math.prod(preset.input_size),
         batch_size=preset.batch_size,
@@ -153,14 +149,19 @@ def with_sizes(
     return chosen, sizes.reasons
 
 
-def _thinnest(report: DatasetReport) -> ThinClass | None:
-    """Return the thinnest class of the training masks; None if every class covers whole images."""
+def _median_class(report: DatasetReport) -> ThinClass | None:
+    """Return the class of the training masks of median thickness, without the thickest, which is usually background.
+
+    A thin class among others does not make the input larger: on CamVid, whose poles are thin, that found fewer poles.
+    """
     pairs = spread(report.dataset.splits.get("train", ()), SAMPLE)
     found = thickness((read_class_ids(pair, report.key) for pair in pairs), len(report.info.classes))
-    if not np.isfinite(found).any():
+    by_thickness = sorted((float(t), c.name) for t, c in zip(found, report.info.classes, strict=True) if t > 0)
+    thinner = by_thickness[:-1]
+    if not thinner:
         return None
-    class_id = int(np.nanargmin(found))
-    return ThinClass(name=report.info.classes[class_id].name, thickness=float(found[class_id]))
+    middle, name = thinner[(len(thinner) - 1) // 2]
+    return ThinClass(name=name, thickness=middle)
 
 
 def choose_sizes(
@@ -233,14 +234,14 @@ def _input_size(facts: SizeFacts) -> tuple[tuple[int, int], tuple[int, int] | No
     """Return the input size, the crop, and the reason.
 
     The input has the preset's pixels in the median image's shape, or the pixels of the image if those are fewer. If the
-    thinnest class would be thinner there than ``DETAIL_PX``, the input is larger, and the crop has those pixels.
+    median class would be thinner there than ``DETAIL_PX``, the input is larger, and the crop has those pixels.
     """
     height, width = (float(side) for side in np.median(np.array(facts.image_sizes), axis=0))
     usual = min(facts.pixels, height * width)
     of_images = f"the images ({height:.0f}x{width:.0f}, their median)"
     best = crop = _nearest_size(height, width, usual, facts.stride)
-    if facts.thinnest is not None and (DETAIL_PX / facts.thinnest.thickness) ** 2 > usual:
-        name, relative = facts.thinnest
+    if facts.median_class is not None and (DETAIL_PX / facts.median_class.thickness) ** 2 > usual:
+        name, relative = facts.median_class
         pixels = min((DETAIL_PX / relative) ** 2, MAX_PIXELS * facts.pixels, MAX_ENLARGEMENT**2 * height * width)
         best = _nearest_size(height, width, pixels, facts.stride, MAX_ENLARGEMENT)
         factor = math.prod(best) / math.prod(crop)
@@ -277,13 +278,9 @@ def _multiples(wanted: float, most: float, stride: int) -> list[int]:
 
 
 def _batch_size(facts: SizeFacts, room: int) -> tuple[int, str]:
-    images = len(facts.image_sizes)
-    size, reason = facts.batch_size, "the preset's"
-    while size > MIN_BATCH and images / size < MIN_STEPS:
-        size, reason = max(MIN_BATCH, size // 2), f"smaller than the preset's {facts.batch_size}, for {images} images"
-    if size > room:
+    if facts.batch_size > room:
         return room, f"all that fits into the memory, the preset's is {facts.batch_size}"
-    return size, reason
+    return facts.batch_size, "the preset's"
 
 
 def _step_bytes(facts: SizeFacts, height_px: int, width_px: int) -> tuple[float, float]:

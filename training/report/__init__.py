@@ -26,7 +26,17 @@ from training.monitor.records import EpochRecord
 from training.monitor.samples import ReadTruth, read_samples
 from training.report.charts import BarChart, LineChart, Series, histogram, line_chart, stacked_bars
 from training.report.tables import class_rows, css, line_css, matrix_rows
-from training.report.words import advice, confusions, duration, limit, listed, percent, time_shares, with_code
+from training.report.words import (
+    adjustment_in_words,
+    advice,
+    confusions,
+    duration,
+    limit,
+    listed,
+    percent,
+    time_shares,
+    with_code,
+)
 
 EACH = 3
 """Number of images shown of the worst, of the middle and of the best ones, each."""
@@ -132,6 +142,7 @@ def render_report(facts: ReportFacts, run_folder: Path) -> str:
             evaluation=evaluation,
             history=history,
             best=max(history, key=lambda r: r.val_mean_iou),
+            adjusted=adjustment_in_words(record.best[0].logit_adjustment) if record.best else "",
             advice=advice(
                 history,
                 evaluation,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.dataset.evaluate import Evaluation
 from edge_runtime.dataset.metrics import class_iou
+from edge_runtime.storage import printable
 from training.monitor.records import EpochRecord
 
 CONFUSIONS = 8
@@ -92,6 +93,11 @@ def limit(history: Sequence[EpochRecord]) -> str:
         f"waiting for data {percent(shares['waiting'])}. A smaller `--input-size`, a smaller `--preset` or a GPU makes "
         "training faster; a faster disk does not."
     )
+
+
+def adjustment_in_words(adjustment: Mapping[str, float] | None) -> str:
+    """Return the numbers that were added to the logits of the classes: "'car' -0.5, 'road' +1"; "" if there are none."""
+    return ", ".join(f"'{printable(name)}' {number:+g}" for name, number in (adjustment or {}).items() if number)
 
 
 def advice(

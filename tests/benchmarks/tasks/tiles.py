@@ -33,7 +33,7 @@ def write(folder: Path, seed: int) -> None:
             number = rng.integers(10**5, 10**6)
             for exposure in range(1, EXPOSURES + 1):
                 write_pair(folder / split, f"exp{exposure}_num_{number}_{place}.png", photograph(light, rng), mask)
-    write_classes(folder, ["tile", "defect"])
+    write_classes(folder, ["background", "defect"])
 
 
 def draw_tile(place: int, rng: np.random.Generator) -> tuple[Grey, Mask]:

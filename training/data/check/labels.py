@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ _MANY = 3
 """Number of different images with one mask from which it is no coincidence; fewer are if they are the whole dataset."""
 _ALIKE, _CORRELATED = 8, 0.85
 """Mean difference of two thumbnails in grey levels up to which they may show one scene, and correlation from which on."""
+_BETWEEN = 8
+"""Largest number of thumbnails at each step between two of one scene that are compared with the others."""
 FEW = 0.05
 """Share of masks with soft edges up to which they are odd."""
 _CLOSE = 32
@@ -125,7 +127,7 @@ def shared_masks(
     found = []
     for pairs in sharing.values():
         thumbs = [thumb for pair in pairs if (thumb := facts[pair][0].thumbnail) is not None]
-        different = [i for i, thumb in enumerate(thumbs) if i and not _may_be_one_scene(thumb, thumbs[0])]
+        different = _of_other_scenes(thumbs)
         if len(different) + 1 < min(_MANY, len(facts)) or not different:
             continue
         first, other = pairs[0], pairs[different[0]]
@@ -136,6 +138,18 @@ def shared_masks(
         )
         found.append(problem("warning", "shared_mask", other.mask or other.image, message))
     return found
+
+
+def _of_other_scenes(thumbs: Sequence[NDArray[np.uint8]]) -> list[int]:
+    """Return the indices of the thumbnails that are not of the first one's scene, directly or by others between them.
+
+    Of a series of exposures, the darkest and the brightest may look different, but each looks like the next one.
+    """
+    others, newest = list(range(1, len(thumbs))), [0]
+    while newest:
+        newest = [i for i in others if any(_may_be_one_scene(thumbs[i], thumbs[j]) for j in newest[:_BETWEEN])]
+        others = [i for i in others if i not in newest]
+    return others
 
 
 def _may_be_one_scene(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> bool:
