@@ -31,7 +31,6 @@ from training.loop.run_folder import open_run
 from training.loop.trainer import archive_of
 from training.monitor.progress import Silent
 from training.monitor.records import EpochRecord, epochs_of_one_class
-from training.network.answer import shift_answer
 from training.report.words import time_shares
 
 NEEDS_POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
@@ -192,27 +191,31 @@ def test_steps_see_crops_and_the_saved_model_takes_whole_images(data, tmp_path):
     assert len(record_of(run)["history"]) == 2
 
 
+def model_of_colors():
+    """A model that tells red and blue by the difference of the channels, and finds red wherever that is not clear."""
+    model = keras.Sequential(
+        [keras.Input((32, 32, 3)), keras.layers.Conv2D(3, 1, name="logits"), keras.layers.Softmax()]
+    )
+    kernel = np.array([[0, 1, -1], [0, 0, 0], [0, -1, 1]]) / 60
+    model.get_layer("logits").set_weights([kernel[np.newaxis, np.newaxis], np.array([1, 3, 0])])
+    return model
+
+
 def test_a_model_that_finds_a_class_too_often_is_adjusted_and_the_adjustment_recorded(data, tmp_path):
-    options = ("--preset", "classic", "--input-size", "32x32", "--epochs", "8", "--batch-size", "4")
-    out = tmp_path / "run"
-    assert train(data, "--out", out, *options, "--no-class-weights") == 0
-    with open_run(out, resume=True) as run:
-        model = keras.models.load_model(run.best, compile=False)
-        shift_answer(model, np.array([0, 3, 0]))
-        run.write_best(archive_of(model, run.root), epoch=8, val_mean_iou=0.5)
-        report = check_dataset(data)
-        config = TrainConfig.from_preset("classic", input_size=(32, 32))
-        _, validation = decode_splits(config, report, report.dataset, tmp_path, lambda *_: None)
-        notes = []
-        adjust_logits(run, validation, ["background", "red", "blue"], notes.append)
-        adjust_logits(run, validation, ["background", "red", "blue"], notes.append)
-        run.save()
-    entry = record_of(out)["checkpoints"]["best"][0]
-    assert entry["sha256"] == digest(out / "best.keras")
-    assert (entry["epoch"], entry["val_mean_iou"]) == (8, 0.5)
-    assert entry["logit_adjustment"]["red"] <= -1
+    out, names, notes = tmp_path / "run", ["background", "red", "blue"], []
+    report = check_dataset(data)
+    config = TrainConfig.from_preset("edge", input_size=(32, 32))
+    _, validation = decode_splits(config, report, report.dataset, tmp_path, lambda *_: None)
+    with open_run(out, resume=False) as run:
+        run.write_best(archive_of(model_of_colors(), run.root), epoch=8, val_mean_iou=0.5)
+        for _ in range(2):  # the second time, as after a resumed run without a better model, nothing is left to do
+            adjust_logits(run, validation, names, notes.append)
+        entry = record_of(out)["checkpoints"]["best"][0]
+        assert entry["sha256"] == digest(out / "best.keras")
+        assert (entry["epoch"], entry["val_mean_iou"]) == (8, 0.5)
+        assert -3 <= entry["logit_adjustment"]["red"] - entry["logit_adjustment"]["background"] <= -2
     (note,) = notes
-    assert re.match(r"logits adjusted: .*'red' -\d.*; mean IoU \+0\.\d+ on halves of the validation images", note)
+    assert re.match(r"logits adjusted: .*; mean IoU \+0\.\d+ on halves of the validation images", note)
     with open_run(out, resume=True) as run:
         assert run.record.best[0].logit_adjustment == entry["logit_adjustment"]
 
