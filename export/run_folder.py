@@ -12,7 +12,7 @@ from edge_runtime.dataset.label_key import LabelKey, MaskEncoding
 from edge_runtime.dataset.pairs import Pair
 from edge_runtime.dataset.provenance import DIGEST_BYTES
 from edge_runtime.errors import InputError, ModelError
-from edge_runtime.model.contract import Contract, Fields, parse_json
+from edge_runtime.model.contract import Contract, Fields, number, parse_json
 from edge_runtime.storage import printable, read_bytes, sha256
 from export.errors import ConvertError
 
@@ -165,13 +165,7 @@ def _record_of(fields: Fields) -> _Record:
 def _best(entry: object, fields: Fields) -> tuple[str, dict[str, float]]:
     """Return the SHA-256 and the logit adjustment of a ``best.keras``."""
     adjusted = isinstance(entry, dict) and "logit_adjustment" in entry
-    return fields.take("sha256", str), fields.take_map("logit_adjustment", _number) if adjusted else {}
-
-
-def _number(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ModelError(f"{where}: expected a number")
-    return float(value)
+    return fields.take("sha256", str), fields.take_map("logit_adjustment", number) if adjusted else {}
 
 
 def _image_and_mask_names(value: object, where: str) -> tuple[tuple[str, str | None], ...]:

@@ -199,6 +199,13 @@ def text(value: object, where: str) -> str:
     return value
 
 
+def number(value: object, where: str) -> float:
+    """Return a JSON value that must be a number; a reader for ``Fields.take_map``."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ModelError(f"{where} is {type(value).__name__} — expected a number")
+    return float(value)
+
+
 def parse_json(text: str | bytes, where: str) -> object:
     """Parse JSON strictly: repeated keys, NaN and numbers beyond a float (1e999), which Python accepts, are refused."""
 

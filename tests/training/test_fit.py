@@ -59,6 +59,13 @@ def weights(path):
     return keras.models.load_model(path, compile=False).get_weights()
 
 
+def stem_variance(run):
+    """Return the mean moving variance behind the first filters of the best model."""
+    return float(
+        np.mean(keras.models.load_model(run / "best.keras", compile=False).get_layer("stem_norm").moving_variance)
+    )
+
+
 def whole_epochs(run):
     """Return the epochs of the best model and of the newest state, after asserting that run.json knows their bytes."""
     checkpoints = record_of(run)["checkpoints"]
@@ -163,6 +170,8 @@ class TestFinishedRun:
         assert record["parameters"] == keras.models.load_model(run / "best.keras", compile=False).count_params()
         # The validation images have the model's size, so that both ways to measure see the same pixels.
         assert record["metrics"]["split"] == "val"
+        # Six steps would leave the moving variance at 0.83 if it had begun at 1.
+        assert stem_variance(run) < 0.1
         best = record["checkpoints"]["best"][0]
         gained = record["metrics"]["mean_iou"] - best["val_mean_iou"]
         assert gained > 0 if "logit_adjustment" in best else gained == pytest.approx(0, abs=1e-6)
@@ -179,8 +188,9 @@ class TestFinishedRun:
         assert after["status"] == "finished"
 
 
-def test_steps_see_crops_and_the_saved_model_takes_whole_images(data, tmp_path):
-    run = tmp_path / "run"
+def test_steps_see_crops_and_the_saved_model_takes_whole_images(data, tmp_path, monkeypatch):
+    run, adjusted = tmp_path / "run", []
+    monkeypatch.setattr("training.fit.run.adjust_logits", lambda folder, *_: adjusted.append(folder.root))
     options = ("--preset", "edge", "--input-size", "64x96", "--crop", "32x64", "--batch-size", "4", "--epochs", "1")
     assert train(data, "--out", run, *options) == 0
     assert keras.models.load_model(run / "best.keras", compile=False).input_shape == (None, 64, 96, 3)
@@ -189,6 +199,7 @@ def test_steps_see_crops_and_the_saved_model_takes_whole_images(data, tmp_path):
     more = ("--force-resume", "--epochs", "2")
     assert train(data, "--out", run, *options[:-2], *more) == 0
     assert len(record_of(run)["history"]) == 2
+    assert adjusted == [run, run], "each training ends with the adjustment"
 
 
 def model_of_colors():

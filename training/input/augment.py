@@ -115,12 +115,14 @@ def random_affine(
 
 def _rare_pixel(mask: NDArray[np.uint8], rng: np.random.Generator) -> tuple[int, int] | None:
     """Return the (x, y) of a random pixel of a class that is not the picture's largest; None if there is none."""
-    counts = np.bincount(mask.ravel(), minlength=IGNORE + 1)[:IGNORE]
+    # OpenCV counts faster than NumPy, and this is done for half of the pictures.
+    counts = cv2.calcHist([mask], [0], None, [IGNORE], [0, IGNORE]).ravel()
     classes = np.flatnonzero(counts)
     if len(classes) < 2:
         return None
-    class_id = rng.choice(classes[classes != counts.argmax()])
-    y, x = divmod(int(rng.choice(np.flatnonzero(mask == class_id))), mask.shape[1])
+    smaller = classes[classes != counts.argmax()]
+    places = np.flatnonzero(mask == smaller[rng.integers(len(smaller))])
+    y, x = divmod(int(places[rng.integers(len(places))]), mask.shape[1])
     return x, y
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from edge_runtime.dataset.label_key import LabelKey
 from edge_runtime.errors import ModelError
-from edge_runtime.model.contract import Contract, Fields, text
+from edge_runtime.model.contract import Contract, Fields, number, text
 from training.errors import ResumeError
 from training.monitor.records import EpochRecord
 
@@ -46,7 +46,7 @@ class BestEntry:
             epoch=fields.take("epoch", int),
             sha256=fields.take("sha256", str),
             val_mean_iou=fields.take("val_mean_iou", float),
-            logit_adjustment=fields.take_map("logit_adjustment", _number) if adjusted else None,
+            logit_adjustment=fields.take_map("logit_adjustment", number) if adjusted else None,
         )
         fields.finish()
         return entry
@@ -327,12 +327,6 @@ def _status(name: str) -> Status:
     if name not in ("running", "finished"):
         raise ModelError(f"record: status is '{name}'")
     return "running" if name == "running" else "finished"
-
-
-def _number(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ModelError(f"{where} is no number")
-    return float(value)
 
 
 def _pairs(value: object, where: str) -> tuple[tuple[str, str | None], ...]:

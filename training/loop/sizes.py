@@ -239,7 +239,7 @@ def _input_size(facts: SizeFacts) -> tuple[tuple[int, int], tuple[int, int] | No
     height, width = (float(side) for side in np.median(np.array(facts.image_sizes), axis=0))
     usual = min(facts.pixels, height * width)
     of_images = f"the images ({height:.0f}x{width:.0f}, their median)"
-    best = crop = _nearest_size(height, width, usual, facts.stride)
+    crop = _nearest_size(height, width, usual, facts.stride)
     if facts.median_class is not None and (DETAIL_PX / facts.median_class.thickness) ** 2 > usual:
         name, relative = facts.median_class
         pixels = min((DETAIL_PX / relative) ** 2, MAX_PIXELS * facts.pixels, MAX_ENLARGEMENT**2 * height * width)

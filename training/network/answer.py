@@ -15,21 +15,9 @@ def shift_answer(model: keras.Model, logits: NDArray[np.floating]) -> None:
         model: Network as ``Shape.build`` returns it.
         logits: (C,) floats, one per class; of a binary model, whose only logit is the foreground's, the difference counts.
     """
-    last = _last_convolution(model)
+    last = next(layer for layer in reversed(model.layers) if isinstance(layer, layers.Conv2D))
     kernel, bias = last.get_weights()
     last.set_weights([kernel, bias + _per_output(logits, len(bias))])
-
-
-def set_answer(model: keras.Model, logits: NDArray[np.floating]) -> None:
-    """Make these the logits of a network at every pixel, up to what its weights add; see ``shift_answer``."""
-    last = _last_convolution(model)
-    kernel, bias = last.get_weights()
-    last.set_weights([kernel, _per_output(logits, len(bias))])
-
-
-def _last_convolution(model: keras.Model) -> layers.Conv2D:
-    """Return the layer that computes the logits."""
-    return next(layer for layer in reversed(model.layers) if isinstance(layer, layers.Conv2D))
 
 
 def _per_output(logits: NDArray[np.floating], outputs: int) -> NDArray[np.floating]:

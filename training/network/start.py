@@ -7,7 +7,7 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
-from training.network.answer import set_answer
+from training.network.answer import shift_answer
 
 _LEAST_SHARE = 1e-3
 """Smallest share that is assumed of a class: a rarer one would need many steps to be answered at all."""
@@ -42,7 +42,7 @@ def answer_with_shares(model: keras.Model, shares: NDArray[np.floating]) -> None
     Reference:
         Lin et al.: Focal Loss for Dense Object Detection, ICCV 2017, section 3.3. https://arxiv.org/abs/1708.02002
     """
-    set_answer(model, np.log(np.maximum(shares / shares.sum(), _LEAST_SHARE)))
+    shift_answer(model, np.log(np.maximum(shares / shares.sum(), _LEAST_SHARE)))
 
 
 def measure_statistics(model: keras.Model, images: NDArray[np.uint8]) -> None:
