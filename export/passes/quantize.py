@@ -5,7 +5,8 @@ on the 8-bit tensors directly and share their scale, so that a concatenation is 
 float.
 
 Activations are uint8 with one scale per tensor; weights are int8 with one scale per output channel and no zero point,
-because x86-64 has instructions for these types. Reference: B. Jacob et al., Quantization and Training of Neural
+because x86-64 has instructions for these types. Without VNNI these instructions hold the sum of two products in int16,
+so weights go from -64 to 64: then no sum overflows, and a graph answers the same on every processor. Reference: B. Jacob et al., Quantization and Training of Neural
 Networks for Efficient Integer-Arithmetic-Only Inference, CVPR 2018, https://arxiv.org/abs/1712.05877.
 """
 
@@ -22,6 +23,8 @@ from export.graph import LAYER, array_of, constant, initializer, input_of, only_
 Range = tuple[float, float]
 """Smallest and largest number of a value."""
 _PIXELS: Range = (0.0, 255.0)
+_LARGEST_WEIGHT = 64
+"""So that two products with uint8 stay within int16: 2 · 255 · 64 < 2**15."""
 _LARGEST_BIAS = 2**30
 """Half the range of int32, so that the sum of products has room beside the bias."""
 _MOVES = frozenset({"Concat", "Gather", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose"})
@@ -252,7 +255,7 @@ class _Rewrite:
         bias = constant(conv.inputs[2]) if len(conv.inputs) > 2 else None
         input_scale = self._scales[input_of(conv, 0)][0]
         limits = np.abs(kernel).max(axis=(1, 2, 3)).astype(np.float64)
-        widths = np.where(limits > 0, limits, 1.0) / 127
+        widths = np.where(limits > 0, limits, 1.0) / _LARGEST_WEIGHT
         if bias is not None:
             # Weights that are tiny beside the bias get a coarser scale, so that the bias fits into int32.
             widths = np.maximum(widths, np.abs(bias) / (_LARGEST_BIAS * input_scale))

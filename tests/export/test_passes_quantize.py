@@ -267,9 +267,9 @@ class TestConvolution:
         integers, scales, zeros = (constant(value) for value in kernel.inputs)
         assert (integers.dtype, zeros.dtype, kernel.attributes.get_int("axis")) == (np.int8, np.int8, 0)
         assert not zeros.any()
-        # One scale a channel, so that the largest weight of each is 127.
-        assert np.abs(integers).max(axis=(1, 2, 3)).tolist() == [127] * 5
-        np.testing.assert_allclose(scales, np.abs(weights).max(axis=(1, 2, 3)) / 127, rtol=1e-6)
+        # One scale a channel, so that the largest weight of each is 64.
+        assert np.abs(integers).max(axis=(1, 2, 3)).tolist() == [64] * 5
+        np.testing.assert_allclose(scales, np.abs(weights).max(axis=(1, 2, 3)) / 64, rtol=1e-6)
         assert np.abs(integers * scales[:, None, None, None] - weights).max() <= 0.5001 * scales.max()
         # The image has scale one, so the bias counts in the scales of the weights.
         stored, steps, zeros = (constant(value) for value in counts.inputs)
@@ -296,12 +296,24 @@ class TestConvolution:
         before = run(model, image)["y"]
         result = quantised(model, image)
         scale = scale_and_zero(of_type(result, "QuantizeLinear")[0])[0]
-        scales = np.abs(weights).max(axis=(1, 2, 3)) / 127
+        scales = np.abs(weights).max(axis=(1, 2, 3)) / 64
         sums = np.pad(image[0].astype(np.float64), ((0, 0), (1, 1), (1, 1)))
         sums = np.lib.stride_tricks.sliding_window_view(sums, (3, 3), axis=(1, 2)).sum((0, 3, 4))
         bound = (0.5 * scales[:, None, None] * (sums + 1) + 0.501 * scale) * 1.001
         error = np.abs(run(result, image)["y"] - before)[0]
         assert (error <= bound).all()
+
+    def test_no_processor_cuts_off_a_sum(self):
+        # White pixels times equal weights are the largest sums; without VNNI, two products must fit into int16.
+        model = weighted_graph(
+            "uint8[1,4,6,8] image, float[8,4,3,3] w", "float[1,8,6,8] y", f"{PIXELS} y = {SAME}(p, w)"
+        )
+        signs = np.where(np.arange(8) % 2, -1, 1).astype(np.float32)
+        weights = np.broadcast_to(signs[:, None, None, None] * np.float32(0.5), (8, 4, 3, 3))
+        model.graph.initializers["w"].const_value = ir.tensor(weights.copy(), name="w")
+        image = np.full((1, 4, 6, 8), 255, np.uint8)
+        before = run(model, image)["y"]
+        np.testing.assert_allclose(run(quantised(model, image), image)["y"], before, rtol=0, atol=np.ptp(before) / 255)
 
     def test_the_bias_counts_in_products_of_both_scales(self):
         model = weighted_graph(
