@@ -117,7 +117,12 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'edge_runtime' has no attribute '{name}'")
     from importlib import import_module
 
-    return getattr(import_module(f"edge_runtime.{_HOME[name]}"), name)
+    try:
+        return getattr(import_module(f"edge_runtime.{_HOME[name]}"), name)
+    except ImportError as cause:
+        from edge_runtime.errors.installation import import_problem
+
+        raise ImportError(import_problem(cause), name=cause.name, path=cause.path) from cause
 
 
 def __dir__() -> list[str]:

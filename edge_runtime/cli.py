@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
-import io
 import json
 import os
 import signal
@@ -13,11 +13,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeAlias
 
-from edge_runtime.errors import EdgeUnetError, UsageError
+from edge_runtime.commands.standard_streams import discard_stdout, repair_standard_streams
+from edge_runtime.errors import EdgeUnetError, InputError, StorageError, UsageError
+from edge_runtime.errors.installation import import_problem
+from edge_runtime.storage import os_problem, printable
 
 Handler = Callable[[argparse.Namespace], int]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -32,6 +36,13 @@ from images and masks to a segmented camera:
 exit codes:
   0 ok   2 usage   3 input data   4 model refused   5 quality gate   6 storage   7 source   8 training diverged
 """
+
+
+_COMMANDS = {"run": "run", "eval": "evaluate", "bench": "bench", "tune": "tune", "info": "info", "doctor": "doctor"}
+"""Module in ``edge_runtime.commands`` of each command of the runtime."""
+_GROUP = "edge_unet.commands"
+"""Group of entry points, each of which adds the command of its name."""
+_ORDER = {"data": 0, "train": 1, "export": 2, "demo": 3}
 
 
 class Terminated(BaseException):
@@ -62,7 +73,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; an ``EdgeUnetError`` becomes one line on stderr.
+    """Run one command and return its exit code; an error becomes one line on stderr.
 
     With ``--json``, the error is also the one object on stdout. A command may set ``json_of_failure`` beside its
     handler: a function of the arguments and the error that returns keys to add to the object.
@@ -72,23 +83,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
+    arguments = [a for a in arguments if a != "--debug"]
+    command = next((a for a in arguments if a[:1] != "-"), None)
     # OpenCV reads it when it is loaded. Its log says less than our errors and may contain the password of an address.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
-        args = build_parser().parse_args([a for a in arguments if a != "--debug"])
-    except _WrongUsage as wrong:
-        # `run --json FILE` writes lines, and has written none yet.
-        if "--json" in arguments and next((a for a in arguments if a[:1] != "-"), None) != "run":
-            print(_failure(UsageError(wrong.message)))
-        raise
-    try:
+        try:
+            args = build_parser(command).parse_args(arguments)
+        except _WrongUsage as wrong:
+            # `run --json FILE` writes lines, and has written none yet.
+            if "--json" in arguments and command != "run":
+                print(_failure(UsageError(wrong.message)))
+            raise
         code = _handled(args, debug=debug)
-        sys.stdout.flush()  # here a closed pipe is handled; at the interpreter's exit it would not be
+        try:
+            sys.stdout.flush()  # here a closed pipe is handled; at the interpreter's exit it would not be
+        except OSError:
+            if code == 0:
+                raise
+            discard_stdout()  # the first error has been told
         return code
     except BrokenPipeError:
         # The reader of stdout has closed the pipe (`edge-unet run … | head`). Python must not report that at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_stdout()
         return 0
+    except OSError as cause:  # of stdout: those of a handler are caught there
+        discard_stdout()
+        error = StorageError(f"cannot write standard output — {os_problem(cause)}")
+        print(f"edge-unet: {error}", file=sys.stderr)
+        return error.exit_code
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Terminated as terminated:
@@ -97,9 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run_and_exit() -> NoReturn:
     """Run the command line as a program: install signal handlers, run the command, and exit with its code."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A class name that the terminal's encoding cannot represent is escaped, because it must not end the command.
-        sys.stdout.reconfigure(errors="backslashreplace")
+    repair_standard_streams()
     signal.signal(signal.SIGTERM, _terminate)
     # SIGHUP means that the terminal was closed. Under `nohup` it is ignored, and stays so. Windows does not have it.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -114,8 +135,13 @@ def run_and_exit() -> NoReturn:
     sys.exit(code)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser with the runtime's commands and those that other packages register."""
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of the command line.
+
+    Args:
+        command: The command that will be parsed: if it is one of the runtime, only its module is imported. None: all
+            commands, as ``--help`` lists them.
+    """
     parser = _Parser(
         prog="edge-unet",
         description="Train a U-Net on your own images, ship one ONNX package, segment camera frames on a CPU.",
@@ -127,10 +153,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--debug", action="store_true", help="show the traceback of an error; also accepted after a command"
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for entry in sorted(entry_points(group="edge_unet.commands"), key=lambda e: e.name, reverse=True):
-        entry.load()(commands)
-    for module in ("run", "evaluate", "bench", "tune", "info", "doctor"):
-        importlib.import_module(f"edge_runtime.commands.{module}").register(commands)
+    if command not in _COMMANDS:
+        # In the order of use: data, train, export, demo.
+        for entry in sorted(entry_points(group=_GROUP), key=lambda e: _ORDER.get(e.name, len(_ORDER))):
+            _loaded(entry)(commands)
+    for name, module in _COMMANDS.items():
+        if command in (name, None) or command not in _COMMANDS:
+            importlib.import_module(f"edge_runtime.commands.{module}").register(commands)
     return parser
 
 
@@ -170,18 +199,73 @@ def quiet_native_logs() -> Iterator[None]:
         os.close(nowhere)
 
 
+def _loaded(entry: EntryPoint) -> Callable[[Any], None]:
+    """Load the function of an entry point.
+
+    Our own packages are loaded from the folder in which this one lies. Their names are common, so that the first
+    ``training`` on ``sys.path`` may be another project's, which must be neither executed nor mistaken for ours.
+
+    Raises:
+        UsageError: This process has already loaded another package of this name.
+    """
+    name = entry.module.partition(".")[0]
+    folder = Path(__file__).parents[1] / name
+    if entry.dist is not None and entry.dist.name == "edge-unet" and (folder / "__init__.py").is_file():
+        present = sys.modules.get(name)
+        if present is None:
+            spec = importlib.util.spec_from_file_location(
+                name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+            )
+            if spec is None or spec.loader is None:
+                raise ImportError(f"{folder} cannot be loaded")
+            sys.modules[name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(sys.modules[name])
+        elif list(getattr(present, "__path__", [])) != [str(folder)]:
+            raise UsageError(
+                f"package '{name}' — this process has loaded another one of this name ({present.__file__}) — run "
+                "edge-unet in a process of its own"
+            )
+    register: Callable[[Any], None] = entry.load()
+    return register
+
+
 def _handled(args: argparse.Namespace, *, debug: bool) -> int:
     handler: Handler = args.handler
     try:
-        return handler(args)
+        with _translated():
+            return handler(args)
     except EdgeUnetError as error:
         if getattr(args, "json", None) is True:  # of `run` it is the name of a file
             more = args.json_of_failure(args, error) if "json_of_failure" in args else {}
-            print(_failure(error, more))
+            with contextlib.suppress(OSError):  # stdout may be what failed
+                print(_failure(error, more))
         if debug:
             raise
         print(f"edge-unet: {error}", file=sys.stderr)
         return error.exit_code
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn the errors of the system and of the installation that nobody has caught into ours, of one line each."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as cause:
+        # What is written is translated where it is written, except for stdout, whose errors name no file.
+        if cause.filename is not None:
+            raise InputError(f"cannot read {printable(cause.filename)} — {os_problem(cause)}") from cause
+        raise StorageError(f"cannot write standard output — {os_problem(cause)}") from cause
+    except ImportError as cause:
+        raise UsageError(import_problem(cause)) from cause
+    except (MemoryError, RuntimeError) as cause:
+        # Python has no class of its own for a thread that the limits of the process do not allow.
+        if isinstance(cause, RuntimeError) and "can't start new thread" not in str(cause):
+            raise
+        raise UsageError(
+            f"memory — {str(cause) or 'not enough'} — raise the limits of this process, use smaller pictures, or --threads 1"
+        ) from cause
 
 
 def _failure(error: EdgeUnetError, more: Mapping[str, Any] | None = None) -> str:

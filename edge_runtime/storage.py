@@ -1,4 +1,4 @@
-"""Write files and folders atomically (temporary name, fsync, rename), and name them in errors."""
+"""Write files and folders atomically (temporary name, fsync, rename), name them in errors, and mark what is ours."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ from typing import Any
 
 from edge_runtime.errors import EdgeUnetError, StorageError, UsageError
 
+RESULTS_MARKER = ".edge-unet-results"
+RESULT_FOLDERS = ("masks", "overlays")
+"""Folders for the results of ``edge-unet run`` inside a marked folder."""
+_MARKER_TEXT = b"edge-unet run wrote the masks and overlays in this folder; its next run may replace them.\n"
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -33,17 +37,23 @@ def translated(action: str, path: Path, error: type[EdgeUnetError] = StorageErro
     try:
         yield
     except OSError as cause:
-        remedy = {
-            errno.ENOSPC: "free some space or choose another folder",
-            errno.EDQUOT: "free some of your quota or choose another folder",
-            errno.EFBIG: "raise the file size limit or choose another folder",
-            errno.EROFS: "choose a folder on a writable file system",
-            errno.EACCES: "check the permissions or choose another folder",
-            errno.ENOENT: "check the path",
-            errno.ENOTDIR: "check the path: a part of it is a file",
-        }.get(cause.errno or 0, "check the path and the disk")
-        reason = cause.strerror or str(cause)
-        raise error(f"cannot {action} {printable(path)} — {reason.lower()} — {remedy}") from cause
+        raise error(f"cannot {action} {printable(path)} — {os_problem(cause)}") from cause
+
+
+def os_problem(cause: OSError) -> str:
+    """Return what an ``OSError`` found, and the remedy, as the end of a message."""
+    remedy = {
+        errno.ENOSPC: "free some space or choose another folder",
+        errno.EDQUOT: "free some of your quota or choose another folder",
+        errno.EFBIG: "raise the file size limit or choose another folder",
+        errno.EROFS: "choose a folder on a writable file system",
+        errno.EACCES: "check the permissions or choose another folder",
+        errno.ENOENT: "check the path",
+        errno.ENOTDIR: "check the path: a part of it is a file",
+        errno.ENAMETOOLONG: "choose a shorter name",
+        errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    }.get(cause.errno or 0, "check the path and the disk")
+    return f"{(cause.strerror or str(cause)).lower()} — {remedy}"
 
 
 def printable(path: Path | str) -> str:
@@ -151,6 +161,26 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def mark_results(folder: Path) -> None:
+    """Note in a folder that its results are ours, so that the next run may replace them.
+
+    Raises:
+        StorageError: The folder cannot be written.
+    """
+    if not are_results_ours(folder):
+        write_bytes(folder / RESULTS_MARKER, _MARKER_TEXT)
+
+
+def are_results_ours(folder: Path) -> bool:
+    """Tell whether an earlier run has written the results in a folder."""
+    return (folder / RESULTS_MARKER).exists()
+
+
+def is_result(path: Path) -> bool:
+    """Tell whether a file is a result of an earlier run."""
+    return path.parent.name in RESULT_FOLDERS and are_results_ours(path.parent.parent)
 
 
 def temporary_name(path: Path) -> Path:

@@ -30,8 +30,8 @@ more accuracy than its budget allows and is faster on this machine; report.html 
 """
 
 
-def register(commands: Commands) -> None:
-    """Add ``export`` and ``demo`` to the command line."""
+def register_export(commands: Commands) -> None:
+    """Add ``export`` to the command line."""
     export = commands.add_parser(
         "export",
         help="convert a run folder to a model package, if the ONNX model gives the same results as Keras",
@@ -43,6 +43,9 @@ def register(commands: Commands) -> None:
     _add_budget_options(export)
     export.set_defaults(handler=_export)
 
+
+def register_demo(commands: Commands) -> None:
+    """Add ``demo`` to the command line."""
     demo = commands.add_parser("demo", help="train, export and run a model on built-in data, in a few minutes")
     demo.add_argument(
         "--out", type=Path, default=Path("demo"), metavar="DIR", help="new folder for all results (default: demo)"

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 import onnx_ir.passes.common as common
 
-from edge_runtime.model.contract import METADATA_KEY, Contract
+from edge_runtime.model.contract import METADATA_KEY, VARIANT_KEY, Contract
 from export.errors import ConvertError
 from export.passes import FIRST_PASSES, FLOAT_PASSES, INT8_PASSES, SHARED_PASSES, PassInfo
 from export.passes.names import NameByLayer, NameByPlace
@@ -48,7 +48,7 @@ def optimise(
     """
     model = _named(raw, layers)
     stages = list(_run(model, (*SHARED_PASSES, *FLOAT_PASSES), without))
-    stages[-1] = Stage(name=stages[-1].name, model=_finished(model, contract))
+    stages[-1] = Stage(name=stages[-1].name, model=_finished(model, contract, "fp32"))
     return stages
 
 
@@ -80,7 +80,7 @@ def to_int8(
     model = ir.from_proto(layout)
     common.ShapeInferencePass()(model)
     Quantize(ranges, keep_float)(model)
-    return _finished(model, contract)
+    return _finished(model, contract, "int8")
 
 
 def _named(raw: onnx.ModelProto, layers: Iterable[str]) -> ir.Model:
@@ -108,8 +108,8 @@ def _clean(model: ir.Model) -> None:
         graph_pass(model)
 
 
-def _finished(model: ir.Model, contract: Contract) -> onnx.ModelProto:
-    """Return a valid model with names by position, without unused parts, and with the contract as its only metadata."""
+def _finished(model: ir.Model, contract: Contract, variant: str) -> onnx.ModelProto:
+    """Return a valid model with names by position, without unused parts, whose metadata are contract and variant."""
     _clean(model)
     for graph_pass in (
         common.DeduplicateInitializersPass(),
@@ -122,6 +122,7 @@ def _finished(model: ir.Model, contract: Contract) -> onnx.ModelProto:
     model.graph.name = contract.name
     model.metadata_props.clear()
     model.metadata_props[METADATA_KEY] = contract.to_json()
+    model.metadata_props[VARIANT_KEY] = variant
     proto = ir.to_proto(model)
     try:
         onnx.checker.check_model(proto, full_check=True)

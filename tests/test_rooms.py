@@ -21,7 +21,7 @@ ROOMS = {
     "training": (
         *("errors", "network", "losses", "config"),
         *("data", "importers", "input", "monitor", "loop", "report"),
-        *("fit", "commands", "cli"),
+        *("fit", "commands"),
     ),
     "export": (
         *("errors", "graph", "passes", "config", "run_folder", "checkpoint", "convert"),

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the checks, print the report, then raise if a check failed."""
     from edge_runtime.device.doctor import examine
 
-    report = examine(args.package, Path.cwd())
+    report = examine(args.package, Path())
     text = json.dumps(report.to_dict(), allow_nan=False) if args.json else _text(report)
     sys.stdout.write(text + "\n")
     sys.stdout.flush()  # the report must appear before the error on stderr

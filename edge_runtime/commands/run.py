@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     import cv2
 
     from edge_runtime.commands.console import Console
+    from edge_runtime.errors import StorageError
     from edge_runtime.run import execute
     from edge_runtime.run.service import Notifier
 
@@ -74,5 +75,10 @@ def run(args: argparse.Namespace) -> int:
     cv2.setNumThreads(1)
     console = Console(config)
     with console.attached():
-        execute(config, observer=console, notifier=Notifier(os.environ))
+        try:
+            execute(config, observer=console, notifier=Notifier(os.environ))
+        except BrokenPipeError as cause:
+            if not config.service:
+                raise  # as for `edge-unet run … | head`, which has seen enough
+            raise StorageError("cannot write — the reader of standard output has gone — start both again") from cause
     return 0

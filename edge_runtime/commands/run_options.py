@@ -91,6 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         help="delete the oldest saved files above this many megabytes (default: no limit)",
     )
+    results.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that no earlier run has written (default: refuse; results of an earlier run are replaced)",
+    )
     results.add_argument("--show", action="store_true", help="show the effect in a window")
     results.add_argument(
         "--effect",
@@ -167,6 +172,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
         json=args.json,
         shapes=args.shapes,
         service=args.service,
+        overwrite=args.overwrite,
         status=args.status,
         status_interval_s=args.status_interval,
     )

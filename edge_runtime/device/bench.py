@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.errors import UsageError
+from edge_runtime.errors import ModelError, UsageError
 from edge_runtime.model.package import Package
 from edge_runtime.model.session import SessionOptions
 from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.segment.timing import StageTimes
+from edge_runtime.storage import translated
 
 FRAME_HEIGHT_PX, FRAME_WIDTH_PX = 480, 640
 WARM_UP_RUNS = 5
@@ -73,8 +74,10 @@ def bench(path: Path, *, threads: int = 0, runs: int = 50) -> Latency:
         ModelError: The package is refused.
     """
     options = SessionOptions(threads=threads)
-    names = list(Package.open(path).manifest.variants) if path.is_dir() else ["fp32"]
-    return bench_segmenters({name: Segmenter.load(path, variant=name, options=options) for name in names}, runs=runs)
+    with translated("read", path, ModelError):
+        names = list(Package.open(path).manifest.variants) if path.is_dir() else [None]
+    loaded = [Segmenter.load(path, variant=name, options=options) for name in names]
+    return bench_segmenters({segmenter.variant: segmenter for segmenter in loaded}, runs=runs)
 
 
 def bench_segmenters(segmenters: Mapping[str, Segmenter], *, runs: int) -> Latency:

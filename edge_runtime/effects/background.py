@@ -162,7 +162,9 @@ def parse_background(value: str) -> Background:
     path = Path(value)
     if path.suffix.lower() in IMAGE_SUFFIXES and not is_animation(path):
         return StillPicture(read_image(path))
-    if not path.suffix and not path.exists():
+    with translated("read", path, InputError):
+        missing = not path.suffix and not path.exists()
+    if missing:
         close = difflib.get_close_matches(value.lower(), _COLORS_RGB, n=1)
         hint = f" — did you mean '{close[0]}'?" if close else ""
         raise UsageError(

@@ -17,6 +17,7 @@ from edge_runtime.errors import ModelError
 
 FORMAT_VERSION = 1
 METADATA_KEY = "edge_unet.contract"
+VARIANT_KEY = "edge_unet.variant"
 MAX_CLASSES = 254
 """Largest number of classes: masks are uint8, 255 stands for "ignore" and 254 for "unknown" while they are read."""
 

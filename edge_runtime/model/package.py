@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edge_runtime.errors import ModelError
 from edge_runtime.model.contract import FORMAT_VERSION, Contract, Fields, check_version, parse_json, text
-from edge_runtime.storage import printable, read_bytes
+from edge_runtime.storage import printable, read_bytes, translated
 
 MANIFEST = "manifest.json"
+_PASSED_OVER = frozenset({"thumbs.db", "desktop.ini", "@eadir", "lost+found", "readme.md"})
+"""Files and folders, in lower case, that systems and model hubs put beside the files of a package."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,14 +143,19 @@ class Package:
             ModelError: Not a package, a damaged, missing or extra file, or a manifest that this version cannot read.
         """
         where = printable(root / MANIFEST)
-        if not (root / MANIFEST).is_file():
-            found = (
-                "a folder without manifest.json" if root.is_dir() else "a file" if root.exists() else "no such folder"
-            )
-            raise ModelError(f"model package {printable(root)} — {found} — expected what `edge-unet export` writes")
-        manifest = Manifest.from_dict(parse_json(read_bytes(root / MANIFEST, ModelError), where), where)
-        package = cls(root=root, manifest=manifest)
-        package._verify()
+        with translated("read", root, ModelError):
+            if not (root / MANIFEST).is_file():
+                found = (
+                    "a folder without manifest.json"
+                    if root.is_dir()
+                    else "a file"
+                    if root.exists()
+                    else "no such folder"
+                )
+                raise ModelError(f"model package {printable(root)} — {found} — expected what `edge-unet export` writes")
+            manifest = Manifest.from_dict(parse_json(read_bytes(root / MANIFEST, ModelError), where), where)
+            package = cls(root=root, manifest=manifest)
+            package._verify()
         return package
 
     def model_bytes(self, variant: str) -> bytes:
@@ -166,16 +173,17 @@ class Package:
         digests = self.manifest.digests()
         for name, expected in digests.items():
             path = self.root / name
-            # Our names have no control characters or lone surrogates, and resolving some of these raises a ValueError.
-            if not name.isprintable() or not path.resolve().is_relative_to(self.root.resolve()):
+            # A link may lead elsewhere, as in the cache of a model hub, because the digest decides. A name may not.
+            if not name.isprintable() or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
                 raise ModelError(
                     f"{printable(self.root / MANIFEST)}: file '{printable(name)}' lies outside the package — refused"
                 )
             if not path.is_file():
                 raise ModelError(f"{printable(path)} — missing — the package is incomplete: copy or export it again")
             self._compare(name, hashlib.sha256(read_bytes(path, ModelError)).hexdigest(), expected)
-        found = {p.relative_to(self.root).as_posix() for p in self.root.rglob("*") if p.is_file() and p.name[0] != "."}
-        extra = sorted(found - digests.keys() - {MANIFEST})
+        found = {p.relative_to(self.root) for p in self.root.rglob("*") if p.is_file()}
+        strange = {path.as_posix() for path in found if not any(_is_passed_over(part) for part in path.parts)}
+        extra = sorted(strange - digests.keys() - {MANIFEST})
         if extra:
             raise ModelError(f"{printable(self.root / extra[0])} — not in the manifest — remove it or export again")
 
@@ -185,6 +193,11 @@ class Package:
                 f"{printable(self.root / name)} — SHA-256 is {found[:16]}… — the manifest says {expected[:16]}… — "
                 "the file is damaged or was changed: copy or export the package again"
             )
+
+
+def _is_passed_over(part: str) -> bool:
+    """Tell whether a part of a path is hidden, or made by a system or a model hub rather than by a person."""
+    return part.startswith(".") or part.lower() in _PASSED_OVER
 
 
 def _variant(value: object, where: str) -> Variant:

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from edge_runtime.errors import ModelError, UsageError
-from edge_runtime.model.contract import METADATA_KEY, Contract
+from edge_runtime.model.contract import METADATA_KEY, VARIANT_KEY, Contract
 from edge_runtime.resources import usable_cores
 
 MAX_THREADS = 1024
@@ -50,6 +50,11 @@ class Session:
     Several threads may run it at once. A forked process must not use it. Each result has its own memory. Binding inputs
     and outputs beforehand (``run_with_iobinding``) is not faster on a CPU: `tests/benchmarks/bench_frame.py` measures
     both.
+
+    Attributes:
+        contract: Inputs and outputs of the model.
+        variant: Variant that the metadata names; "fp32" if they name none.
+        threads: Threads per inference.
     """
 
     def __init__(
@@ -85,7 +90,8 @@ class Session:
                 f"{where} — {options.provider} does not start on this machine — check its driver and libraries, or "
                 "use CPUExecutionProvider"
             )
-        embedded = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        embedded = metadata.get(METADATA_KEY)
         if embedded is None:
             raise ModelError(
                 f"{where} — no '{METADATA_KEY}' in its metadata — expected a model that `edge-unet export` wrote"
@@ -93,6 +99,7 @@ class Session:
         self.contract = Contract.from_json(embedded, f"{where}: {METADATA_KEY}")
         if contract is not None and contract != self.contract:
             raise ModelError(f"{where} — its contract differs from the manifest's — export the package again")
+        self.variant: str = metadata.get(VARIANT_KEY, "fp32")
         self.threads: int = settings.intra_op_num_threads
         self._check_signature(where)
         # Compute only the requested output: a mask needs neither softmax nor the transposed logits.

@@ -43,6 +43,7 @@ class RunConfig:
         shapes: Add polygons or COCO RLE masks to the JSON lines.
         service: Run unattended: retry the source for ever, count results that cannot be written and continue, write the
             video in pieces, and raise ``WedgedError`` when native code hangs.
+        overwrite: Replace files that no earlier run has written, except those that the run reads.
         status: File that is kept up to date with a JSON status; "-" for lines on stderr.
         status_interval_s: Seconds between two updates of the status.
 
@@ -71,6 +72,7 @@ class RunConfig:
     json: str | None = None
     shapes: Shapes | None = None
     service: bool = False
+    overwrite: bool = False
     status: str | None = None
     status_interval_s: float = 10.0
 

@@ -33,6 +33,8 @@ from edge_runtime.sinks import (
     OutputOptions,
     Written,
     check_display,
+    check_file,
+    check_folder,
     check_virtual_camera,
     frame_record,
     open_outputs,
@@ -93,6 +95,7 @@ def execute(
     effects = _effects(config)
     source = _source(config)
     workers = _workers(config, source)
+    _check_outputs(config, source)
     segmenter = Segmenter.load(config.package, variant=config.variant, options=_session_options(config, workers))
     make_segment = _segmenters(config, segmenter, observer, [stopping] if stop is None else [stopping, stop])
     make_segment()  # refuses a tile size that cannot be used, before anything is opened
@@ -184,6 +187,16 @@ def _source(config: RunConfig) -> Source:
     if config.output.virtual_camera:
         check_virtual_camera()
     return source
+
+
+def _check_outputs(config: RunConfig, source: Source) -> None:
+    """Refuse outputs that would replace what is read, or what no run of ours has written."""
+    _, _, background = (config.effect or "").partition("=")
+    read = [*source.files, Path(config.package), *([Path(background)] if background else [])]
+    if config.output.save is not None:
+        check_folder(Path(config.output.save), read, overwrite=config.overwrite)
+    for option, target in (("--json", config.json), ("--raw", config.output.raw), ("--status", config.status)):
+        check_file(option, target, read, overwrite=config.overwrite)
 
 
 def _source_options(config: RunConfig) -> SourceOptions:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
+import logging
 import os
 import socket
 import sys
@@ -17,6 +19,7 @@ from edge_runtime.errors import StorageError, WedgedError
 from edge_runtime.run.runner import Runner
 from edge_runtime.storage import write_json
 
+_log = logging.getLogger("edge_runtime")
 WEDGED_S = 30.0
 """Seconds after which the work on one frame counts as hanging; it usually takes milliseconds."""
 
@@ -100,7 +103,12 @@ class Supervisor:
         return min(1.0, self._interval_s, self._notifier.interval_s)
 
     def start(self) -> None:
-        """Tell systemd that the service is ready: the model is loaded, even if the camera is not available yet."""
+        """Write the first status, and tell systemd that the service is ready, even if the camera is not available yet.
+
+        Raises:
+            StorageError: The status cannot be written; later, this is only logged.
+        """
+        self._write_status(self.status())
         self._notifier.send("READY=1")
 
     def tick(self) -> None:
@@ -130,15 +138,22 @@ class Supervisor:
         """Write the status now; if that fails, the next status has the error and the run continues."""
         value = self.status()
         self._notifier.send(f"STATUS={value['state']}, {value['fps_now']:g} fps, {value['processed']} frames")
-        if self._target is None:
-            return
-        if self._target == "-":
-            sys.stderr.write(json.dumps(value, allow_nan=False) + "\n")
-            return
         try:
-            write_json(Path(self._target), value)
+            self._write_status(value)
         except StorageError as error:
+            if self._problem is None:
+                _log.warning("%s — the run goes on, and tries it again", error)
             self._problem = str(error)
+        else:
+            self._problem = None
+
+    def _write_status(self, value: dict[str, Any]) -> None:
+        if self._target == "-":
+            # A terminal or reader that has gone is no reason to end.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                sys.stderr.write(json.dumps(value, allow_nan=False) + "\n")
+        elif self._target is not None:
+            write_json(Path(self._target), value)
 
     def status(self) -> dict[str, Any]:
         """Return the status of the run as a JSON object; the keys name the units of times."""

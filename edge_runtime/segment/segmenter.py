@@ -19,7 +19,7 @@ from edge_runtime.segment.preprocess import checked_frame, model_input, resize_m
 from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.segment.stream import FrameResult, stream
 from edge_runtime.segment.timing import StageTimes
-from edge_runtime.storage import printable, read_bytes
+from edge_runtime.storage import printable, read_bytes, translated
 
 
 class Segmenter:
@@ -71,7 +71,8 @@ class Segmenter:
         Args:
             path: Package folder or ONNX file. A package's files are first checked against their SHA-256; for a bare
                 file there is no checksum.
-            variant: Variant to load, such as "fp32"; None: the device profile's, else the fastest in the package.
+            variant: Variant to load, such as "fp32"; None: the device profile's, else the fastest in the package. A
+                bare file is one variant, and says in its metadata which.
             options: Threads, spinning and execution provider; None: the device profile's, else the defaults. A device
                 profile of `edge-unet tune` is used only if neither a variant nor options are given.
 
@@ -83,9 +84,13 @@ class Segmenter:
             UsageError: This onnxruntime does not have the execution provider.
         """
         path = Path(path)
-        if path.suffix == ".onnx" and not path.is_dir():
+        with translated("read", path, ModelError):
+            bare = path.suffix == ".onnx" and not path.is_dir()
+        if bare:
             session = Session(read_bytes(path, ModelError), printable(path), options=options)
-            segmenter = cls(session, variant or "fp32")
+            if variant not in (None, session.variant):
+                raise ModelError(f"{printable(path)} — is the variant '{session.variant}' — found --variant {variant}")
+            segmenter = cls(session, session.variant)
         else:
             package = Package.open(path)
             profile = usable_profile(package) if variant is None and options is None else None

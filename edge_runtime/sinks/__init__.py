@@ -5,6 +5,7 @@ from __future__ import annotations
 from edge_runtime.sinks.files import MaskFiles, PictureFiles, PictureSink
 from edge_runtime.sinks.folder import prepare_folder
 from edge_runtime.sinks.outputs import OutputOptions, Outputs, Written, open_outputs
+from edge_runtime.sinks.ownership import check_file, check_folder
 from edge_runtime.sinks.raw import RawFrames
 from edge_runtime.sinks.records import JsonLines, frame_record
 from edge_runtime.sinks.retention import Retention
@@ -27,6 +28,8 @@ __all__ = [
     "Window",
     "Written",
     "check_display",
+    "check_file",
+    "check_folder",
     "check_virtual_camera",
     "frame_record",
     "open_outputs",

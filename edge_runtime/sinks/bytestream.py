@@ -42,6 +42,7 @@ class ByteStream:
             self._gone = descriptor is None
             self._fd = os.open(os.devnull, os.O_WRONLY) if descriptor is None else descriptor
         self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        self._path = Path(target) if self._regular and target != "-" else None
         # A blocking pipe that is ready accepts this many bytes without blocking, but not always more.
         whole = sys.platform == "win32" or self._regular or not os.get_blocking(self._fd)
         self._most = sys.maxsize if whole else select.PIPE_BUF
@@ -59,6 +60,7 @@ class ByteStream:
             rest = memoryview(data)
             try:
                 with translated("write", self._where):
+                    self._follow()
                     self._write(rest)
             except StorageError as error:
                 if isinstance(error.__cause__, BrokenPipeError):
@@ -74,6 +76,20 @@ class ByteStream:
         """
         with translated("write", self._where):
             os.close(self._fd)
+
+    def _follow(self) -> None:
+        """Open a file again that was renamed or deleted, as logrotate does; one that it truncates is appended to."""
+        if self._path is None:
+            return
+        mine = os.fstat(self._fd)
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            there = None
+        if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+            fresh = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+            os.close(self._fd)
+            self._fd = fresh
 
     def _write(self, rest: memoryview) -> None:
         total, give_up_at = len(rest), float("inf")
@@ -110,7 +126,8 @@ class ByteStream:
     def _opened(self, path: Path) -> int | None:
         while True:
             pipe = path.is_fifo()
-            how = os.O_NONBLOCK if pipe else os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+            # Appending continues at the end also after another program has truncated the file.
+            how = os.O_NONBLOCK if pipe else os.O_CREAT | os.O_TRUNC | os.O_APPEND | getattr(os, "O_BINARY", 0)
             try:
                 return os.open(path, os.O_WRONLY | how, 0o666)
             except OSError as error:
@@ -125,6 +142,8 @@ class ByteStream:
         All processes that inherited the pipe share its blocking mode, so it is opened again. If that is not possible,
         the pipe is written in small pieces, which takes three times as long.
         """
+        if sys.stdout is None or sys.__stdout__ is None:  # closed when the process started
+            raise OSError(errno.EBADF, "it is closed")
         fd = sys.stdout.fileno()
         if sys.platform == "linux" and stat.S_ISFIFO(os.fstat(fd).st_mode):
             with contextlib.suppress(OSError):

@@ -6,9 +6,8 @@ import re
 import time
 from pathlib import Path
 
-from edge_runtime.errors import UsageError
 from edge_runtime.sources.frame import Kind
-from edge_runtime.storage import printable, temporary_name, translated
+from edge_runtime.storage import mark_results, temporary_name, translated
 
 _ABANDONED_S = 600.0
 _TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.tmp(\.mp4|\.png|\.jpg)")
@@ -21,23 +20,25 @@ def prepare_folder(folder: Path, kind: Kind) -> None:
 
     Raises:
         StorageError: A file has the name of the folder, or the folder is read-only or full.
-        UsageError: The folder is a dataset, whose masks would be overwritten.
     """
-    if (folder / "images").is_dir() and (folder / "masks").is_dir():
-        raise UsageError(
-            f"--save {printable(folder)} — is a dataset — its masks would be overwritten: choose another folder"
-        )
     for part in (folder / "masks", folder / "overlays") if kind == "images" else (folder / "masks",):
         with translated("make", part):
             part.mkdir(parents=True, exist_ok=True)
-        with translated("write", part):
-            probe = temporary_name(part / "probe")
-            try:
-                probe.write_bytes(b"\0" * 4096)
-            finally:
-                probe.unlink(missing_ok=True)
+        _check_writable(part)
+    if kind != "images":
+        _check_writable(folder)  # for the video
+    mark_results(folder)
     for part in (folder, folder / "masks", folder / "overlays"):
         _remove_abandoned(part)
+
+
+def _check_writable(folder: Path) -> None:
+    with translated("write", folder):
+        probe = temporary_name(folder / "probe")
+        try:
+            probe.write_bytes(b"\0" * 4096)
+        finally:
+            probe.unlink(missing_ok=True)
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Self
 
 import numpy as np
@@ -63,6 +64,7 @@ class Source:
         reconnects: Number of times that a live source was opened again.
         problems: One line per failure, for the first hundred.
         stalls: Number of times that an open live source was silent for longer than its timeout.
+        files: Files that are read, over which nothing may be written.
         stopped: Set by ``stop``.
 
     Example:
@@ -81,6 +83,7 @@ class Source:
         self.captured = self.dropped = self.failed = self.reconnects = 0
         self.problems: list[str] = []
         self.stalls = 0
+        self.files: Sequence[Path] = ()
         self.stopped = threading.Event()
         self._state: State = "closed"
         self._latest_at: float | None = None

@@ -15,7 +15,7 @@ from edge_runtime.image import MAX_PIXELS, image_files, is_animation, read_image
 from edge_runtime.sources.capture import is_address
 from edge_runtime.sources.frame import Frame, Source
 from edge_runtime.sources.options import SourceOptions
-from edge_runtime.storage import printable, translated
+from edge_runtime.storage import is_result, printable, translated
 
 
 def recognise(source: int | str | Path, options: SourceOptions) -> ImageSource | None:
@@ -47,7 +47,9 @@ def _images(path: Path) -> list[Path]:
         return image_files(path)
     found = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob does not accept absolute patterns
     matches = [Path(match) for match in sorted(found)]
-    return [match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES and match.is_file()]
+    files = [match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES and match.is_file()]
+    # A pattern of all folders also matches what an earlier run has written into one of them.
+    return [file for file in files if not is_result(file)] if "**" in path.parts else files
 
 
 def _unread(path: Path) -> str:
@@ -63,7 +65,7 @@ class ImageSource(Source):
     def __init__(self, paths: Sequence[Path], name: str, max_pixels: int = MAX_PIXELS) -> None:
         """Read the files at ``paths``, each of at most ``max_pixels`` pixels."""
         super().__init__(name, "images")
-        self._paths = list(paths)
+        self._paths = self.files = list(paths)
         self._names = _unique_names(self._paths)
         self._max_pixels = max_pixels
         self._counting = threading.Lock()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import queue
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -23,7 +24,7 @@ class ReadAhead:
     def __init__(self, source: Source, limit: int | None = None) -> None:
         """Read at most ``limit`` frames."""
         self._source = source
-        self._limit = limit
+        self._limit = None if limit is None else min(limit, sys.maxsize)
         self._ready: queue.Queue[Frame | None] = queue.Queue(_DEPTH)
         self._closing = threading.Event()
         self._error: BaseException | None = None

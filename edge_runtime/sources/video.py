@@ -53,6 +53,7 @@ class VideoSource(Source):
     def __init__(self, path: Path) -> None:
         super().__init__(printable(path), "video")
         self._path = path
+        self.files = [path]
         self._capture: cv2.VideoCapture | None = None
 
     def open(self) -> None:

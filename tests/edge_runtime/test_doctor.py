@@ -28,7 +28,6 @@ from edge_runtime.device.doctor.machine import (
 )
 from edge_runtime.device.doctor.packages import (
     MIN_PYTHON,
-    MIN_VERSIONS,
     check_libc,
     check_module,
     check_python,
@@ -37,6 +36,7 @@ from edge_runtime.device.doctor.packages import (
 )
 from edge_runtime.device.golden import Golden, golden_test
 from edge_runtime.errors import GateError, ModelError, UsageError
+from edge_runtime.errors.installation import MIN_VERSIONS
 from edge_runtime.model.device_profile import DeviceProfile, Machine, models_of, profile_path, write_profile
 from edge_runtime.model.package import MANIFEST, Package
 from edge_runtime.model.session import SessionOptions

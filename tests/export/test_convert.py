@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from runs import contract_of, finished, narrow_shape, random_unet, reloaded, traced
 from tried_unet import TriedUNet
 
-from edge_runtime.model.contract import METADATA_KEY, Contract
+from edge_runtime.model.contract import METADATA_KEY, VARIANT_KEY, Contract
 from edge_runtime.model.session import Session
 from edge_runtime.segment.postprocess import probabilities_of
 from export.checkpoint import load_checkpoint
@@ -112,8 +112,9 @@ def test_the_graph_needs_only_standard_operators_and_no_other_file(converted):
 def test_the_contract_stands_in_the_metadata(converted):
     model, proto = converted
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
-    assert metadata.keys() == {METADATA_KEY}
+    assert metadata.keys() == {METADATA_KEY, VARIANT_KEY}
     assert Contract.from_json(metadata[METADATA_KEY], "metadata") == contract_of(model)
+    assert metadata[VARIANT_KEY] == "fp32"
     assert proto.graph.name == "small"
     assert proto.producer_name == "edge-unet"
 

@@ -12,7 +12,7 @@ import pytest
 from graphs import pixels, run
 from runs import contract_of, traced
 
-from edge_runtime.model.contract import METADATA_KEY, Contract
+from edge_runtime.model.contract import METADATA_KEY, VARIANT_KEY, Contract
 from export.convert import convolution_layers
 from export.optimise import Stage, integer_layout, optimise, to_int8
 from export.passes import OPTIONAL_PASSES, joined_phases, phases
@@ -130,12 +130,17 @@ def test_each_pass_alone_can_be_left_out_in_float(without):
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("made", [lambda case: float_stages(case)[-1].model, quantised], ids=["float", "integers"])
-def test_the_same_model_gives_the_same_bytes(made, case):
+@pytest.mark.parametrize(
+    ("made", "variant"), [(lambda case: float_stages(case)[-1].model, "fp32"), (quantised, "int8")]
+)
+def test_the_same_model_gives_the_same_bytes(made, variant, case):
     _, contract, _ = arguments(case)
     first, second = made(case), made(case)
     assert first.SerializeToString(deterministic=True) == second.SerializeToString(deterministic=True)
-    assert {entry.key: entry.value for entry in first.metadata_props} == {METADATA_KEY: contract.to_json()}
+    assert {entry.key: entry.value for entry in first.metadata_props} == {
+        METADATA_KEY: contract.to_json(),
+        VARIANT_KEY: variant,
+    }
     assert [(entry.domain, entry.version) for entry in first.opset_import] == [("", 17)]
     assert not any(node.metadata_props for node in first.graph.node)
     assert [output.name for output in first.graph.output] == ["mask", "logits"]

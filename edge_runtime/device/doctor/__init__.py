@@ -22,16 +22,10 @@ from edge_runtime.device.doctor.machine import (
     check_temperature,
     check_throttling,
 )
-from edge_runtime.device.doctor.packages import (
-    MIN_VERSIONS,
-    check_libc,
-    check_module,
-    check_python,
-    check_twins,
-    import_in_child,
-)
+from edge_runtime.device.doctor.packages import check_libc, check_module, check_python, check_twins, import_in_child
 from edge_runtime.device.golden import golden_test
 from edge_runtime.errors import EdgeUnetError, ModelError
+from edge_runtime.errors.installation import MIN_VERSIONS
 from edge_runtime.model.package import Package
 from edge_runtime.resources import usable_cores
 from edge_runtime.storage import printable

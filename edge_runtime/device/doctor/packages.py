@@ -14,10 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edge_runtime.device.doctor.findings import Check
+from edge_runtime.errors.installation import MIN_VERSIONS, import_remedy
 
 MIN_PYTHON = (3, 11)
-MIN_VERSIONS = {"numpy": "2.0", "onnxruntime": "1.30.1", "cv2": "4.11"}
-"""Lowest version per module, as in pyproject.toml, which a device may not have."""
 MIN_GLIBC = "2.28"
 """Lowest glibc version for the wheels of onnxruntime and OpenCV (manylinux_2_28)."""
 
@@ -32,14 +31,6 @@ _FAMILIES = {
 }
 # Releases of these wheels follow those of the first after months, or not at all.
 _LAGGING = ("onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn", "onnxruntime-training")
-# Pattern of an import error, with its cause and fix; the first match is used.
-_IMPORT_REMEDIES = (
-    (r"libGL|libgthread|libglib|libSM|libX", "apt-get install libgl1 libglib2.0-0, or use opencv-python-headless"),
-    (r"GLIBC|manylinux|musl", "this wheel is for a newer system: update it, or install an older wheel that pip finds"),
-    (r"DLL load failed", "install the Microsoft Visual C++ Redistributable, then pip install --force-reinstall {pip}"),
-    (r"died of", "this wheel is for another processor: install one built for this machine"),
-    (r"No module named", "pip install '{pip}>={floor}'"),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,8 +144,7 @@ def check_module(
     on_disk = version or wheels.get(pip_name, "")
     faults = [fault.what for fault in KNOWN_FAULTS if on_disk and fault.hits(module, on_disk, architecture)]
     if version is None:
-        remedies = (fix for pattern, fix in _IMPORT_REMEDIES if re.search(pattern, error))
-        fix = next(remedies, "pip install --force-reinstall '{pip}>={floor}'").format(pip=pip_name, floor=floor)
+        fix = import_remedy(error, f"{pip_name}>={floor}")
         cause = f"import {module} fails — {error}"
         if "died of" in error and faults:
             cause, fix = f"{cause} — {pip_name} {on_disk} {faults[0]}", upgrade

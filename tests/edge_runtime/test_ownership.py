@@ -1,0 +1,152 @@
+"""A run writes over nothing that it reads, and over nothing that no earlier run has written."""
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from colors import color_scene
+
+from edge_runtime import OutputOptions, RunConfig, UsageError, execute
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder with two pictures."""
+    folder = tmp_path / "data" / "photos"
+    folder.mkdir(parents=True)
+    for name in "ab":
+        cv2.imwrite(str(folder / f"{name}.png"), color_scene())
+    return folder
+
+
+@pytest.fixture
+def run(color_package):
+    """Run a source into outputs; an output beside ``save`` is a field of the configuration."""
+
+    def run(source: object, *, save: Path | None = None, raw: Path | None = None, **more: object) -> dict[str, object]:
+        output = OutputOptions(save=save, raw=None if raw is None else str(raw))
+        return execute(RunConfig(package=color_package, source=str(source), output=output, threads=1, **more))  # type: ignore[arg-type]
+
+    return run
+
+
+def video(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"mp4v"), 10, (64, 48))
+    for _ in range(3):
+        writer.write(color_scene())
+    writer.release()
+    return path
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+class TestFolder:
+    @pytest.mark.parametrize("name", ["masks/a.png", "masks/notes.txt", "overlays/x.jpg", "overlay.mp4"])
+    def test_what_no_run_has_written_stays(self, photos, run, name):
+        own = photos.parent / name
+        own.parent.mkdir(exist_ok=True)
+        own.write_bytes(b"made by hand")
+        before = files(photos.parent)
+        with pytest.raises(UsageError, match=rf"--save .* — .*{name} is there, and no run of ours has written it"):
+            run(photos, save=photos.parent)
+        assert files(photos.parent) == before
+
+    def test_it_is_replaced_by_those_who_mean_it(self, photos, run):
+        (photos.parent / "masks").mkdir()
+        (photos.parent / "masks" / "a.png").write_bytes(b"made by hand")
+        run(photos, save=photos.parent, overwrite=True)
+        assert cv2.imread(str(photos.parent / "masks" / "a.png"), cv2.IMREAD_UNCHANGED).shape == (48, 64)
+
+    def test_results_of_an_earlier_run_are_replaced(self, photos, run, tmp_path):
+        run(photos, save=tmp_path / "out")
+        (tmp_path / "out" / "masks" / "a.png").write_bytes(b"")
+        run(photos, save=tmp_path / "out")
+        assert (tmp_path / "out" / "masks" / "a.png").stat().st_size > 0
+
+    def test_other_files_beside_the_results_are_no_matter(self, photos, run):
+        (photos.parent / "notes.txt").write_text("mine")
+        run(photos, save=photos.parent)
+        assert (photos.parent / "notes.txt").read_text() == "mine"
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_a_video_is_not_replaced_by_its_overlay(self, run, tmp_path, overwrite):
+        source = video(tmp_path / "out" / "overlay.mp4")
+        before = files(tmp_path)
+        with pytest.raises(UsageError, match="is read, and would be written over"):
+            run(source, save=tmp_path / "out", overwrite=overwrite)
+        assert files(tmp_path) == before
+
+    @pytest.mark.parametrize("source", ["masks", "overlays/*.png", "link"])
+    def test_pictures_are_not_replaced_by_their_results(self, photos, run, tmp_path, source):
+        out = tmp_path / "out"
+        run(photos, save=out, effect="mask")
+        (out / "link").symlink_to(out / "masks")
+        before = files(out)
+        with pytest.raises(UsageError, match="is read, and would be written over"):
+            run(out / source, save=out)
+        assert files(out) == before
+
+    @pytest.mark.parametrize("below", ["", "results"])
+    def test_a_package_stays_as_it_is(self, photos, run, color_package, below):
+        before = files(color_package)
+        with pytest.raises(UsageError, match="is a model package or lies in one"):
+            run(photos, save=color_package / below)
+        assert files(color_package) == before
+
+    def test_a_pattern_of_all_folders_leaves_results_out(self, photos, run):
+        pattern = photos.parent / "**" / "*.png"
+        for _ in range(2):
+            summary = run(pattern, save=photos.parent / "out", effect="mask")
+            assert summary["captured"] == 2
+
+
+class TestFiles:
+    @pytest.mark.parametrize("option", ["json", "raw", "status"])
+    def test_what_no_run_has_written_stays(self, photos, run, tmp_path, option):
+        own = tmp_path / "own.json"
+        own.write_text('{"mine": 1}\n')
+        with pytest.raises(UsageError, match=rf"--{option} .*own\.json — is there, and no run of ours has written it"):
+            run(photos, **{option: own if option == "raw" else str(own)})
+        assert own.read_text() == '{"mine": 1}\n'
+
+    @pytest.mark.parametrize("option", ["json", "raw", "status"])
+    def test_it_is_replaced_by_those_who_mean_it(self, photos, run, tmp_path, option):
+        own = tmp_path / "own.json"
+        own.write_text('{"mine": 1}\n')
+        run(photos, overwrite=True, **{option: own if option == "raw" else str(own)})
+        assert b"mine" not in own.read_bytes()
+
+    @pytest.mark.parametrize("option", ["json", "status"])
+    def test_those_of_an_earlier_run_are_replaced(self, photos, run, tmp_path, option):
+        for _ in range(2):
+            run(photos, **{option: str(tmp_path / "own.json")})
+        text = (tmp_path / "own.json").read_text()
+        assert json.loads(text.splitlines()[0] if option == "json" else text)
+
+    def test_a_picture_is_not_replaced_by_its_json_lines(self, photos, run):
+        before = files(photos)
+        with pytest.raises(UsageError, match="is read, and would be written over"):
+            run(photos, json=str(photos / "a.png"), overwrite=True)
+        assert files(photos) == before
+
+    def test_nor_is_the_background(self, photos, run, tmp_path):
+        cv2.imwrite(str(tmp_path / "beach.png"), np.zeros((4, 4, 3), np.uint8))
+        with pytest.raises(UsageError, match="is read, and would be written over"):
+            run(photos, raw=tmp_path / "beach.png", effect=f"replace={tmp_path / 'beach.png'}", overwrite=True)
+
+    def test_nor_is_a_file_of_the_package(self, photos, run, color_package):
+        before = files(color_package)
+        with pytest.raises(UsageError, match="lies in a model package"):
+            run(photos, json=str(color_package / "manifest.json"), overwrite=True)
+        assert files(color_package) == before
+
+    def test_nor_is_a_bare_model(self, photos, run, color_package, tmp_path):
+        shutil.copy(color_package / "model.onnx", tmp_path / "bare.onnx")
+        with pytest.raises(UsageError, match="is read, and would be written over"):
+            execute(RunConfig(package=tmp_path / "bare.onnx", source=photos, json=str(tmp_path / "bare.onnx")))

@@ -1,0 +1,263 @@
+"""The command line under shells and services that close, fill or lose its streams, and beside broken installations."""
+
+import contextlib
+import json
+import os
+import pty
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+from colors import color_scene
+
+COMMAND = [sys.executable, "-m", "edge_runtime"]
+
+
+@pytest.fixture
+def place(color_package, monkeypatch):
+    """A working folder with a picture, beside the package."""
+    folder = color_package.parent / "place"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    cv2.imwrite("a.jpg", color_scene())
+    return folder
+
+
+def shell(line: str, *arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
+    """Run a line of shell in which "$@" is the command."""
+    command = ["bash", "-c", line, "bash", *COMMAND, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, **options)  # type: ignore[call-overload]
+
+
+class TestStreams:
+    @pytest.mark.parametrize(
+        "command", ["run --source a.jpg --save out", "run --source a.jpg", "info", "doctor", "bench --runs 1"]
+    )
+    @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+    def test_a_closed_stream_does_not_stop_the_work(self, place, color_package, command, closed):
+        name, *options = command.split()
+        done = shell(f'"$@" {closed}', name, color_package, *options)
+        assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
+        if "--save" in command:
+            assert [path.name for path in (place / "out" / "masks").iterdir()] == ["a.png"]
+            # The first file that was opened must not be what messages go into.
+            assert cv2.imread(str(place / "out" / "masks" / "a.png"), cv2.IMREAD_UNCHANGED).shape == (48, 64)
+
+    def test_json_lines_for_a_closed_stream_are_an_error(self, place, color_package):
+        done = shell('"$@" >&-', "run", color_package, "--source", "a.jpg", "--json", "-")
+        assert (done.returncode, len(done.stderr.splitlines())) == (6, 1)
+        assert "cannot write standard output — it is closed" in done.stderr
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "run --source a.jpg",
+            "info",
+            "info --json",
+            "doctor --json",
+            "bench --runs 1 --json",
+            "run --source a.jpg --json -",
+        ],
+    )
+    def test_a_full_disk_behind_stdout_is_one_line(self, place, color_package, command):
+        name, *options = command.split()
+        done = shell('"$@" >/dev/full', name, color_package, *options)
+        assert done.returncode == 6
+        assert "cannot write standard output — no space left on device" in done.stderr
+        assert done.stderr.count("edge-unet:") == 1 and "Traceback" not in done.stderr
+
+    @pytest.mark.parametrize("lost", ["2>&1 | true", "2>/dev/full"])
+    def test_the_exit_code_of_an_error_survives_the_loss_of_stderr(self, color_package, lost):
+        done = shell(f'set -o pipefail; "$@" {lost}', "run", color_package, "--source", "nope.jpg")
+        assert done.returncode == 3, done.stderr
+
+    def test_a_run_survives_the_loss_of_its_terminal(self, place, color_package):
+        jpeg = cv2.imencode(".jpg", color_scene())[1].tobytes()
+        reader, writer = pty.openpty()
+        command = [*COMMAND, "run", color_package, "--source", "-", "--json", "r.jsonl", "--status", "-"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=writer, start_new_session=True) as child:
+            os.close(writer)
+            assert child.stdin is not None
+            os.close(reader)
+            child.stdin.write(jpeg * 3)
+            child.stdin.close()
+            assert child.wait(30) == 0
+        assert json.loads((place / "r.jsonl").read_text().splitlines()[-1])["summary"]["processed"] == 3
+
+    def test_a_service_whose_json_reader_has_gone_does_not_end_well(self, place, color_package):
+        jpeg = cv2.imencode(".jpg", color_scene())[1].tobytes()
+        command = [*COMMAND, "run", str(color_package), "--source", "-", "--live", "--service", "--json", "-"]
+        with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1) as child:
+            assert child.stdin is not None and child.stdout is not None and child.stderr is not None
+            child.stdin.write(jpeg)
+            child.stdin.flush()
+            child.stdout.readline()
+            child.stdout.close()
+            with contextlib.suppress(OSError):
+                while child.poll() is None:
+                    child.stdin.write(jpeg)
+                    child.stdin.flush()
+            assert child.wait(30) == 6
+            assert b"the reader of standard output has gone" in child.stderr.read()
+            with contextlib.suppress(OSError):
+                child.stdin.close()
+
+
+class TestJsonFiles:
+    def lines(self, package, between):
+        """Run three frames, do something to the file, run three more; return the files of the folder."""
+        jpeg = cv2.imencode(".jpg", color_scene())[1].tobytes()
+        command = [*COMMAND, "run", str(package), "--source", "-", "--json", "r.jsonl"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+            assert child.stdin is not None
+            child.stdin.write(jpeg * 3)
+            child.stdin.flush()
+            while not (Path("r.jsonl").exists() and Path("r.jsonl").read_bytes().count(b"\n") == 3):
+                assert child.poll() is None
+            between()
+            child.stdin.write(jpeg * 3)
+            child.stdin.close()
+            assert child.wait(30) == 0
+        return {path.name: [*map(json.loads, path.read_text().splitlines())] for path in Path().glob("r.jsonl*")}
+
+    def test_a_truncated_file_goes_on_at_its_start(self, place, color_package):
+        found = self.lines(color_package, lambda: os.truncate("r.jsonl", 0))
+        assert [line.get("frame") for line in found["r.jsonl"]] == [3, 4, 5, None]
+
+    def test_a_renamed_file_is_followed_by_a_new_one(self, place, color_package):
+        found = self.lines(color_package, lambda: Path("r.jsonl").rename("r.jsonl.1"))
+        assert [line.get("frame") for line in found["r.jsonl.1"]] == [0, 1, 2]
+        assert [line.get("frame") for line in found["r.jsonl"]] == [3, 4, 5, None]
+
+    def test_a_deleted_file_is_written_again(self, place, color_package):
+        found = self.lines(color_package, Path("r.jsonl").unlink)
+        assert [line.get("frame") for line in found["r.jsonl"]] == [3, 4, 5, None]
+
+
+class TestFolders:
+    @pytest.fixture
+    def as_other(self):
+        """Prefix of a command that loses root's right to enter every folder."""
+        if os.getuid() != 0:
+            return []
+        if shutil.which("setpriv") is None:
+            pytest.skip("setpriv, of util-linux, is not installed")
+        return ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+
+    @pytest.mark.parametrize(
+        ("command", "code"),
+        [
+            ("run closed/model --source a.jpg", 4),
+            ("run closed/model/model.onnx --source a.jpg", 4),
+            ("info closed/model", 4),
+            ("bench closed/model", 4),
+            ("eval closed/model .", 4),
+            ("run model --source closed/a.jpg", 3),
+            ("run model --source closed", 3),
+            ("run model --source a.jpg --save closed/out", 6),
+            ("run model --source a.jpg --json closed/r.jsonl", 6),
+            ("run model --source a.jpg --status closed/s.json", 6),
+            ("run model --source a.jpg --raw closed/raw", 6),
+            ("eval model closed/data", 3),
+            ("run model --source a.jpg --save out --effect replace=closed/beach.jpg", 3),
+        ],
+    )
+    def test_one_that_may_not_be_entered_is_one_line(self, place, color_package, as_other, command, code):
+        shutil.copytree(color_package, "model")
+        shutil.copytree(color_package, "closed/model")
+        shutil.copy("a.jpg", "closed/a.jpg")
+        Path("closed").chmod(0)
+        try:
+            done = subprocess.run([*as_other, *COMMAND, *command.split()], capture_output=True, text=True, check=False)
+        finally:
+            Path("closed").chmod(0o755)
+        assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
+        assert "permission denied" in done.stderr
+
+    @pytest.mark.parametrize(("option", "code"), [("--source", 3), ("--save", 6), ("--json", 6), ("--status", 6)])
+    def test_a_name_that_is_too_long_is_one_line(self, place, color_package, option, code):
+        options = {"--source": "a.jpg", option: "n" * 300}
+        words = [word for pair in options.items() for word in pair]
+        done = subprocess.run([*COMMAND, "run", color_package, *words], capture_output=True, text=True, check=False)
+        assert (done.returncode, len(done.stderr.splitlines())) == (code, 1), done.stderr
+
+    @pytest.mark.parametrize("command", ["doctor", "info PACKAGE", "run PACKAGE --source PICTURE"])
+    def test_a_working_folder_that_has_gone_is_no_matter(self, place, color_package, command):
+        words = command.replace("PACKAGE", str(color_package)).replace("PICTURE", str(place / "a.jpg")).split()
+        done = shell('mkdir gone && cd gone && rmdir ../gone && "$@"', *words)
+        assert (done.returncode, done.stderr.count("Traceback")) == (0, 0), done.stderr
+
+    @pytest.mark.parametrize("service", [[], ["--service"]])
+    def test_a_status_that_cannot_be_written_is_refused_at_the_start(self, place, color_package, service):
+        source = ["--source", "-", "--live"] if service else ["--source", "a.jpg"]
+        command = [*COMMAND, "run", color_package, *source, *service, "--status", "missing/status.json"]
+        done = subprocess.run(command, stdin=subprocess.PIPE, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 6
+        assert "cannot write missing/status.json — no such file or directory" in done.stderr
+
+
+class TestInstallation:
+    @pytest.mark.parametrize(
+        "command", ["run PACKAGE --source a.jpg", "info PACKAGE", "eval PACKAGE .", "bench PACKAGE", "tune PACKAGE"]
+    )
+    def test_a_missing_system_library_is_one_line(self, place, color_package, command):
+        # As on Raspberry Pi OS Lite, where OpenCV does not find libGL.
+        (place / "cv2").mkdir()
+        message = "libGL.so.1: cannot open shared object file: No such file or directory"
+        (place / "cv2" / "__init__.py").write_text(f"raise ImportError({message!r})\n")
+        words = command.replace("PACKAGE", str(color_package)).split()
+        done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
+        if words[0] == "info":  # which needs no OpenCV
+            assert done.returncode == 0
+            return
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+        assert "libGL.so.1" in done.stderr and "apt-get install libgl1" in done.stderr
+
+    def test_python_says_it_too(self, place):
+        (place / "cv2").mkdir()
+        (place / "cv2" / "__init__.py").write_text('raise ImportError("libGL.so.1: cannot open shared object file")\n')
+        done = subprocess.run(
+            [sys.executable, "-c", "from edge_runtime import Segmenter"], capture_output=True, text=True, check=False
+        )
+        assert "apt-get install libgl1" in done.stderr.splitlines()[-1]
+
+    def test_a_dependency_that_is_not_installed_is_named(self, place, color_package):
+        (place / "onnxruntime.py").write_text(
+            "raise ModuleNotFoundError(\"No module named 'onnxruntime'\", name='onnxruntime')\n"
+        )
+        done = subprocess.run(
+            [*COMMAND, "run", color_package, "--source", "a.jpg"], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+        assert "pip install 'onnxruntime>=1.30.1'" in done.stderr
+
+    @pytest.mark.parametrize("name", ["training", "export"])
+    @pytest.mark.parametrize(
+        "command", ["--help", "--version", "info PACKAGE", "train --help", "export --help", "data check ."]
+    )
+    def test_a_project_s_own_packages_are_neither_run_nor_mistaken(self, place, color_package, name, command):
+        (place / f"{name}.py").write_text("open('executed', 'w')\n")
+        words = command.replace("PACKAGE", str(color_package)).split()
+        done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
+        assert (done.returncode, "Traceback" in done.stderr) == (3 if "data" in words else 0, False), done.stderr
+        assert not (place / "executed").exists()
+        if command == "--help":
+            assert "train a U-Net on a folder of images and masks" in done.stdout
+            assert "convert a run folder to a model package" in done.stdout
+
+    def test_the_runtime_s_commands_load_nothing_of_the_workstation(self, place, color_package):
+        code = "import sys; from edge_runtime.cli import main; main(sys.argv[1:]); print(*sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-c", code, "info", str(color_package)], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0
+        assert not {"training", "export"} & set(done.stdout.splitlines()[-1].split())
+
+    def test_frames_beyond_the_largest_number_are_all_frames(self, place, color_package):
+        command = [*COMMAND, "run", color_package, "--source", "-", "--max-frames", str(10**30)]
+        jpeg = cv2.imencode(".jpg", color_scene())[1].tobytes()
+        done = subprocess.run(command, input=jpeg * 2, capture_output=True, check=False)
+        assert (done.returncode, b"2 frames" in done.stderr) == (0, True)
