@@ -122,6 +122,8 @@ class Console(logging.Handler, Observer):
         )
         for line in files:
             self.line(f"wrote {line}")
+        for note in self._source.notes if self._source is not None else ():
+            self.line(f"note: {note}")
         if not (self._kept or self._of_images):
             self.line("nothing was kept: add --save DIR, --show or --json FILE")
 

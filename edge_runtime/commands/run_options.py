@@ -21,9 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     frames.add_argument(
         "--source",
         metavar="SRC",
+        action="append",
         required=True,
         help="image, folder, glob, video, camera index or device, rtsp or http address, - for stdin, or env:NAME for"
-        " the value of that environment variable (other users cannot read a password there)",
+        " the value of that environment variable (other users cannot read a password there); may be repeated for"
+        " images, folders and globs",
     )
     frames.add_argument(
         "--camera-size",
@@ -148,7 +150,7 @@ def run_config(args: argparse.Namespace) -> RunConfig:
     patience = Patience(open_s=args.timeout, read_s=args.timeout, give_up_s=max(60.0, 2 * args.timeout))
     return RunConfig(
         package=args.package,
-        source=_address(args.source),
+        source=_address(args.source[0]) if len(args.source) == 1 else [_address(source) for source in args.source],
         source_options=SourceOptions(
             patience=patience, raw_size=args.raw_size, live=args.live, camera_size=args.camera_size
         ),
@@ -185,7 +187,7 @@ def _address(source: str) -> str:
     if not source.startswith("env:"):
         return source
     variable = source.removeprefix("env:")
-    address = os.environ.get(variable, "")
+    address = os.environ.get(variable, "").strip()  # a file of secrets ends with a line break
     if not address:
         raise UsageError(f"--source env:{variable} — the environment variable is not set — export {variable}=…")
     return address

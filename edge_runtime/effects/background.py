@@ -133,8 +133,6 @@ def _looped(path: Path) -> Iterator[NDArray[np.uint8]]:
         except InputError:
             if not source.captured:  # a truncated file is shown up to its end
                 raise
-        if not source.captured:
-            raise InputError(f"{printable(path)} — no frame can be read — damaged: convert it to MP4")
 
 
 def parse_background(value: str) -> Background:

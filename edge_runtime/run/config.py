@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -56,7 +57,7 @@ class RunConfig:
     """
 
     package: str | Path
-    source: int | str | Path
+    source: int | str | Path | Sequence[str | Path]
     source_options: SourceOptions = field(default_factory=SourceOptions)
     max_frames: int | None = None
     variant: str | None = None

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import queue
 import threading
@@ -23,6 +24,7 @@ from edge_runtime.run.counts import Statistics
 from edge_runtime.segment.stream import FrameResult, Segment, segment_frame
 from edge_runtime.sinks import Outputs, Written
 from edge_runtime.sources import ReadAhead, Source
+from edge_runtime.sources.read_ahead import JOIN_AT_EXIT_S
 
 _log = logging.getLogger("edge_runtime")
 _DEPTH = 2
@@ -94,6 +96,7 @@ class Runner:
 
     def start(self) -> None:
         """Start the threads."""
+        atexit.register(self._exit)  # as ``ReadAhead`` does
         self._thread.start()
 
     def wait(self, timeout_s: float) -> bool:
@@ -116,6 +119,7 @@ class Runner:
             StorageError: An output could not be finished.
             BrokenPipeError: The reader of an output has closed the pipe.
         """
+        atexit.unregister(self._exit)
         try:
             if self.outputs is not None:
                 self.outputs.__exit__(type(self._error) if self._error else None)
@@ -129,6 +133,11 @@ class Runner:
         """Seconds that the oldest unfinished frame has been worked on; 0 while the run waits for frames."""
         started = list(self._busy.values())
         return time.monotonic() - min(started) if started else 0.0
+
+    def _exit(self) -> None:
+        """Wait for the threads when the interpreter ends, because a run may be left in another thread."""
+        self.stop()
+        self._done.wait(JOIN_AT_EXIT_S)
 
     def _run(self) -> None:
         try:

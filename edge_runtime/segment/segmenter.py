@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from edge_runtime.segment.preprocess import checked_frame, model_input, resize_m
 from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.segment.stream import FrameResult, stream
 from edge_runtime.segment.timing import StageTimes
+from edge_runtime.sources import Source
 from edge_runtime.storage import printable, read_bytes, translated
 
 
@@ -102,6 +104,14 @@ class Segmenter:
             segmenter = cls(Session(model, where, package.manifest.contract, options), chosen, profile, package)
         segmenter._warm_up(printable(path))
         return segmenter
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be pickled or copied, because a session cannot be.
+
+        Raises:
+            TypeError: Always.
+        """
+        raise TypeError("a Segmenter cannot be pickled or copied — call Segmenter.load in the process that uses it")
 
     @property
     def contract(self) -> Contract:
@@ -219,13 +229,13 @@ class Segmenter:
         """
         return self._session.mask(image)
 
-    def stream(self, source: int | str | Path) -> Iterator[FrameResult]:
+    def stream(self, source: int | str | Path | Sequence[str | Path] | Source) -> Iterator[FrameResult]:
         """Segment a source frame by frame.
 
         Of a live source, the newest frame is taken, and frames that arrive too fast are dropped. Files lose no frame.
 
         Args:
-            source: Camera index, address, video, image, folder or glob.
+            source: Source as for ``open_source``, or an open source, which stays open.
 
         Yields:
             The result of each frame, in order.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -54,7 +54,7 @@ class FrameResult:
     stages_ms: Mapping[str, float] = field(default_factory=dict)
 
 
-def stream(segmenter: Segment, source: int | str | Path | Source) -> Iterator[FrameResult]:
+def stream(segmenter: Segment, source: int | str | Path | Sequence[str | Path] | Source) -> Iterator[FrameResult]:
     """Segment a source frame by frame.
 
     Files are read a few frames ahead while the model runs. Of a live source, the newest frame is taken.
@@ -77,7 +77,7 @@ def stream(segmenter: Segment, source: int | str | Path | Source) -> Iterator[Fr
         >>> [result.segmentation.mask.shape for result in stream(tiled, folder)]
         [(48, 64), (48, 64), (48, 64)]
     """
-    if isinstance(source, (int, str, Path)):
+    if not isinstance(source, Source):
         with open_source(source) as opened:
             yield from stream(segmenter, opened)
         return

@@ -14,9 +14,11 @@ from edge_runtime.errors import InputError
 from edge_runtime.image import MAX_PIXELS, encode_png
 from edge_runtime.sinks.retention import Retention
 from edge_runtime.sources.frame import Frame
-from edge_runtime.storage import printable, replace_file, sync_names, temporary_name, write_bytes
+from edge_runtime.storage import printable, replace_file, sync_names, temporary_name, translated, write_bytes
 
 _JPEG_QUALITY = 95
+_LONGEST_JPEG_PX = 65500
+"""Longest side that libjpeg writes; a longer picture becomes a PNG."""
 _SYNC_EVERY = 64
 """Number of files between two syncs of their folder. Each file's content is durable at once, its name after the next
 sync. After a power cut, the latest files may be missing, but none is incomplete. A sync per file would up to double the
@@ -45,6 +47,7 @@ class _Files:
         self._folder = folder
         self._retention = retention
         self._lock = threading.Lock()
+        self._folders: set[Path] = set()
         self.written = 0
 
     def close(self) -> list[str]:
@@ -55,8 +58,16 @@ class _Files:
         """
         if not self.written:
             return []
-        sync_names(self._folder)
+        self._sync()
         return [f"{printable(self._folder)} ({self.written} {self._what})"]
+
+    def _place(self, frame: Frame, suffix: str) -> Path:
+        """Return the path of a frame's file, and make its folder, because a frame's name may begin with folders."""
+        path = self._folder / f"{frame.name}{suffix}"
+        if path.parent != self._folder and path.parent not in self._folders:
+            with translated("make", path.parent):
+                path.parent.mkdir(parents=True, exist_ok=True)
+        return path
 
     def _save(self, path: Path, data: bytes | memoryview) -> None:
         write_bytes(path, data, sync_folder=False)
@@ -65,11 +76,19 @@ class _Files:
     def _count(self, path: Path, size_bytes: int) -> None:
         with self._lock:
             self.written += 1
+            self._folders.add(path.parent)
             sync = self.written % _SYNC_EVERY == 0
         if sync:
-            sync_names(self._folder)
+            self._sync()
         if self._retention is not None:
             self._retention.add(path, size_bytes)
+
+    def _sync(self) -> None:
+        """Make the names of the files that were written since the last time durable."""
+        with self._lock:
+            folders, self._folders = self._folders | {self._folder}, set()
+        for folder in folders:
+            sync_names(folder)
 
 
 class MaskFiles(_Files):
@@ -83,13 +102,13 @@ class MaskFiles(_Files):
         Raises:
             StorageError: The file could not be written.
         """
-        path = self._folder / f"{frame.name}.png"
+        path = self._place(frame, ".png")
         self._save(path, encode_png(mask, printable(path)))
         return path
 
 
 class PictureFiles(_Files):
-    """Writer of pictures as files, ``FOLDER/NAME.jpg``, or ``.png`` if they must be exact or have an alpha channel.
+    """Writer of pictures as files, ``FOLDER/NAME.jpg``, or ``.png`` if they must be exact, have an alpha channel or are too long.
 
     Thread-safe.
     """
@@ -108,11 +127,14 @@ class PictureFiles(_Files):
             StorageError: The file could not be written.
         """
         if self._exact or picture.shape[2] == 4:
-            path = self._folder / f"{frame.name}.png"
+            path = self._place(frame, ".png")
             self._save(path, encode_png(picture, printable(path)))
             return
-        path = self._folder / f"{frame.name}.jpg"
+        path = self._place(frame, ".jpg")
         if picture.shape[0] * picture.shape[1] > MAX_PIXELS and self._written_straight(path, picture):
+            return
+        if max(picture.shape) > _LONGEST_JPEG_PX:
+            self._save(self._place(frame, ".png"), encode_png(picture, printable(path)))
             return
         done, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
         if not done:

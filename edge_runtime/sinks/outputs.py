@@ -21,10 +21,10 @@ from edge_runtime.segment.stream import FrameResult
 from edge_runtime.sinks.files import MaskFiles, PictureFiles, PictureSink
 from edge_runtime.sinks.raw import RawFrames
 from edge_runtime.sinks.retention import Retention
-from edge_runtime.sinks.video import DEFAULT_FPS, VIDEO_SUFFIX, VideoFiles
+from edge_runtime.sinks.video import VIDEO_SUFFIX, VideoFiles
 from edge_runtime.sinks.virtual_camera import VirtualCamera
 from edge_runtime.sinks.window import Window
-from edge_runtime.sources.frame import Kind
+from edge_runtime.sources.frame import DEFAULT_FPS, Kind
 
 _REST_S = 5.0
 _T = TypeVar("_T")
@@ -242,7 +242,7 @@ def open_outputs(
     options, stop = options or OutputOptions(), stop or threading.Event()
     save = None if options.save is None else Path(options.save)
     # The nominal rate of a live source does not tell how many of its frames the model has time for.
-    video_fps = None if kind == "live" else fps or DEFAULT_FPS
+    video_fps = None if kind == "live" else fps
     retention = Retention(save, options.limit_mb) if save is not None and options.limit_mb is not None else None
     masks = files = None
     streams: list[PictureSink] = []

@@ -37,7 +37,7 @@ def check_folder(folder: Path, read: Iterable[Path], *, overwrite: bool) -> None
         video = folder / f"overlay{VIDEO_SUFFIX}"
         targets = {part.resolve() for part in parts}
         for path in read:
-            if path.resolve().parent in targets or _same(path, video):
+            if any(path.resolve().is_relative_to(target) for target in targets) or _same(path, video):
                 raise UsageError(
                     f"{where} — {printable(path)} is read, and would be written over: choose another folder"
                 )

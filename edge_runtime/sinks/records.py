@@ -54,13 +54,14 @@ def frame_record(result: FrameResult, mask_path: Path | None, shapes: Shapes | N
         shapes: Add "polygons" or "rle", the area of each class by name; see ``edge_runtime.sinks.shapes``.
 
     Returns:
-        Index and source of the frame, its size [height, width], flags, times in milliseconds, share of pixels per
+        Index and source of the frame, its time in the video in seconds, its size [height, width], flags, times in milliseconds, share of pixels per
         class, and mask file.
     """
     frame, segmentation = result.frame, result.segmentation
     record = {
         "frame": frame.index,
         "source": frame.source,
+        "time_s": None if frame.time_s is None else round(frame.time_s, 6),
         "size": list(segmentation.mask.shape),
         "flags": list(frame.flags),
         "age_ms": round(result.age_ms, 3),

@@ -15,14 +15,18 @@ from numpy.typing import NDArray
 from edge_runtime.errors import StorageError
 from edge_runtime.sinks.canvas import Canvas
 from edge_runtime.sinks.retention import Retention
-from edge_runtime.sources.frame import Frame
+from edge_runtime.sources.frame import DEFAULT_FPS, Frame
+from edge_runtime.sources.video import opencv_name
 from edge_runtime.storage import printable, replace_file, temporary_name, translated
 
 VIDEO_CODEC, VIDEO_SUFFIX = "mp4v", ".mp4"
 """The only codec that OpenCV's wheels write fast and common players support: 1 ms per 640x480 frame. The wheels have no
 H.264 encoder, VP8 takes 19 ms and VP9 110 ms."""
-DEFAULT_FPS = 25.0
-_MEASURED_FRAMES = 12
+_MEASURED_FRAMES, _TIMED_FRAMES = 12, 4
+_MEASURABLE_FPS = 1.0, 1000.0
+_LONGEST_PAUSE_S = 600.0
+_FASTER = 1.1
+"""Times of the frames are rounded to milliseconds in some containers."""
 _MIN_FREE_BYTES, _INDEX_BYTES = 1_000_000, 32
 """Free bytes that are needed to finish a video: for the last pictures, and per frame for the index."""
 
@@ -31,17 +35,20 @@ class VideoFile:
     """Writer of one video, under a temporary name until ``close`` has finished and checked it.
 
     If the rate is unknown, it is measured on the first frames, which are held back for this. A recorded camera
-    therefore plays at its own speed, however fast the model is.
+    therefore plays at its own speed, however fast the model is. A picture of a video is repeated until the time of the
+    next one, so that a video of a variable rate keeps its times.
     """
 
     def __init__(self, path: Path, fps: float | None) -> None:
-        """Prepare a video at ``fps`` frames per second; None: measured from capture times."""
+        """Prepare a video at ``fps`` frames per second; None: measured from the times of the frames."""
         self.path = path
         self._fps = fps
         self._temporary = temporary_name(path)
         self._writer: cv2.VideoWriter | None = None
         self._canvas = Canvas()
-        self._held: list[tuple[float, NDArray[np.uint8]]] = []
+        self._held: list[tuple[Frame, NDArray[np.uint8]]] = []
+        self._begins_s: float | None = None  # time in the source at which this video begins
+        self._latest: NDArray[np.uint8] | None = None
         self.written = 0
 
     def write(self, frame: Frame, picture: NDArray[np.uint8]) -> None:
@@ -52,12 +59,13 @@ class VideoFile:
                 called.
         """
         if self._writer is None:
-            self._held.append((frame.captured_at, picture))
-            if self._fps is None and len(self._held) < _MEASURED_FRAMES:
+            self._held.append((frame, picture))
+            timed = frame.time_s is not None
+            if (timed or self._fps is None) and len(self._held) < (_TIMED_FRAMES if timed else _MEASURED_FRAMES):
                 return
             self._open()
         else:
-            self._append(picture)
+            self._append(frame, picture)
 
     def close(self) -> None:
         """Finish the file, check that it can be read, and rename it; without pictures, no file is written.
@@ -71,7 +79,7 @@ class VideoFile:
             if self._writer is None:
                 return
             self._writer.release()
-            check = cv2.VideoCapture(str(self._temporary.absolute()), cv2.CAP_FFMPEG)
+            check = cv2.VideoCapture(opencv_name(self._temporary, StorageError), cv2.CAP_FFMPEG)
             found = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
             check.release()
             if found < self.written:
@@ -79,13 +87,14 @@ class VideoFile:
             replace_file(self._temporary, self.path)
         finally:
             self._held.clear()
+            self._latest = None
             self._temporary.unlink(missing_ok=True)
 
     def _open(self) -> None:
         height, width = self._held[0][1].shape[:2]
         code = cv2.VideoWriter.fourcc(*VIDEO_CODEC)
-        name = str(self._temporary.absolute())
-        fps = _writable_fps(self._fps or self._measured_fps())
+        name = opencv_name(self._temporary, StorageError)
+        self._fps = fps = _writable_fps(self._rate())
         try:
             writer = cv2.VideoWriter(name, cv2.CAP_FFMPEG, code, fps, (width, height))
         except (cv2.error, UnicodeError, TypeError) as cause:
@@ -94,11 +103,30 @@ class VideoFile:
             self._held.clear()
             raise self._failed("the video writer does not open")
         self._writer = writer
-        for _, picture in self._held:
-            self._append(picture)
+        for frame, picture in self._held:
+            self._append(frame, picture)
         self._held.clear()
 
-    def _append(self, picture: NDArray[np.uint8]) -> None:
+    def _append(self, frame: Frame, picture: NDArray[np.uint8]) -> None:
+        """Append a picture, after repeating the one before it until the time of this one."""
+        for _ in range(self._repeats(frame)):
+            self._encode(picture if self._latest is None else self._latest)
+        self._encode(picture)
+        # Every effect returns new memory, so that the picture stays as it is.
+        self._latest = picture if frame.time_s is not None else None
+
+    def _repeats(self, frame: Frame) -> int:
+        if frame.time_s is None or self._fps is None:
+            return 0
+        if self._begins_s is None:
+            self._begins_s = frame.time_s
+        missing = round((frame.time_s - self._begins_s) * self._fps) - self.written
+        if missing > _LONGEST_PAUSE_S * self._fps:  # a jump in the times rather than a pause
+            self._begins_s += missing / self._fps
+            return 0
+        return max(0, missing)
+
+    def _encode(self, picture: NDArray[np.uint8]) -> None:
         if self._writer is None:
             return
         # Detect a full disk or a deleted folder now, not after hours.
@@ -109,9 +137,16 @@ class VideoFile:
         self._writer.write(self._canvas.paint(picture))  # OpenCV silently skips a picture of another size
         self.written += 1
 
-    def _measured_fps(self) -> float:
-        seconds = self._held[-1][0] - self._held[0][0]
-        return min(max((len(self._held) - 1) / seconds, 1.0), 120.0) if seconds > 0 else DEFAULT_FPS
+    def _rate(self) -> float:
+        """Return the frames per second of the video: the given ones, or more if the frames of a video are closer."""
+        times = [frame.captured_at if frame.time_s is None else frame.time_s for frame, _ in self._held]
+        seconds = times[-1] - times[0]
+        lowest, highest = _MEASURABLE_FPS
+        found = min(max((len(times) - 1) / seconds, lowest), highest) if seconds > 0 else None
+        if self._fps is None:
+            return found or DEFAULT_FPS
+        timed = self._held[0][0].time_s is not None
+        return found if timed and found and found > _FASTER * self._fps else self._fps
 
     def _failed(self, found: str) -> StorageError:
         return StorageError(f"cannot write {printable(self.path)} — {found} — free some space or choose another folder")

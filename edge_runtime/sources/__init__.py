@@ -8,11 +8,14 @@ Each kind of source is a module with a subclass of ``Source`` and a function ``r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import operator
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import SupportsIndex
 
 from edge_runtime.errors import InputError, UsageError
-from edge_runtime.sources import images, live, stdin, video
+from edge_runtime.sources import images, live, remote, stdin, video
 from edge_runtime.sources.capture import redacted
 from edge_runtime.sources.frame import Frame, Kind, Source
 from edge_runtime.sources.images import ImageSource
@@ -44,20 +47,22 @@ Recognise = Callable[[int | str | Path, SourceOptions], Source | None]
 """``(source, options) -> Source``, or None for another kind of source; errors are raised for this kind only."""
 
 SOURCES: tuple[Recognise, ...] = (
+    remote.recognise,
     live.recognise,
     stdin.recognise,
     images.recognise,
     video.recognise,
 )
-"""All kinds of sources, in the order of recognition: "0" is a camera even if a file has this name."""
+"""All kinds of sources, in the order of recognition: "0" to "9" are cameras even if a file has this name."""
 
 
-def open_source(source: int | str | Path, options: SourceOptions | None = None) -> Source:
+def open_source(source: int | str | Path | Sequence[str | Path], options: SourceOptions | None = None) -> Source:
     """Return a source, which a ``with`` block opens.
 
     Args:
         source: A camera index (a number, or a string of digits), a camera device, an rtsp or http address, an image, a
-            video, a folder of images, a glob pattern of images, or "-" for standard input.
+            video, a folder of images, a pattern of images (``*.png``, ``img_%03d.png``), "-" for standard input, or a
+            sequence of images, folders and patterns of images.
         options: Options of the source.
 
     Raises:
@@ -70,12 +75,31 @@ def open_source(source: int | str | Path, options: SourceOptions | None = None) 
         ...     [frame.name for frame in source]
         ['0', '1', '2']
     """
-    if not str(source):
-        raise UsageError("source — is empty — expected a camera index, a file, a folder, a glob, an address or -")
     options = options or SourceOptions()
+    if isinstance(source, (list, tuple)):
+        return images.images_of(source, options)
+    one = _one(source)
     for recognise in SOURCES:
-        found = recognise(source, options)
+        found = recognise(one, options)
         if found is not None:
             return found
     options.refuse_all_but()
-    raise InputError(f"{printable(Path(str(source)))} — no such file or folder — check the path")
+    raise InputError(f"{printable(Path(str(one)))} — no such file or folder — check the path")
+
+
+def _one(source: object) -> int | str | Path:
+    """Return the name of a source, or refuse what is none, such as an array.
+
+    Raises:
+        UsageError: No number, text or path, or an empty one.
+    """
+    if isinstance(source, (str, Path)) and str(source):
+        return source
+    if isinstance(source, SupportsIndex) and not isinstance(source, bool):  # also NumPy's integers
+        with contextlib.suppress(TypeError):  # an array that is no integer
+            return operator.index(source)
+    found = "it is empty" if isinstance(source, str) else f"it is a {type(source).__name__}"
+    raise UsageError(
+        f"source — {found} — expected a camera index, a file, a folder, a pattern, an address, - or a list of images; "
+        "an array is segmented by calling the segmenter"
+    )

@@ -14,9 +14,11 @@ from edge_runtime.errors import SourceError
 from edge_runtime.sources.options import Patience
 from edge_runtime.storage import printable
 
-URL_SCHEMES = ("rtsp", "rtsps", "http", "https")
+URL_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "udp", "rtp", "srt", "tcp")
 # Endings of video files; .ts and .m3u8 are not among them because they are often live streams.
-_VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm"})
+_VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm", ".wmv", ".mpg", ".mpeg", ".3gp", ".flv", ".ogv"}
+)
 _MAX_FPS = 240.0
 
 
@@ -37,13 +39,18 @@ def is_address(source: int | str | Path) -> TypeGuard[str]:
     return isinstance(source, str) and "://" in source
 
 
+def is_video_name(name: str) -> bool:
+    """Tell whether the name of a file is that of a video."""
+    return Path(name).suffix.lower() in _VIDEO_SUFFIXES
+
+
 def is_remote_video(url: str) -> bool:
     """Tell whether an address names a video file, which has an end, rather than a stream."""
     try:
         parts = urlsplit(url)
     except ValueError:  # such as a bracket in the host; opening the address reports it
         return False
-    return parts.scheme.lower() in ("http", "https") and Path(parts.path).suffix.lower() in _VIDEO_SUFFIXES
+    return parts.scheme.lower() in ("http", "https") and is_video_name(parts.path)
 
 
 def is_camera(path: Path) -> bool:

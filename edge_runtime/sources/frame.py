@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 Kind = Literal["images", "video", "live"]
 State = Literal["closed", "opening", "reading", "stalled", "waiting"]
+DEFAULT_FPS = 25.0
+"""Frames per second that are assumed if neither the container nor the frames say."""
 _MAX_PROBLEMS = 100
 
 
@@ -23,10 +25,12 @@ class Frame:
 
     Attributes:
         index: Position in the source from 0; gaps in a live source are dropped frames.
-        name: Name for files made from the frame, unique in the source: the stem of the image file, or "000017".
+        name: Name for files made from the frame, unique in the source: the image file's name without ending, or
+            "000017". If the files come from several folders, it begins with these: "day1/0001".
         source: Printable file, device or address of the frame, without control characters and credentials.
         image_bgr: (H, W, 3) uint8 BGR, 0–255.
         captured_at: Time at which the frame was decoded, in seconds of ``time.monotonic``.
+        time_s: Time of the frame in a video, in seconds from its first frame; None for other sources.
         decode_ms: Time to decode the frame in milliseconds; 0 if it includes waiting for the frame.
         flags: Faults of the picture, for a live source: "frozen", "black".
 
@@ -45,6 +49,7 @@ class Frame:
     source: str
     image_bgr: NDArray[np.uint8]
     captured_at: float
+    time_s: float | None = None
     decode_ms: float = 0.0
     flags: tuple[str, ...] = ()
 
@@ -63,8 +68,10 @@ class Source:
         failed: Number of frames that could not be read.
         reconnects: Number of times that a live source was opened again.
         problems: One line per failure, for the first hundred.
+        notes: One line per thing that a person would not expect, for the first hundred: pages that are not read.
         stalls: Number of times that an open live source was silent for longer than its timeout.
         files: Files that are read, over which nothing may be written.
+        has_sound: Whether the file holds sound, which is not read.
         stopped: Set by ``stop``.
 
     Example:
@@ -82,8 +89,10 @@ class Source:
         self.total: int | None = None
         self.captured = self.dropped = self.failed = self.reconnects = 0
         self.problems: list[str] = []
+        self.notes: list[str] = []
         self.stalls = 0
         self.files: Sequence[Path] = ()
+        self.has_sound = False
         self.stopped = threading.Event()
         self._state: State = "closed"
         self._latest_at: float | None = None
@@ -158,6 +167,11 @@ class Source:
         self._state, self._latest_at = "reading", frame.captured_at
         return frame
 
+    def _note(self, text: str) -> None:
+        """Keep a note if it is among the first hundred."""
+        if len(self.notes) < _MAX_PROBLEMS:
+            self.notes.append(text)
+
     def _failed(self, problem: str) -> None:
         """Count a frame that cannot be read, and keep the problem if it is among the first hundred."""
         self.captured += 1
@@ -166,7 +180,7 @@ class Source:
             self.problems.append(problem)
 
 
-def decoded_frame(index: int, image_bgr: object, source: str, decode_ms: float) -> Frame:
+def decoded_frame(index: int, image_bgr: object, source: str, decode_ms: float, time_s: float | None = None) -> Frame:
     """Return a frame, named by its index, of an image that OpenCV has just decoded."""
     return Frame(
         index=index,
@@ -174,5 +188,6 @@ def decoded_frame(index: int, image_bgr: object, source: str, decode_ms: float) 
         source=source,
         image_bgr=np.asarray(image_bgr, np.uint8),
         captured_at=time.monotonic(),
+        time_s=time_s,
         decode_ms=decode_ms,
     )

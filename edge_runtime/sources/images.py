@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import glob
+import os
+import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from edge_runtime.errors import InputError
-from edge_runtime.headers import FORMAT_NAMES, IMAGE_SUFFIXES, UNREAD_FORMATS
+from edge_runtime.errors import InputError, UsageError
+from edge_runtime.headers import FORMAT_NAMES, FORMATS, IMAGE_SUFFIXES, UNREAD_FORMATS, kind_of, pictures_in
 from edge_runtime.image import MAX_PIXELS, image_files, is_animation, read_image
-from edge_runtime.sources.capture import is_address
+from edge_runtime.sources.capture import is_address, is_video_name
 from edge_runtime.sources.frame import Frame, Source
 from edge_runtime.sources.options import SourceOptions
-from edge_runtime.storage import is_result, printable, translated
+from edge_runtime.storage import is_result, printable, read_bytes, translated
+
+_HEAD_BYTES = 512
+_NUMBERED = re.compile(r"%0?(\d*)d")
+"""Number in the names of a sequence, as in FFmpeg: ``img_%03d.png``."""
+_SEVERAL_PICTURES = frozenset({".tif", ".tiff", ".gif", ".webp", ".png", ".apng", ".avif"})
+"""Endings of files that may hold pages or an animation."""
 
 
 def recognise(source: int | str | Path, options: SourceOptions) -> ImageSource | None:
-    """Return the source for an image, a folder of images or a glob pattern of images; None for anything else.
+    """Return the source for an image, a folder of images or a pattern of images; None for anything else.
+
+    A pattern is a glob, or has a number as in ``img_%03d.png``. An image is recognised by its ending or its content.
 
     Raises:
         InputError: The folder or pattern has no images, or cannot be read.
@@ -31,32 +41,102 @@ def recognise(source: int | str | Path, options: SourceOptions) -> ImageSource |
     with translated("read", path, InputError):
         if path.is_file() and (form := UNREAD_FORMATS.get(path.suffix.lower())):
             raise InputError(f"{printable(path)} — a {form} file, which is not read — convert it to PNG or JPEG")
-        image = path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and not is_animation(path)
-        if not (image or path.is_dir() or (glob.has_magic(str(path)) and not path.exists())):
+        image = path.is_file() and is_image(path)
+        pattern = not image and not path.exists() and (glob.has_magic(str(path)) or _NUMBERED.search(path.name))
+        if not (image or path.is_dir() or pattern):
             return None
         options.refuse_all_but()
-        found = [path] if image else _images(path)
+        found, others = ([path], []) if image else _in_folder(path) if path.is_dir() else _matches(path)
     if not found:
-        raise InputError(f"{printable(path)} — no images found{_unread(path)} — expected {FORMAT_NAMES}")
-    return ImageSource(found, printable(path), options.max_pixels or MAX_PIXELS)
+        left_out = _left_out(others)
+        but = f", but files that are not read ({left_out})" if left_out else ""
+        raise InputError(f"{printable(path)} — no images found{but} — expected {FORMAT_NAMES}")
+    source_ = ImageSource(found, printable(path), options.max_pixels or MAX_PIXELS)
+    if left_out := _left_out(others):
+        source_.notes.append(f"{printable(path)} — also holds files that are not read: {left_out}")
+    return source_
 
 
-def _images(path: Path) -> list[Path]:
-    """Return the image files of a folder or a glob pattern."""
-    if path.is_dir():
-        return image_files(path)
-    found = glob.glob(str(path), recursive=True)  # noqa: PTH207 - Path.glob does not accept absolute patterns
-    matches = [Path(match) for match in sorted(found)]
-    files = [match for match in matches if match.suffix.lower() in IMAGE_SUFFIXES and match.is_file()]
-    # A pattern of all folders also matches what an earlier run has written into one of them.
-    return [file for file in files if not is_result(file)] if "**" in path.parts else files
+def images_of(sources: Iterable[str | Path], options: SourceOptions) -> ImageSource:
+    """Return one source for several images, folders and patterns of images.
+
+    Raises:
+        InputError: One of them has no images, or cannot be read.
+        UsageError: One of them is no image, folder or pattern of images.
+    """
+    found: list[Path] = []
+    notes: list[str] = []
+    for source in sources:
+        one = recognise(source, options)
+        if one is None:
+            shown = printable(str(source)) if not is_address(source) else "an address"
+            raise UsageError(
+                f"source {shown} — several sources are images, and this is none — run videos, cameras and addresses one "
+                "by one"
+            )
+        found += one.files
+        notes += one.notes
+    if not found:
+        raise UsageError("source — an empty list — expected images")
+    source_ = ImageSource(found, f"{len(found)} images", options.max_pixels or MAX_PIXELS)
+    source_.notes = notes
+    return source_
 
 
-def _unread(path: Path) -> str:
-    """Return, as text, how many files of a folder hold images that are not read; empty if none do."""
-    endings = (entry.suffix.lower() for entry in path.iterdir()) if path.is_dir() else ()
-    counts = Counter(UNREAD_FORMATS[ending] for ending in endings if ending in UNREAD_FORMATS)
-    return f", but files that are not read ({', '.join(f'{n} {name}' for name, n in counts.items())})" if counts else ""
+def is_image(path: Path) -> bool:
+    """Tell whether an existing file is an image rather than a video, by its ending or else by its first bytes."""
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return not is_animation(path)
+    if is_video_name(path.name):
+        return False
+    with path.open("rb") as file:
+        return kind_of(file.read(_HEAD_BYTES)) in {form.name for form in FORMATS}
+
+
+def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
+    """Return the images of a folder, and the names of its other visible files."""
+    images = image_files(folder)
+    known = {path.name for path in images}
+    with os.scandir(folder) as entries:
+        names = (e.name for e in entries if not e.name.startswith(".") and e.is_file())
+        return images, [name for name in names if name not in known]
+
+
+def _matches(pattern: Path) -> tuple[list[Path], list[str]]:
+    """Return the images that match a pattern, and the names of the other files that do."""
+    number = _NUMBERED.search(pattern.name)
+    if number:
+        before, after = pattern.name[: number.start()], pattern.name[number.end() :]
+        name = re.compile(f"{re.escape(before)}\\d{{{number[1] or 1},}}{re.escape(after)}")
+        parent = pattern.parent
+        found = [str(p) for p in parent.iterdir() if name.fullmatch(p.name)] if parent.is_dir() else []
+    else:
+        found = _glob(pattern)
+    files = [path for path in map(Path, sorted(found)) if path.is_file()]
+    if "**" in pattern.parts:  # which also matches what an earlier run has written
+        files = [path for path in files if not is_result(path)]
+    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    return images, [path.name for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
+
+
+def _glob(pattern: Path) -> list[str]:
+    """Return the matches of a glob pattern; brackets in the names of existing folders are no pattern."""
+    literal = Path(pattern.anchor)
+    parts = pattern.parts[1:] if pattern.anchor else pattern.parts
+    while parts and (literal / parts[0]).exists():
+        literal, parts = literal / parts[0], parts[1:]
+    found = glob.glob(str(Path(*parts)), root_dir=literal, recursive=True)  # noqa: PTH207 - Path.glob needs more memory
+    return [str(literal / match) for match in found]
+
+
+def _left_out(names: Sequence[str]) -> str:
+    """Return, as text, how many other files hold pictures or videos that are not read; empty if none do."""
+    kinds = (
+        "video" if is_video_name(name) else UNREAD_FORMATS.get(os.path.splitext(name)[1].lower())  # noqa: PTH122
+        for name in names
+    )
+    counts = Counter(kind for kind in kinds if kind is not None)
+    return ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items()))
 
 
 class ImageSource(Source):
@@ -65,17 +145,18 @@ class ImageSource(Source):
     def __init__(self, paths: Sequence[Path], name: str, max_pixels: int = MAX_PIXELS) -> None:
         """Read the files at ``paths``, each of at most ``max_pixels`` pixels."""
         super().__init__(name, "images")
-        self._paths = self.files = list(paths)
-        self._names = _unique_names(self._paths)
+        self.files = list(paths)
+        self._names = _unique_names(self.files)
         self._max_pixels = max_pixels
         self._counting = threading.Lock()
-        self.total = len(self._paths)
+        self.total = len(self.files)
 
     def load(self, index: int) -> Frame | None:
         """Read one image; see ``Source``."""
-        path, started = self._paths[index], time.monotonic()
+        path, started = self.files[index], time.monotonic()
         try:
             image = read_image(path, max_pixels=self._max_pixels)
+            pictures = pictures_in(read_bytes(path)) if path.suffix.lower() in _SEVERAL_PICTURES else 1
         except InputError as error:
             with self._counting:
                 self._failed(str(error))
@@ -90,12 +171,14 @@ class ImageSource(Source):
             decode_ms=(now - started) * 1e3,
         )
         with self._counting:
+            if pictures > 1:
+                self._note(f"{frame.source} — has {pictures} pages or frames, of which the first was read")
             return self._taken(frame)
 
     def raise_problems(self) -> None:
         """Raise an error that names the images that could not be read; see ``Source``."""
         if self.failed:
-            raise InputError(_all_problems(self.problems, self.failed, len(self._paths)))
+            raise InputError(_all_problems(self.problems, self.failed, len(self.files)))
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the images that can be read.
@@ -103,7 +186,7 @@ class ImageSource(Source):
         Raises:
             InputError: At the end, if other images could not be read; the message names them.
         """
-        for index in range(len(self._paths)):
+        for index in range(len(self.files)):
             if self.stopped.is_set():
                 return
             if (frame := self.load(index)) is not None:
@@ -112,14 +195,28 @@ class ImageSource(Source):
 
 
 def _unique_names(paths: Sequence[Path]) -> list[str]:
-    """Return the stems, made unique with "_2", "_3" …, ignoring case because some file systems do."""
+    """Return names without endings, made unique with "_2", "_3" …, ignoring case because some file systems do.
+
+    Files of several folders keep the folders below the one that they share: "day1/0001".
+    """
+    folders = {path.parent for path in paths}
+    shared = Path()
+    if len(folders) > 1:
+        # Links and ".." are kept, because two names of one folder are two folders for a person.
+        shared = Path(os.path.commonpath([folder.absolute() for folder in folders]))
+    inside = {
+        folder: folder.absolute().relative_to(shared).as_posix() if len(folders) > 1 else "." for folder in folders
+    }
     names: list[str] = []
     taken: set[str] = set()
+    latest: dict[str, int] = {}
     for path in paths:
-        name, count = path.stem, 1
+        below = inside[path.parent]
+        stem = path.stem if below == "." else f"{below}/{path.stem}"
+        name, key = stem, stem.casefold()
         while name.casefold() in taken:
-            count += 1
-            name = f"{path.stem}_{count}"
+            latest[key] = latest.get(key, 1) + 1
+            name = f"{stem}_{latest[key]}"
         taken.add(name.casefold())
         names.append(name)
     return names

@@ -71,11 +71,16 @@ def recognise(source: int | str | Path, options: SourceOptions) -> LiveSource | 
 
 def _camera(source: int | str | Path) -> int | str | None:
     """Return the index or path of a camera; None for another source."""
-    if isinstance(source, int) or (isinstance(source, str) and source.isascii() and source.isdigit()):
-        return int(source)
+    if isinstance(source, int):
+        return source
     if is_address(source):
         return None
     with translated("read", Path(source), InputError):
+        if isinstance(source, str) and source.isascii() and source.isdigit():
+            # "2024" may be a folder. "0" is a camera, which may be unplugged just now.
+            if len(source) == 1 or device_path(int(source)).exists() or not Path(source).exists():
+                return int(source)
+            return None
         return str(source) if is_camera(Path(source)) else None
 
 

