@@ -113,6 +113,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("edge-unet")
+        except PackageNotFoundError:  # a copy of this folder on a device
+            return "(not installed)"
     if name not in _HOME:
         raise AttributeError(f"module 'edge_runtime' has no attribute '{name}'")
     from importlib import import_module

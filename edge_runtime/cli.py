@@ -13,11 +13,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeAlias
 
+import edge_runtime
 from edge_runtime.commands.standard_streams import discard_stdout, repair_standard_streams
 from edge_runtime.errors import EdgeUnetError, InputError, StorageError, UsageError
 from edge_runtime.errors.installation import import_problem
@@ -148,7 +149,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"edge-unet {_version()}")
+    parser.add_argument("--version", action="version", version=f"edge-unet {edge_runtime.__version__}")
     parser.add_argument(
         "--debug", action="store_true", help="show the traceback of an error; also accepted after a command"
     )
@@ -177,7 +178,7 @@ def require_modules(command: str, modules: Sequence[str]) -> None:
     if missing:
         raise UsageError(
             f"{command} — {', '.join(missing)} not installed — it needs the extra 'train' — "
-            'pip install "edge-unet[train]"'
+            "in a checkout of the project: pip install '.[train]'"
         )
 
 
@@ -272,13 +273,6 @@ def _failure(error: EdgeUnetError, more: Mapping[str, Any] | None = None) -> str
     """Return the object that ``--json`` prints in place of the result."""
     told = {"exit_code": error.exit_code, "message": str(error)}
     return json.dumps({"ok": False, "error": told, **(more or {})}, allow_nan=False)
-
-
-def _version() -> str:
-    try:
-        return version("edge-unet")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def _terminate(signal_number: int, _frame: FrameType | None) -> None:

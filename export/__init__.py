@@ -9,6 +9,7 @@ Importing this package loads neither TensorFlow nor onnx; the first use of ``exp
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -41,6 +42,10 @@ __all__ = [
     "ParityError",
     "export_package",
 ]
+
+
+# Keras reads it when it is loaded: of its backends, only TensorFlow is used here.
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 def __getattr__(name: str) -> Any:

@@ -107,5 +107,8 @@ class ExportConfig:
         for name, value in (asdict(self.budget) | asdict(self.int8_budget)).items():
             if not math.isfinite(value):
                 raise UsageError(f"budget {name} is {value} — expected a finite number")
+        for name, value in asdict(self.budget).items():
+            if value < 0:  # a drop may be negative: INT8 may be asked to gain
+                raise UsageError(f"budget {name} is {value} — expected 0 or more")
         if self.calibration is not None and self.int8 == "off":
             raise UsageError("--calibration is given, and --int8 off — leave one of them out")

@@ -9,6 +9,7 @@ Each name is imported on first use. TensorFlow is loaded only to build a network
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ __all__ = [
     "train",
     "write_synthetic_dataset",
 ]
+
+
+# Keras reads it when it is loaded: of its backends, only TensorFlow is used here.
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 def __getattr__(name: str) -> Any:

@@ -180,7 +180,7 @@ class Fields:
         """Refuse keys that were not taken, because this version does not know their meaning."""
         if self._rest:
             raise ModelError(
-                f"{self.where}: unknown key '{min(self._rest)}' — written by a newer edge-unet? — update with pip install -U edge-unet"
+                f"{self.where}: unknown key '{min(self._rest)}' — written by a newer edge-unet? — update the runtime"
             )
 
 

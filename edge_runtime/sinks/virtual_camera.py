@@ -96,7 +96,6 @@ def _pyvirtualcam(height: int, width: int, fps: float) -> Device:
         import pyvirtualcam
     except ImportError as cause:
         raise UsageError(
-            "--virtual-camera — pyvirtualcam not installed — it needs the extra 'camera' — "
-            'pip install "edge-unet[camera]"'
+            "--virtual-camera — pyvirtualcam not installed — it needs the extra 'camera' — pip install pyvirtualcam"
         ) from cause
     return pyvirtualcam.Camera(width, height, fps, fmt=pyvirtualcam.PixelFormat.BGR)

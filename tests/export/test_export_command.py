@@ -54,7 +54,7 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(command, hidde
     name = " ".join(command[:2] if command[0] == "data" else command[:1])
     assert child.returncode == 2, child.stderr
     assert child.stderr == (
-        f"edge-unet: {name} — {named} not installed — it needs the extra 'train' — pip install \"edge-unet[train]\"\n"
+        f"edge-unet: {name} — {named} not installed — it needs the extra 'train' — in a checkout of the project: pip install '.[train]'\n"
     )
     assert child.stdout == ""
 

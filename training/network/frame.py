@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+from edge_runtime.errors import UsageError
 from training.network.deploy import SCALE, for_deployment, for_speed
 
 
@@ -13,7 +14,16 @@ def scaled_pixels(height_px: int, width_px: int, channels: int) -> tuple[keras.K
 
     Returns:
         The input ``image``, (N, height_px, width_px, channels) float32 in 0–255, and the pixels scaled to 0–1.
+
+    Raises:
+        UsageError: This process has loaded Keras with another backend than TensorFlow.
     """
+    if keras.backend.backend() != "tensorflow":
+        raise UsageError(
+            f"keras — its backend is {keras.backend.backend()} in this process — expected tensorflow — import training "
+            "before keras"
+        )
+    keras.config.set_image_data_format("channels_last")  # which a file ~/.keras/keras.json may have changed
     image = keras.Input((height_px, width_px, channels), name="image")
     # Scaling alone, no offset: only a factor can be folded exactly into a convolution that pads with zeros.
     return image, layers.Rescaling(1 / 255, name=SCALE)(image)
