@@ -21,6 +21,7 @@ RESULTS_MARKER = ".edge-unet-results"
 RESULT_FOLDERS = ("masks", "overlays")
 """Folders for the results of ``edge-unet run`` inside a marked folder."""
 _MARKER_TEXT = b"edge-unet run wrote the masks and overlays in this folder; its next run may replace them.\n"
+_MARKED_BYTES = 1 << 16
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -181,6 +182,33 @@ def are_results_ours(folder: Path) -> bool:
 def is_result(path: Path) -> bool:
     """Tell whether a file is a result of an earlier run."""
     return path.parent.name in RESULT_FOLDERS and are_results_ours(path.parent.parent)
+
+
+def refuse_stranger(option: str, path: Path, mark: bytes, *, overwrite: bool) -> None:
+    """Refuse to replace a file that an earlier command of ours has not written.
+
+    Args:
+        option: Option that names the file, for the message.
+        path: The file, which may be missing.
+        mark: Bytes that stand near the beginning or the end of each file of ours.
+        overwrite: Accept to replace any file.
+
+    Raises:
+        UsageError: The file is somebody else's.
+        StorageError: It cannot be read.
+    """
+    with translated("write", path):
+        if overwrite or not path.is_file() or path.stat().st_size == 0:
+            return
+        with path.open("rb") as file:
+            found = mark in file.read(_MARKED_BYTES)
+            file.seek(max(0, path.stat().st_size - _MARKED_BYTES))
+            found = found or mark in file.read(_MARKED_BYTES)
+    if not found:
+        raise UsageError(
+            f"{option} {printable(path)} — is there, and no command of ours has written it: choose another file, or pass "
+            "--overwrite"
+        )
 
 
 def temporary_name(path: Path) -> Path:

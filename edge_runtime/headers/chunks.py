@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from edge_runtime.headers.formats import ImageHeader
 
 _WEBP_HAS_EXIF, _WEBP_HAS_ALPHA = 0x08, 0x10
+_END_BYTES = 12
+"""Bytes of the chunk that ends a PNG."""
 _GIF_EXTENSION, _GIF_IMAGE, _GIF_CONTROL = 0x21, 0x2C, 0xF9
 _GAP = rb"(?:\s|#[^\n]*\n)+"
 _PNM = re.compile(rb"P[14]" + _GAP + rb"(\d+)" + _GAP + rb"(\d+)|P[2356]" + 3 * (_GAP + rb"(\d+)"))
@@ -55,6 +57,13 @@ def png_chunk(data: bytes, wanted: bytes) -> bytes:
         if kind in (wanted, b"IDAT"):
             return chunk[8:-4] if kind == wanted else b""
     return b""
+
+
+def png_with_software(data: bytes, software: str) -> bytes:
+    """Return a PNG that names the software which made it, in ASCII."""
+    body = b"tEXtSoftware\0" + software.encode("ascii")
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return data[:-_END_BYTES] + chunk + data[-_END_BYTES:]
 
 
 def png_exif(data: bytes) -> bytes:

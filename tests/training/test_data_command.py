@@ -68,3 +68,19 @@ def test_errors_of_a_dataset_are_in_its_report_alone(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert json.loads(out)["problem_counts"] == {"orphan_mask": 1}
     assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "name"), [("check", "--report", "page.html"), ("preview", "--out", "sheet.png")]
+)
+def test_a_page_or_sheet_replaces_only_its_like(tmp_path, capsys, command, option, name):
+    file = tmp_path / name
+    dataset = DatasetFolder(tmp_path / "data").fill(6).root
+    file.write_bytes(b"somebody else's")
+    arguments = ["data", command, str(dataset), option, str(file)]
+    assert cli.main(arguments) == 2
+    assert f"{option} {file} — is there, and no command of ours has written it" in capsys.readouterr().err
+    assert file.read_bytes() == b"somebody else's"
+    assert cli.main([*arguments, "--overwrite"]) == 0
+    assert cli.main(arguments) == 0, "its own is replaced"
+    assert len(file.read_bytes()) > 1000

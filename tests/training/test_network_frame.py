@@ -27,4 +27,6 @@ def test_another_backend_and_channels_first_are_no_matter(tmp_path):
 
 def test_a_backend_that_is_loaded_already_is_refused(tmp_path):
     done = run(MISTAKEN, tmp_path, KERAS_BACKEND="tensorflow")
-    assert "UsageError: keras — its backend is jax in this process — expected tensorflow" in done.stderr.splitlines()[-1]
+    assert (
+        "UsageError: keras — its backend is jax in this process — expected tensorflow" in done.stderr.splitlines()[-1]
+    )

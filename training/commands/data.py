@@ -10,9 +10,12 @@ from typing import Any
 
 from edge_runtime.cli import Commands, require_modules
 from edge_runtime.errors import EdgeUnetError, InputError, UsageError
-from edge_runtime.storage import printable
+from edge_runtime.storage import printable, refuse_stranger
 from training.commands import importing
 from training.commands.options import NEEDED, add_empty_without_mask, add_tolerance, check_with_progress, tolerance
+
+_PAGE, _SHEET = "edge-unet data check", "edge-unet data preview"
+"""What a page and a sheet of ours say of themselves."""
 
 
 def register(commands: Commands) -> None:
@@ -39,6 +42,7 @@ def register(commands: Commands) -> None:
         metavar="FILE.html",
         help="write a page with pictures of each kind of problem and every file",
     )
+    _add_overwrite(check)
     add_tolerance(check.add_argument_group("tolerate (errors become warnings)"))
     check.set_defaults(handler=_check, json_of_failure=_of_refused)
     preview = data.add_parser(
@@ -48,6 +52,7 @@ def register(commands: Commands) -> None:
     )
     preview.add_argument("data", type=Path, metavar="DIR", help="dataset folder")
     preview.add_argument("--out", type=Path, required=True, metavar="FILE.png", help="PNG file to write")
+    _add_overwrite(preview)
     add_empty_without_mask(preview)
     preview.set_defaults(handler=_preview)
     synth = data.add_parser(
@@ -62,12 +67,20 @@ def register(commands: Commands) -> None:
     importing.register(data)
 
 
+def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a file that this command has not written (default: refuse)"
+    )
+
+
 def _check(args: argparse.Namespace) -> int:
     require_modules("data check", NEEDED)
     from training.data.check import render
 
     if args.report is not None and args.report.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report {printable(args.report)} — expected a name that ends in .html")
+    if args.report is not None:
+        refuse_stranger("--report", args.report, _PAGE.encode(), overwrite=args.overwrite)
     report = check_with_progress(args.data, tolerance(args))
     if args.report is not None:
         from training.report.problems import write_problems
@@ -104,14 +117,16 @@ def _of_refused(args: argparse.Namespace, error: EdgeUnetError) -> dict[str, Any
 
 def _preview(args: argparse.Namespace) -> int:
     require_modules("data preview", NEEDED)
+    from edge_runtime.headers.chunks import png_with_software
     from edge_runtime.image import encode_png
     from edge_runtime.storage import write_bytes
     from training.report.pictures import contact_sheet
 
     if args.out.suffix.lower() != ".png":
         raise UsageError(f"--out {printable(args.out)} — expected a name that ends in .png")
+    refuse_stranger("--out", args.out, _SHEET.encode(), overwrite=args.overwrite)
     report = check_with_progress(args.data, {"empty_without_mask": args.empty_without_mask})
-    write_bytes(args.out, encode_png(contact_sheet(report), printable(args.out)))
+    write_bytes(args.out, png_with_software(encode_png(contact_sheet(report), printable(args.out)), _SHEET))
     print(printable(args.out))
     return 0
 
