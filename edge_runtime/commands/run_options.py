@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SRC",
         action="append",
         required=True,
-        help="image, folder, glob, video, camera index or device, rtsp or http address, - for stdin, or env:NAME for"
+        help="image, folder, glob, video, camera index or device, rtsp or http address, - or a named pipe for JPEGs, or env:NAME for"
         " the value of that environment variable (other users cannot read a password there); may be repeated for"
         " images, folders and globs",
     )

@@ -1,4 +1,4 @@
-"""Read frames from standard input: raw pixels or JPEGs."""
+"""Read frames from standard input or a named pipe: raw pixels or JPEGs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import os
+import re
 import select
 import sys
 import threading
@@ -16,25 +17,38 @@ import numpy as np
 
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.image import MAX_PIXELS, decode
+from edge_runtime.sources.capture import is_address
 from edge_runtime.sources.jpegs import JpegSplitter
 from edge_runtime.sources.options import SourceOptions
 from edge_runtime.sources.slot import POLL_S, SlotSource
-from edge_runtime.storage import translated
+from edge_runtime.storage import printable, translated
 
 _CHUNK_BYTES = 1 << 16
+_INHERITED = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/(\d+)")
+"""Paths of descriptors that this process has inherited, as a shell writes them for ``<(…)``."""
+_WRITER_S = 0.05
 _PIPE_BYTES = 1 << 20  # largest size that Linux allows an ordinary user
 
 
 def recognise(source: int | str | Path, options: SourceOptions) -> StdinSource | None:
-    """Return the source for "-"; None for anything else.
+    """Return the source for "-", a descriptor such as /dev/stdin, or a named pipe; None for anything else.
 
     Raises:
+        InputError: The path cannot be accessed.
         UsageError: An option of another kind of source is set, or the size of raw frames is invalid.
     """
+    file: int | Path = 0
     if str(source) != "-":
-        return None
+        if is_address(source) or isinstance(source, int):
+            return None
+        path = Path(source)
+        with translated("read", path, InputError):
+            if not path.is_fifo():
+                return None
+        inherited = _INHERITED.fullmatch(str(path))
+        file = path if inherited is None else int(inherited[1] or 0)
     options.refuse_all_but("raw_size", "live")
-    return StdinSource(raw_size=options.raw_size, live=options.live)
+    return StdinSource(file, raw_size=options.raw_size, live=options.live)
 
 
 class StdinSource(SlotSource):
@@ -42,7 +56,7 @@ class StdinSource(SlotSource):
 
     def __init__(
         self,
-        file: int | io.RawIOBase | io.BufferedIOBase = 0,
+        file: int | Path | io.RawIOBase | io.BufferedIOBase = 0,
         *,
         raw_size: tuple[int, int] | None = None,
         live: bool = False,
@@ -50,7 +64,8 @@ class StdinSource(SlotSource):
         """Describe the input.
 
         Args:
-            file: Descriptor, or binary file, which stays open. Bytes that a buffered file has already read are missed.
+            file: Descriptor, or binary file, which stays open; or path of a named pipe, which is waited for. Bytes that
+                a buffered file has already read are missed.
             raw_size: (height, width) in pixels of raw frames of (height, width, 3) bytes BGR; None: JPEGs.
             live: Drop frames for which there is no time, instead of blocking the writer.
 
@@ -61,11 +76,12 @@ class StdinSource(SlotSource):
             raise UsageError(
                 f"raw size — found height {raw_size[0]}, width {raw_size[1]} — expected 1 to {MAX_PIXELS // 10**6} megapixels"
             )
-        super().__init__("standard input", "live" if live else "video")
+        super().__init__(printable(file) if isinstance(file, Path) else "standard input", "live" if live else "video")
         self._file = file
         self._raw_size = raw_size
         self._input: io.RawIOBase | io.BufferedIOBase = io.BytesIO()
         self._poll: select.poll | None = None
+        self._began = True  # False: a named pipe has no writer yet
 
     def open(self) -> None:
         """Start reading.
@@ -74,7 +90,13 @@ class StdinSource(SlotSource):
             UsageError: The input is a terminal.
             InputError: The input is closed or cannot be read.
         """
-        descriptor = _descriptor(self._file)
+        if isinstance(self._file, Path):
+            with translated("read", self._file, InputError):
+                # Non-blocking, because opening would otherwise wait for the writer, and nobody could stop it.
+                descriptor: int | None = os.open(self._file, os.O_RDONLY | os.O_NONBLOCK)
+            self._began = False
+        else:
+            descriptor = _descriptor(self._file)
         if descriptor is None:
             self._input = self._file  # type: ignore[assignment] # a file in memory; an int is a descriptor
         elif os.isatty(descriptor):
@@ -83,13 +105,19 @@ class StdinSource(SlotSource):
             )
         else:
             with translated("read", Path(self.name), InputError):
-                self._input = io.FileIO(descriptor, closefd=False)
+                self._input = io.FileIO(descriptor, closefd=isinstance(self._file, Path))
             if hasattr(select, "poll"):  # without it (Windows), a silent writer blocks the thread to the end
                 self._poll = select.poll()
                 self._poll.register(descriptor, select.POLLIN)
             _widen(descriptor)
         self._state = "reading"
         self._start(threading.Thread(target=self._run, name="edge-unet-stdin", daemon=True))
+
+    def close(self) -> None:
+        """Stop reading; see ``SlotSource``."""
+        super().close()
+        if isinstance(self._file, Path):
+            self._input.close()
 
     def _run(self) -> None:
         self._run_to_end(self._read_jpegs if self._raw_size is None else self._read_raw)
@@ -173,6 +201,11 @@ class StdinSource(SlotSource):
         while not self.stopped.is_set():
             if self._poll is None or self._poll.poll(POLL_S * 1000):
                 got: int | None = self._input.readinto(view)
+                if got:
+                    self._began = True
+                elif not self._began:  # no writer has come yet
+                    self.stopped.wait(_WRITER_S)
+                    continue
                 if got is not None:
                     return got
         return 0

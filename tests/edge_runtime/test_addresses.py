@@ -220,3 +220,35 @@ def test_a_segmenter_says_why_it_cannot_be_copied(color_package, copied):
         TypeError, match=r"cannot be pickled or copied — call Segmenter\.load in the process that uses it"
     ):
         getattr(__import__(module), function)(Segmenter.load(color_package))
+
+
+class TestPipes:
+    JPEG = cv2.imencode(".jpg", PICTURE)[1].tobytes()
+
+    @pytest.mark.parametrize("source", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
+    def test_a_path_of_standard_input(self, color_package, source):
+        command = [sys.executable, "-m", "edge_runtime", "run", color_package, "--source", source]
+        done = subprocess.run(command, input=self.JPEG * 3, capture_output=True, check=False)
+        assert (done.returncode, b"3 frames" in done.stderr) == (0, True), done.stderr
+
+    def test_a_substituted_process(self, tmp_path, color_package):
+        (tmp_path / "jpegs").write_bytes(self.JPEG * 3)
+        line = f'"$@" --source <(cat {tmp_path / "jpegs"})'
+        command = ["bash", "-c", line, "bash", sys.executable, "-m", "edge_runtime", "run", color_package]
+        done = subprocess.run(command, capture_output=True, check=False)
+        assert (done.returncode, b"3 frames" in done.stderr) == (0, True), done.stderr
+
+    def test_a_named_pipe_is_waited_for(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        with open_source(tmp_path / "pipe") as source:
+            writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(self.JPEG * 3,))
+            writer.start()
+            assert [frame.index for frame in source] == [0, 1, 2]
+            writer.join()
+        assert source.name == str(tmp_path / "pipe")
+
+    def test_a_named_pipe_without_a_writer_can_be_left(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        with open_source(tmp_path / "pipe") as source:
+            source.stop()
+            assert list(source) == []
