@@ -112,7 +112,14 @@ def execute(
     runner = Runner(
         source,
         make_segment,
-        lambda opened: open_outputs(opened.kind, opened.fps, effects, _output_options(config), stopping),
+        lambda opened: open_outputs(
+            opened.kind,
+            opened.fps,
+            effects,
+            _output_options(config),
+            stopping,
+            sound=next(iter(opened.files)) if opened.has_sound else None,
+        ),
         report,
         stopping=stopping,
         workers=workers,

@@ -226,6 +226,8 @@ def open_outputs(
     effects: Sequence[tuple[str, Effect]],
     options: OutputOptions | None = None,
     stop: threading.Event | None = None,
+    *,
+    sound: Path | None = None,
 ) -> Outputs:
     """Return the outputs for an open source.
 
@@ -234,6 +236,7 @@ def open_outputs(
         fps: Nominal frames per second of the source; None if unknown.
         effects: Names and effects; the first is drawn until the window switches to another.
         options: Destinations of the results; None: no destinations.
+        sound: Video whose sound a saved video gets; None: none.
         stop: Set when the run is to end, so that outputs stop waiting for a person or a stalled reader.
 
     Raises:
@@ -252,7 +255,7 @@ def open_outputs(
             files = PictureFiles(save / "overlays", exact=options.exact, retention=retention)
         else:
             path = save / f"overlay{VIDEO_SUFFIX}"
-            streams.append(VideoFiles(path, video_fps, segment_s=options.segment_s, retention=retention))
+            streams.append(VideoFiles(path, video_fps, sound=sound, segment_s=options.segment_s, retention=retention))
     if options.raw is not None:
         streams.append(RawFrames(options.raw, stop))
     if options.virtual_camera:

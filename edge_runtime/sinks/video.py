@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from edge_runtime.errors import StorageError
 from edge_runtime.sinks.canvas import Canvas
 from edge_runtime.sinks.retention import Retention
+from edge_runtime.sinks.sound import add_sound
 from edge_runtime.sources.frame import DEFAULT_FPS, Frame
 from edge_runtime.sources.video import opencv_name
 from edge_runtime.storage import printable, replace_file, temporary_name, translated
@@ -37,11 +38,24 @@ class VideoFile:
     If the rate is unknown, it is measured on the first frames, which are held back for this. A recorded camera
     therefore plays at its own speed, however fast the model is. A picture of a video is repeated until the time of the
     next one, so that a video of a variable rate keeps its times.
+
+    Attributes:
+        path: File to write.
+        sound: What became of the sound of the source, after ``close``; empty if there is none.
+        written: Number of frames in the file.
     """
 
-    def __init__(self, path: Path, fps: float | None) -> None:
-        """Prepare a video at ``fps`` frames per second; None: measured from the times of the frames."""
+    def __init__(self, path: Path, fps: float | None, sound: Path | None = None) -> None:
+        """Prepare a video.
+
+        Args:
+            path: File to write.
+            fps: Frames per second; None: measured from the times of the frames.
+            sound: Video whose sound is added at the end; None: none.
+        """
         self.path = path
+        self.sound = ""
+        self._sound_of = sound
         self._fps = fps
         self._temporary = temporary_name(path)
         self._writer: cv2.VideoWriter | None = None
@@ -84,6 +98,8 @@ class VideoFile:
             check.release()
             if found < self.written:
                 raise self._failed(f"only {found} of {self.written} frames arrived")
+            if self._sound_of is not None:
+                self.sound = f", {add_sound(self._temporary, self._sound_of)}"
             replace_file(self._temporary, self.path)
         finally:
             self._held.clear()
@@ -124,7 +140,7 @@ class VideoFile:
         if missing > _LONGEST_PAUSE_S * self._fps:  # a jump in the times rather than a pause
             self._begins_s += missing / self._fps
             return 0
-        return max(0, missing)
+        return missing if missing > 1 else 0  # one frame may be due to a delay of the codec
 
     def _encode(self, picture: NDArray[np.uint8]) -> None:
         if self._writer is None:
@@ -159,7 +175,13 @@ class VideoFiles:
     """
 
     def __init__(
-        self, path: Path, fps: float | None, *, segment_s: float | None = None, retention: Retention | None = None
+        self,
+        path: Path,
+        fps: float | None,
+        *,
+        sound: Path | None = None,
+        segment_s: float | None = None,
+        retention: Retention | None = None,
     ) -> None:
         """Prepare the first video.
 
@@ -168,17 +190,19 @@ class VideoFiles:
                 local time of their start in their name, as ``overlay-20261122-140500.mp4``. Only ``overlay.mp4`` is
                 ever overwritten.
             fps: Frames per second of the videos; None: measured for each video from capture times.
+            sound: Video whose sound a single video gets; None: none.
             segment_s: Length of each video in seconds of playing time; None: a single video.
             retention: Limit on the size of the results, to which finished videos are added.
         """
         self._path = path
         self._fps = fps
+        self._sound = sound if segment_s is None else None
         self._segment_s = segment_s
         self._retention = retention
         self._video: VideoFile | None = None
         self._started_at = 0.0
         self._begun = self._finished = self._frames = 0
-        self._last = path
+        self._last, self._about_sound = path, ""
 
     def write(self, frame: Frame, picture: NDArray[np.uint8]) -> None:
         """Append a picture, (H, W, 3) BGR or (H, W, 4) BGRA uint8.
@@ -189,7 +213,7 @@ class VideoFiles:
         if self._video is not None and self._over(self._video, frame):
             self._finish()
         if self._video is None:
-            self._video = VideoFile(self._next_path(), self._fps)
+            self._video = VideoFile(self._next_path(), self._fps, self._sound)
             self._started_at = frame.captured_at
         try:
             self._video.write(frame, picture)
@@ -208,7 +232,7 @@ class VideoFiles:
         if self._finished == 0:
             return []
         if self._finished == 1:
-            return [f"{printable(self._last)} ({self._frames} frames)"]
+            return [f"{printable(self._last)} ({self._frames} frames{self._about_sound})"]
         names = printable(self._path.with_stem(f"{self._path.stem}-*"))
         return [f"{names} ({self._finished} videos, {self._frames} frames)"]
 
@@ -227,7 +251,7 @@ class VideoFiles:
         if video.written:
             self._finished += 1
             self._frames += video.written
-            self._last = video.path
+            self._last, self._about_sound = video.path, video.sound
             if self._retention is not None:
                 with translated("read", video.path):
                     size_bytes = video.path.stat().st_size

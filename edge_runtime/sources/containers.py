@@ -8,6 +8,7 @@ Reference: ISO/IEC 14496-12 (MP4, MOV), RFC 8794 and RFC 9559 (Matroska, WebM).
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from edge_runtime.storage import translated
 
 _INDEX_BYTES = 1 << 27
 """Largest index of an MP4 that is read: 16 million frames."""
+_START_BYTES = 1 << 16
+_SOUND = re.compile(rb"\x86.A_[A-Z]")
+"""Name of a sound codec in a Matroska file."""
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -52,12 +56,17 @@ def read_container(path: Path) -> Container:
             if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
                 return _mp4(file, size)
             if head[:4] == _EBML:
-                return Container(cut=_is_matroska_cut(file, size))
+                return Container(cut=_is_matroska_cut(file, size), sound=_SOUND.search(_start(file)) is not None)
             if head[:4] == b"RIFF":
-                return Container(cut=_is_avi_cut(file, size))
+                return Container(cut=_is_avi_cut(file, size), sound=b"strh\x38\0\0\0auds" in _start(file))
         except (struct.error, IndexError, OverflowError):
             return Container()
     return Container()
+
+
+def _start(file: BufferedReader) -> bytes:
+    file.seek(0)
+    return file.read(_START_BYTES)
 
 
 def _mp4(file: BufferedReader, size: int) -> Container:
@@ -116,6 +125,9 @@ def _shown(track: dict[bytes, bytes], movie_scale: int) -> int | None:
     duration, start = edits[0]
     if not duration:
         return total
+    # Frames that are stored in another order than they are shown in are decoded earlier by the offset of the first.
+    offsets = tables.get(b"ctts", b"")
+    start -= struct.unpack_from(">i", offsets, 12)[0] if len(offsets) >= 16 else 0
     end, at, shown = start + duration * scale / movie_scale, 0, 0
     for number, step in runs:
         if not step:
