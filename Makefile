@@ -8,7 +8,7 @@ SPHINX := $(VENV)/.docs
 TRAINERS := .accuracy-peers
 PACKAGE ?= demo/model
 
-.PHONY: help demo test test-slow lint docs bench accuracy soak clean
+.PHONY: help demo test test-slow lint docs bench accuracy soak fuzz clean
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make bench      compare the latency of seed and edge with TensorFlow, OpenVINO, LiteRT and OpenCV"
 	@echo "make accuracy   compare the accuracy of several trainers on many tasks, in a day (ARGS=--help: one task, fewer minutes)"
 	@echo "make soak       check 50,000 frames for growth of memory, files and threads (PACKAGE=DIR; default: the demo's)"
+	@echo "make fuzz       send 100,000 odd inputs to each parser of foreign files, in hours (ARGS=--help: fewer, or one parser)"
 	@echo "make clean      remove everything that make created"
 
 demo: $(READY)
@@ -52,6 +53,10 @@ accuracy: $(READY) $(TRAINERS)/.ready
 soak: $(READY)
 	test -d $(PACKAGE) || $(MAKE) demo
 	$(BIN)/python tests/benchmarks/bench_soak.py $(PACKAGE) $(ARGS)
+
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --group fuzz
+	$(BIN)/python tests/fuzz/fuzz.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(TRAINERS) demo build docs/api/generated *.egg-info

@@ -94,7 +94,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         except _WrongUsage as wrong:
             # `run --json FILE` writes lines, and has written none yet.
             if "--json" in arguments and command != "run":
-                print(_failure(UsageError(wrong.message)))
+                try:
+                    print(_failure(UsageError(wrong.message)), flush=True)
+                except OSError:
+                    discard_stdout()
             raise
         code = _handled(args, debug=debug)
         try:

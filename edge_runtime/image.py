@@ -77,22 +77,28 @@ def decode(
 
 
 def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
-    """Read an image file as (H, W, 3) uint8 BGR; see ``decode``.
+    """Read an image file as (H, W, 3) uint8 BGR; see ``decode``."""
+    return read_first_picture(path, max_pixels=max_pixels)[0]
+
+
+def read_first_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[NDArray[np.uint8], int]:
+    """Read the first picture of an image file as (H, W, 3) uint8 BGR, and count its pages or frames; see ``decode``.
 
     A JPEG or PNG above 64 megapixels is decoded directly into the returned array, which halves the peak memory because
     ``imdecode`` holds an image twice.
     """
     data, where = read_bytes(path, InputError), printable(path)
     header = _checked_header(data, where, "image", max_pixels)
+    count = pictures_in(data)
     large = header.kind in ("JPEG", "PNG") and (header.height_px or 0) * (header.width_px or 0) > MAX_PIXELS
     # imread fills in the rest of a truncated JPEG, so decode it strictly first, at an eighth of its size.
     if large and (header.kind == "PNG" or is_one_whole_scan(data)):
         del data  # frees tens of megabytes before decoding
         image = _straight(path)
         if image is not None:
-            return image
+            return image, count
         data = read_bytes(path, InputError)  # decode says what is wrong, or reads what imread cannot
-    return decode(data, where, max_pixels=max_pixels)
+    return decode(data, where, max_pixels=max_pixels), count
 
 
 def is_opaque(data: bytes, header: ImageHeader) -> bool:

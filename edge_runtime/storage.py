@@ -181,7 +181,7 @@ def are_results_ours(folder: Path) -> bool:
 
 def is_result(path: Path) -> bool:
     """Tell whether a file is a result of an earlier run."""
-    return path.parent.name in RESULT_FOLDERS and are_results_ours(path.parent.parent)
+    return any(folder.name in RESULT_FOLDERS and are_results_ours(folder.parent) for folder in path.parents)
 
 
 def refuse_stranger(option: str, path: Path, mark: bytes, *, overwrite: bool) -> None:

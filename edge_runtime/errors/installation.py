@@ -37,5 +37,8 @@ def import_problem(cause: ImportError) -> str:
     module = missing.partition(".")[0]
     if re.search(_REMEDIES[0][0], text):
         module = "cv2"  # the error of a missing system library does not name the module that needs it
-    wheel = f"{WHEELS[module]}>={MIN_VERSIONS[module]}" if module in WHEELS else module or "edge-unet"
-    return f"installation — {text} — {import_remedy(text, wheel)}; `edge-unet doctor` checks it all"
+    if module in WHEELS:
+        remedy = import_remedy(text, f"{WHEELS[module]}>={MIN_VERSIONS[module]}")
+    else:
+        remedy = "in a checkout of the project: pip install ."  # for the workstation's commands, '.[train]'
+    return f"installation — {text} — {remedy}; `edge-unet doctor` checks it all"

@@ -29,9 +29,11 @@ from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.segment.stream import FrameResult, Segment
 from edge_runtime.segment.tiled import MAX_TILED_PIXELS, TiledSegmenter, draw_in_bands
 from edge_runtime.sinks import (
+    VIDEO_SUFFIX,
     JsonLines,
     OutputOptions,
     Written,
+    check_apart,
     check_display,
     check_file,
     check_folder,
@@ -200,6 +202,9 @@ def _check_outputs(config: RunConfig, source: Source) -> None:
     """Refuse outputs that would replace what is read, or what no run of ours has written."""
     _, _, background = (config.effect or "").partition("=")
     read = [*source.files, Path(config.package), *([Path(background)] if background else [])]
+    save = config.output.save
+    video = None if save is None or source.kind == "images" else Path(save) / f"overlay{VIDEO_SUFFIX}"
+    check_apart({"--json": config.json, "--raw": config.output.raw, "--status": config.status, "--save": video})
     if config.output.save is not None:
         check_folder(Path(config.output.save), read, overwrite=config.overwrite)
     for option, target in (("--json", config.json), ("--raw", config.output.raw), ("--status", config.status)):

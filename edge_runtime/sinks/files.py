@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.errors import InputError
 from edge_runtime.image import MAX_PIXELS, encode_png
+from edge_runtime.sinks.folder import remove_abandoned
 from edge_runtime.sinks.retention import Retention
 from edge_runtime.sources.frame import Frame
 from edge_runtime.storage import printable, replace_file, sync_names, temporary_name, translated, write_bytes
@@ -47,7 +48,8 @@ class _Files:
         self._folder = folder
         self._retention = retention
         self._lock = threading.Lock()
-        self._folders: set[Path] = set()
+        self._folders: set[Path] = set()  # written since the last sync
+        self._made: set[Path] = set()
         self.written = 0
 
     def close(self) -> list[str]:
@@ -64,9 +66,13 @@ class _Files:
     def _place(self, frame: Frame, suffix: str) -> Path:
         """Return the path of a frame's file, and make its folder, because a frame's name may begin with folders."""
         path = self._folder / f"{frame.name}{suffix}"
-        if path.parent != self._folder and path.parent not in self._folders:
+        if ".." in path.relative_to(self._folder).parts:
+            raise InputError(f"{printable(frame.name)} — a frame's name that leads out of {printable(self._folder)}")
+        if path.parent != self._folder and path.parent not in self._made:
             with translated("make", path.parent):
                 path.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned(path.parent)
+            self._made.add(path.parent)
         return path
 
     def _save(self, path: Path, data: bytes | memoryview) -> None:

@@ -29,7 +29,7 @@ def prepare_folder(folder: Path, kind: Kind) -> None:
         _check_writable(folder)  # for the video
     mark_results(folder)
     for part in (folder, folder / "masks", folder / "overlays"):
-        _remove_abandoned(part)
+        remove_abandoned(part)
 
 
 def _check_writable(folder: Path) -> None:
@@ -41,7 +41,12 @@ def _check_writable(folder: Path) -> None:
             probe.unlink(missing_ok=True)
 
 
-def _remove_abandoned(folder: Path) -> None:
+def remove_abandoned(folder: Path) -> None:
+    """Remove incomplete files of a killed run from a folder, once they are ten minutes old.
+
+    Raises:
+        StorageError: The folder cannot be read.
+    """
     with translated("clean", folder):
         for path in folder.glob(".*.tmp*"):
             # Another run may be writing a younger file right now.

@@ -245,7 +245,7 @@ def open_outputs(
     options, stop = options or OutputOptions(), stop or threading.Event()
     save = None if options.save is None else Path(options.save)
     # The nominal rate of a live source does not tell how many of its frames the model has time for.
-    video_fps = None if kind == "live" else fps
+    video_fps = None if kind == "live" else fps or DEFAULT_FPS
     retention = Retention(save, options.limit_mb) if save is not None and options.limit_mb is not None else None
     masks = files = None
     streams: list[PictureSink] = []
@@ -255,7 +255,9 @@ def open_outputs(
             files = PictureFiles(save / "overlays", exact=options.exact, retention=retention)
         else:
             path = save / f"overlay{VIDEO_SUFFIX}"
-            streams.append(VideoFiles(path, video_fps, sound=sound, segment_s=options.segment_s, retention=retention))
+            streams.append(
+                VideoFiles(path, video_fps, sound=sound, segment_s=options.segment_s, retention=retention, stop=stop)
+            )
     if options.raw is not None:
         streams.append(RawFrames(options.raw, stop))
     if options.virtual_camera:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from edge_runtime.errors import UsageError
@@ -33,25 +33,31 @@ def check_folder(folder: Path, read: Iterable[Path], *, overwrite: bool) -> None
     """
     where = f"--save {printable(folder)}"
     parts = [folder / part for part in RESULT_FOLDERS]
+    video = folder / f"overlay{VIDEO_SUFFIX}"
     with translated("read", folder):
-        video = folder / f"overlay{VIDEO_SUFFIX}"
-        targets = {part.resolve() for part in parts}
-        for path in read:
-            if any(path.resolve().is_relative_to(target) for target in targets) or _same(path, video):
-                raise UsageError(
-                    f"{where} — {printable(path)} is read, and would be written over: choose another folder"
-                )
-        if any((parent / MANIFEST).is_file() for parent in (folder, *folder.resolve().parents)[:2]):
+        if package := _package_around(folder):
             raise UsageError(
-                f"{where} — is a model package or lies in one, which must not change: choose another folder"
+                f"{where} — lies in the model package {printable(package)}, which must not change: choose another folder"
             )
+        there = [path for path in (*parts, video) if path.exists()]
+        if not there:
+            return
+        targets = [part.resolve() for part in parts]
+        read = list(read)
+        # Each folder once, because there may be a million files.
+        inside = {
+            place for place in {path.parent for path in read} if any(place.resolve().is_relative_to(t) for t in targets)
+        }
+        found = next((path for path in read if path.parent in inside), None) or _same(video, read)
+        if found is not None:
+            raise UsageError(f"{where} — {printable(found)} is read, and would be written over: choose another folder")
         if overwrite or are_results_ours(folder):
             return
         strangers = [path for part in parts if part.is_dir() for path in _visible(part)]
-        found = next((path for path in (video, *strangers) if path.exists()), None)
-        if found is not None:
+        stranger = next((path for path in (video, *strangers) if path.exists()), None)
+        if stranger is not None:
             raise UsageError(
-                f"{where} — {printable(found)} is there, and no run of ours has written it: choose another folder, or "
+                f"{where} — {printable(stranger)} is there, and no run of ours has written it: choose another folder, or "
                 "pass --overwrite"
             )
 
@@ -74,10 +80,12 @@ def check_file(option: str, target: str | None, read: Iterable[Path], *, overwri
     path = Path(target)
     where = f"{option} {printable(path)}"
     with translated("write", path):
-        if any(_same(path, other) for other in read):
+        if _same(path, read) is not None:
             raise UsageError(f"{where} — is read, and would be written over: choose another file")
-        if (path.parent / MANIFEST).is_file():
-            raise UsageError(f"{where} — lies in a model package, which must not change: choose another folder")
+        if package := _package_around(path.parent):
+            raise UsageError(
+                f"{where} — lies in the model package {printable(package)}, which must not change: choose another folder"
+            )
         if overwrite or not path.is_file() or path.stat().st_size == 0:  # named pipes and devices are no files
             return
         with path.open("rb") as file:
@@ -88,14 +96,56 @@ def check_file(option: str, target: str | None, read: Iterable[Path], *, overwri
         )
 
 
+def check_apart(targets: Mapping[str, str | Path | None]) -> None:
+    """Check that no two outputs, by option, are one file.
+
+    Raises:
+        UsageError: Two of them are.
+    """
+    seen: dict[Path, str] = {}
+    for option, target in targets.items():
+        if target is None or str(target) == "-":
+            continue
+        place = Path(os.path.realpath(target))
+        if place in seen and not Path(target).is_char_device():
+            raise UsageError(
+                f"{seen[place]} and {option} — both write {printable(target)} — name another file for one of them"
+            )
+        seen[place] = option
+
+
+def _package_around(folder: Path) -> Path | None:
+    """Return the model package in which a folder lies, or which it is; None if there is none."""
+    for place in (folder.absolute(), *folder.resolve().parents):
+        try:
+            manifest = json.loads((place / MANIFEST).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            continue
+        if isinstance(manifest, dict) and {"format_version", "variants"} <= manifest.keys():
+            return place
+    return None
+
+
 def _visible(folder: Path) -> list[Path]:
     """Return one file of a folder that is not hidden, if there is any."""
     with os.scandir(folder) as entries:
         return [Path(entry.path) for entry in entries if not entry.name.startswith(".")][:1]
 
 
-def _same(path: Path, other: Path) -> bool:
-    return path.exists() and other.exists() and path.samefile(other)
+def _same(path: Path, others: Iterable[Path]) -> Path | None:
+    """Return the one of several files that is this file, whatever its name; None if none is, or it is missing."""
+    try:
+        mine = path.stat()
+    except FileNotFoundError:
+        return None
+    for other in others:
+        try:
+            found = other.stat()
+        except OSError:  # reading it says what is wrong
+            continue
+        if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino):
+            return other
+    return None
 
 
 def _are_lines(head: bytes) -> bool:

@@ -13,8 +13,8 @@ _CODECS = ("copy", "aac")
 """First the sound as it is, then encoded again, because MP4 does not hold every kind."""
 
 
-def add_sound(video: Path, source: Path) -> str:
-    """Add the sound of ``source`` to a finished MP4, in place.
+def add_sound(video: Path, source: Path, seconds: float) -> str:
+    """Add the sound of ``source`` to a finished MP4 of this length, in place.
 
     Returns:
         What became of the sound, as the end of a line about the video. Without ffmpeg, or if it fails, the video stays
@@ -29,7 +29,7 @@ def add_sound(video: Path, source: Path) -> str:
     try:
         for codec in _CODECS:
             command = [program, "-nostdin", "-v", "error", *inputs, "-map", "0:v", "-map", "1:a", "-c:v", "copy"]
-            command += ["-c:a", codec, "-shortest", f"file:{mixed.absolute()}"]
+            command += ["-c:a", codec, "-t", f"{seconds:.6f}", f"file:{mixed.absolute()}"]
             done = subprocess.run(command, capture_output=True, timeout=_LIMIT_S, check=False)
             if done.returncode == 0:
                 mixed.replace(video)

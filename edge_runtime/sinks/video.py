@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -23,8 +24,8 @@ from edge_runtime.storage import printable, replace_file, temporary_name, transl
 VIDEO_CODEC, VIDEO_SUFFIX = "mp4v", ".mp4"
 """The only codec that OpenCV's wheels write fast and common players support: 1 ms per 640x480 frame. The wheels have no
 H.264 encoder, VP8 takes 19 ms and VP9 110 ms."""
-_MEASURED_FRAMES, _TIMED_FRAMES = 12, 4
-_MEASURABLE_FPS = 1.0, 1000.0
+_MEASURED_FRAMES, _TIMED_FRAMES = 12, 8
+_MEASURABLE_FPS, _HIGHEST_FPS = (1.0, 120.0), 1000.0
 _LONGEST_PAUSE_S = 600.0
 _FASTER = 1.1
 """Times of the frames are rounded to milliseconds in some containers."""
@@ -45,17 +46,21 @@ class VideoFile:
         written: Number of frames in the file.
     """
 
-    def __init__(self, path: Path, fps: float | None, sound: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, fps: float | None, *, sound: Path | None = None, stop: threading.Event | None = None
+    ) -> None:
         """Prepare a video.
 
         Args:
             path: File to write.
-            fps: Frames per second; None: measured from the times of the frames.
+            fps: Frames per second; None: measured from capture times. More if the frames of a video are closer.
             sound: Video whose sound is added at the end; None: none.
+            stop: Set when the run is to end, so that no picture is repeated any more.
         """
         self.path = path
         self.sound = ""
         self._sound_of = sound
+        self._stop = stop or threading.Event()
         self._fps = fps
         self._temporary = temporary_name(path)
         self._writer: cv2.VideoWriter | None = None
@@ -74,8 +79,8 @@ class VideoFile:
         """
         if self._writer is None:
             self._held.append((frame, picture))
-            timed = frame.time_s is not None
-            if (timed or self._fps is None) and len(self._held) < (_TIMED_FRAMES if timed else _MEASURED_FRAMES):
+            needed = _MEASURED_FRAMES if self._fps is None else _TIMED_FRAMES if frame.time_s is not None else 1
+            if len(self._held) < needed:
                 return
             self._open()
         else:
@@ -99,7 +104,9 @@ class VideoFile:
             if found < self.written:
                 raise self._failed(f"only {found} of {self.written} frames arrived")
             if self._sound_of is not None:
-                self.sound = f", {add_sound(self._temporary, self._sound_of)}"
+                self.sound = (
+                    f", {add_sound(self._temporary, self._sound_of, self.written / (self._fps or DEFAULT_FPS))}"
+                )
             replace_file(self._temporary, self.path)
         finally:
             self._held.clear()
@@ -126,6 +133,8 @@ class VideoFile:
     def _append(self, frame: Frame, picture: NDArray[np.uint8]) -> None:
         """Append a picture, after repeating the one before it until the time of this one."""
         for _ in range(self._repeats(frame)):
+            if self._stop.is_set():  # a long pause may take minutes
+                break
             self._encode(picture if self._latest is None else self._latest)
         self._encode(picture)
         # Every effect returns new memory, so that the picture stays as it is.
@@ -155,14 +164,15 @@ class VideoFile:
 
     def _rate(self) -> float:
         """Return the frames per second of the video: the given ones, or more if the frames of a video are closer."""
-        times = [frame.captured_at if frame.time_s is None else frame.time_s for frame, _ in self._held]
-        seconds = times[-1] - times[0]
         lowest, highest = _MEASURABLE_FPS
-        found = min(max((len(times) - 1) / seconds, lowest), highest) if seconds > 0 else None
         if self._fps is None:
-            return found or DEFAULT_FPS
-        timed = self._held[0][0].time_s is not None
-        return found if timed and found and found > _FASTER * self._fps else self._fps
+            seconds = self._held[-1][0].captured_at - self._held[0][0].captured_at
+            return min(max((len(self._held) - 1) / seconds, lowest), highest) if seconds > 0 else DEFAULT_FPS
+        times = [frame.time_s for frame, _ in self._held if frame.time_s is not None]
+        gaps = sorted(after - before for before, after in itertools.pairwise(times))
+        middle = gaps[len(gaps) // 2] if gaps else 0.0  # a few frames may be bunched
+        found = min(1 / middle, _HIGHEST_FPS) if middle > 0 else 0.0
+        return found if found > _FASTER * self._fps else self._fps
 
     def _failed(self, found: str) -> StorageError:
         return StorageError(f"cannot write {printable(self.path)} — {found} — free some space or choose another folder")
@@ -182,6 +192,7 @@ class VideoFiles:
         sound: Path | None = None,
         segment_s: float | None = None,
         retention: Retention | None = None,
+        stop: threading.Event | None = None,
     ) -> None:
         """Prepare the first video.
 
@@ -193,12 +204,14 @@ class VideoFiles:
             sound: Video whose sound a single video gets; None: none.
             segment_s: Length of each video in seconds of playing time; None: a single video.
             retention: Limit on the size of the results, to which finished videos are added.
+            stop: As for ``VideoFile``.
         """
         self._path = path
         self._fps = fps
         self._sound = sound if segment_s is None else None
         self._segment_s = segment_s
         self._retention = retention
+        self._stop = stop
         self._video: VideoFile | None = None
         self._started_at = 0.0
         self._begun = self._finished = self._frames = 0
@@ -213,7 +226,7 @@ class VideoFiles:
         if self._video is not None and self._over(self._video, frame):
             self._finish()
         if self._video is None:
-            self._video = VideoFile(self._next_path(), self._fps, self._sound)
+            self._video = VideoFile(self._next_path(), self._fps, sound=self._sound, stop=self._stop)
             self._started_at = frame.captured_at
         try:
             self._video.write(frame, picture)
@@ -269,4 +282,4 @@ class VideoFiles:
 
 def _writable_fps(fps: float) -> float:
     """Round a rate until the codec accepts it: OpenCV turns 66.667 into 66667 / 1000, but MPEG-4 allows up to 65535."""
-    return round(fps, 3 if fps <= 65 else 2)
+    return round(fps, 3 if fps <= 65 else 2 if fps <= 650 else 0)

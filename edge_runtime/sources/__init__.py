@@ -77,7 +77,7 @@ def open_source(source: int | str | Path | Sequence[str | Path], options: Source
     """
     options = options or SourceOptions()
     if isinstance(source, (list, tuple)):
-        return images.images_of(source, options)
+        return images.images_of([str(_one(item)) for item in source], options)
     one = _one(source)
     for recognise in SOURCES:
         found = recognise(one, options)

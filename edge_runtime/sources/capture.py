@@ -17,7 +17,22 @@ from edge_runtime.storage import printable
 URL_SCHEMES = ("rtsp", "rtsps", "http", "https", "rtmp", "rtmps", "udp", "rtp", "srt", "tcp")
 # Endings of video files; .ts and .m3u8 are not among them because they are often live streams.
 _VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm", ".wmv", ".mpg", ".mpeg", ".3gp", ".flv", ".ogv"}
+    {
+        ".mp4",
+        ".m4v",
+        ".mkv",
+        ".mov",
+        ".avi",
+        ".webm",
+        ".wmv",
+        ".mpg",
+        ".mpeg",
+        ".3gp",
+        ".flv",
+        ".ogv",
+        ".mjpeg",
+        ".mjpg",
+    }
 )
 _MAX_FPS = 240.0
 

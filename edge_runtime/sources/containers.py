@@ -79,6 +79,8 @@ def _mp4(file: BufferedReader, size: int) -> Container:
             (length,) = struct.unpack(">Q", file.read(8))
             head = 16
         end = position + length if length else size
+        if not kind.isascii() or not kind.decode("ascii").isprintable():
+            break  # what cameras write behind the last box
         cut = end > size
         if kind == b"moov" and not cut and length <= _INDEX_BYTES:
             index = file.read(length - head)
@@ -114,9 +116,7 @@ def _shown(track: dict[bytes, bytes], movie_scale: int) -> int | None:
     scale, _ = _duration(media.get(b"mdhd", b""))
     tables = dict(_boxes(dict(_boxes(media.get(b"minf", b""))).get(b"stbl", b"")))
     times = tables.get(b"stts", b"")
-    count = struct.unpack_from(">I", times, 4)[0]
-    runs = list(struct.iter_unpack(">II", times[8 : 8 + 8 * count]))
-    total = sum(number for number, _ in runs)
+    total = sum(number for number, _ in _runs(times))
     edits = _edits(dict(_boxes(track.get(b"edts", b""))).get(b"elst", b""))
     if not edits:
         return total
@@ -126,10 +126,9 @@ def _shown(track: dict[bytes, bytes], movie_scale: int) -> int | None:
     if not duration:
         return total
     # Frames that are stored in another order than they are shown in are decoded earlier by the offset of the first.
-    offsets = tables.get(b"ctts", b"")
-    start -= struct.unpack_from(">i", offsets, 12)[0] if len(offsets) >= 16 else 0
+    start -= min((offset for _, offset in _runs(tables.get(b"ctts", b""), ">Ii")), default=0)
     end, at, shown = start + duration * scale / movie_scale, 0, 0
-    for number, step in runs:
+    for number, step in _runs(times):
         if not step:
             shown += number if start <= at < end else 0
             continue
@@ -138,6 +137,12 @@ def _shown(track: dict[bytes, bytes], movie_scale: int) -> int | None:
         shown += max(0, int(last) - int(first))
         at += number * step
     return min(shown, total)
+
+
+def _runs(table: bytes, layout: str = ">II") -> Iterator[tuple[int, int]]:
+    """Yield how many frames have a value, and the value, from a box "stts" or "ctts"."""
+    count = struct.unpack_from(">I", table, 4)[0] if len(table) >= 8 else 0
+    yield from struct.iter_unpack(layout, memoryview(table)[8 : 8 + 8 * min(count, len(table) // 8 - 1)])
 
 
 def _edits(body: bytes) -> list[tuple[int, int]]:

@@ -13,17 +13,17 @@ from pathlib import Path
 
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.headers import FORMAT_NAMES, FORMATS, IMAGE_SUFFIXES, UNREAD_FORMATS, kind_of, pictures_in
-from edge_runtime.image import MAX_PIXELS, image_files, is_animation, read_image
+from edge_runtime.headers.jpeg import jpeg_end
+from edge_runtime.image import MAX_PIXELS, image_files, is_animation, read_first_picture
 from edge_runtime.sources.capture import is_address, is_video_name
 from edge_runtime.sources.frame import Frame, Source
 from edge_runtime.sources.options import SourceOptions
-from edge_runtime.storage import is_result, printable, read_bytes, translated
+from edge_runtime.storage import is_result, printable, translated
 
 _HEAD_BYTES = 512
-_NUMBERED = re.compile(r"%0?(\d*)d")
+_JPEG_START = b"\xff\xd8\xff"
+_NUMBERED = re.compile(r"%0?(\d{0,2})d")
 """Number in the names of a sequence, as in FFmpeg: ``img_%03d.png``."""
-_SEVERAL_PICTURES = frozenset({".tif", ".tiff", ".gif", ".webp", ".png", ".apng", ".avif"})
-"""Endings of files that may hold pages or an animation."""
 
 
 def recognise(source: int | str | Path, options: SourceOptions) -> ImageSource | None:
@@ -90,7 +90,15 @@ def is_image(path: Path) -> bool:
     if is_video_name(path.name):
         return False
     with path.open("rb") as file:
-        return kind_of(file.read(_HEAD_BYTES)) in {form.name for form in FORMATS}
+        kind = kind_of(file.read(_HEAD_BYTES))
+    if kind not in {form.name for form in FORMATS}:
+        return False
+    # A recording of JPEGs and an animation are videos.
+    if kind == "JPEG":
+        data = path.read_bytes()
+        end = jpeg_end(data)
+        return end is None or data.find(_JPEG_START, end.data_end) < 0
+    return kind != "GIF" or pictures_in(path.read_bytes()) == 1
 
 
 def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
@@ -109,10 +117,11 @@ def _matches(pattern: Path) -> tuple[list[Path], list[str]]:
         before, after = pattern.name[: number.start()], pattern.name[number.end() :]
         name = re.compile(f"{re.escape(before)}\\d{{{number[1] or 1},}}{re.escape(after)}")
         parent = pattern.parent
-        found = [str(p) for p in parent.iterdir() if name.fullmatch(p.name)] if parent.is_dir() else []
+        named = [path for path in parent.iterdir() if name.fullmatch(path.name)] if parent.is_dir() else []
+        found = sorted(named, key=lambda path: int(path.name[len(before) : len(path.name) - len(after)]))
     else:
-        found = _glob(pattern)
-    files = [path for path in map(Path, sorted(found)) if path.is_file()]
+        found = [Path(match) for match in sorted(_glob(pattern))]
+    files = [path for path in found if path.is_file()]
     if "**" in pattern.parts:  # which also matches what an earlier run has written
         files = [path for path in files if not is_result(path)]
     images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
@@ -155,8 +164,7 @@ class ImageSource(Source):
         """Read one image; see ``Source``."""
         path, started = self.files[index], time.monotonic()
         try:
-            image = read_image(path, max_pixels=self._max_pixels)
-            pictures = pictures_in(read_bytes(path)) if path.suffix.lower() in _SEVERAL_PICTURES else 1
+            image, pictures = read_first_picture(path, max_pixels=self._max_pixels)
         except InputError as error:
             with self._counting:
                 self._failed(str(error))
@@ -199,14 +207,10 @@ def _unique_names(paths: Sequence[Path]) -> list[str]:
 
     Files of several folders keep the folders below the one that they share: "day1/0001".
     """
-    folders = {path.parent for path in paths}
-    shared = Path()
-    if len(folders) > 1:
-        # Links and ".." are kept, because two names of one folder are two folders for a person.
-        shared = Path(os.path.commonpath([folder.absolute() for folder in folders]))
-    inside = {
-        folder: folder.absolute().relative_to(shared).as_posix() if len(folders) > 1 else "." for folder in folders
-    }
+    # Without "..", so that no name leads out of the folder for results; links are kept, as a person sees them.
+    folders = {folder: os.path.normpath(folder.absolute()) for folder in {path.parent for path in paths}}
+    shared = os.path.commonpath(folders.values()) if folders else ""
+    inside = {folder: Path(place).relative_to(shared).as_posix() for folder, place in folders.items()}
     names: list[str] = []
     taken: set[str] = set()
     latest: dict[str, int] = {}

@@ -39,6 +39,7 @@ from edge_runtime.storage import printable, translated
 
 _CHECK = "check the camera, its power and the network"
 _MAX_THREADS = 4
+_MOST_DIGITS = 10
 # Native code exceeds its time limits by up to 0.1 seconds. With these margins, in most cases the thread closes the
 # connection itself, which is better than abandoning the thread.
 _READ_LATER = 1.05
@@ -76,7 +77,7 @@ def _camera(source: int | str | Path) -> int | str | None:
     if is_address(source):
         return None
     with translated("read", Path(source), InputError):
-        if isinstance(source, str) and source.isascii() and source.isdigit():
+        if isinstance(source, str) and source.isascii() and source.isdigit() and len(source) < _MOST_DIGITS:
             # "2024" may be a folder. "0" is a camera, which may be unplugged just now.
             if len(source) == 1 or device_path(int(source)).exists() or not Path(source).exists():
                 return int(source)

@@ -22,7 +22,9 @@ from edge_runtime.sources.options import SourceOptions
 from edge_runtime.sources.video import RemoteVideoSource
 
 _MOST_BYTES = 1 << 28
-_PLAYLISTS = ("mpegurl", "dash+xml")
+_ASK_S = 2.0
+"""Longest time to ask an address what it holds; afterwards it is opened as a stream."""
+_PLAYLISTS, _PLAYLIST_SUFFIXES = ("mpegurl", "dash+xml"), (".m3u8", ".mpd")
 
 
 def recognise(
@@ -40,7 +42,7 @@ def recognise(
     patience = options.patience
     content = "video" if is_remote_video(source) else None
     if content is None and not patience.retry_at_start:
-        content = content_of(source, patience.open_s)
+        content = content_of(source, min(patience.open_s, _ASK_S))
     if content is None:
         return None
     options.refuse_all_but()
@@ -61,10 +63,12 @@ def content_of(url: str, timeout_s: float) -> Literal["stream", "video", "image"
     try:
         with _opened(url, timeout_s) as answer:
             kind = answer.headers.get_content_type()
+            # Servers that do not know playlists call them text or bytes.
+            playlist = urlsplit(url).path.lower().endswith(_PLAYLIST_SUFFIXES) or any(n in kind for n in _PLAYLISTS)
             finite = answer.headers.get("Content-Length", "0").strip() not in ("", "0")
     except (OSError, ValueError, HTTPException):
         return None
-    if not finite or kind.startswith("multipart/") or any(name in kind for name in _PLAYLISTS):
+    if not finite or kind.startswith("multipart/") or playlist:
         return "stream"
     return "image" if kind.startswith("image/") else "video"
 
@@ -94,10 +98,11 @@ class RemoteImageSource(Source):
                 f"{self.name} — cannot be fetched — check the address, the network and the password"
             ) from None
         now = time.monotonic()
-        stem = PurePosixPath(unquote(urlsplit(self._url).path)).stem or "picture"
+        stem = PurePosixPath(unquote(urlsplit(self._url).path)).stem
+        name = "".join(c if c.isprintable() and c not in "/\\:" else "_" for c in stem) or "picture"
         frame = Frame(
             index=index,
-            name=stem,
+            name=name,
             source=self.name,
             image_bgr=image,
             captured_at=now,
@@ -129,6 +134,6 @@ def _opened(url: str, timeout_s: float) -> HTTPResponse:
     request = urllib.request.Request(urlunsplit(parts._replace(netloc=host)))
     if parts.username is not None:
         secret = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-        request.add_header("Authorization", f"Basic {base64.b64encode(secret).decode()}")
+        request.add_unredirected_header("Authorization", f"Basic {base64.b64encode(secret).decode()}")
     answer: HTTPResponse = urllib.request.urlopen(request, timeout=timeout_s)
     return answer

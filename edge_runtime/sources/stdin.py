@@ -42,10 +42,10 @@ def recognise(source: int | str | Path, options: SourceOptions) -> StdinSource |
         if is_address(source) or isinstance(source, int):
             return None
         path = Path(source)
-        with translated("read", path, InputError):
-            if not path.is_fifo():
-                return None
         inherited = _INHERITED.fullmatch(str(path))
+        with translated("read", path, InputError):
+            if path.is_file() or not (path.is_fifo() or inherited):
+                return None
         file = path if inherited is None else int(inherited[1] or 0)
     options.refuse_all_but("raw_size", "live")
     return StdinSource(file, raw_size=options.raw_size, live=options.live)
@@ -199,12 +199,13 @@ class StdinSource(SlotSource):
     def _receive(self, view: memoryview) -> int:
         """Read the bytes that have arrived; return their number, 0 at the end or after ``stop``."""
         while not self.stopped.is_set():
-            if self._poll is None or self._poll.poll(POLL_S * 1000):
+            events = [] if self._poll is None else self._poll.poll(POLL_S * 1000)
+            if self._poll is None or events:
                 got: int | None = self._input.readinto(view)
                 if got:
                     self._began = True
-                elif not self._began:  # no writer has come yet
-                    self.stopped.wait(_WRITER_S)
+                elif not self._began and not any(event & select.POLLHUP for _, event in events):
+                    self.stopped.wait(_WRITER_S)  # no writer has come yet
                     continue
                 if got is not None:
                     return got

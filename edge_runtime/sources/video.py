@@ -120,7 +120,8 @@ class VideoSource(Source):
                 f"{self.name} — no frame can be decoded (codec {printable(codec.decode('latin-1'))}) — damaged, or OpenCV "
                 "does not know the codec: convert it to H.264"
             )
-        if self._container.cut or _ended_early(self.captured, self._container.frames):
+        frames = self._container.frames
+        if _ended_early(self.captured, frames) if frames is not None else self._container.cut:
             of = f"/{self.total}" if self.total else ""
             return f"{self.name} — ended early {self.captured}{of} frames — the file is truncated or damaged: copy it again"
         return None

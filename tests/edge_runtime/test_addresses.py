@@ -14,8 +14,9 @@ import pytest
 from colors import color_scene
 from mjpeg import camera
 
-from edge_runtime import InputError, Segmenter, SourceError, UsageError, open_source
+from edge_runtime import EdgeUnetError, InputError, Segmenter, SourceError, UsageError, open_source
 from edge_runtime.sources import LiveSource
+from edge_runtime.sources.remote import content_of
 
 PICTURE = color_scene()
 
@@ -97,6 +98,47 @@ class TestHttp:
                 next(iter(wrong))
         assert "wrong" not in str(caught.value) and caught.value.__cause__ is None
 
+    def test_a_redirection_does_not_take_the_password_along(self):
+        heard = []
+
+        class Other(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                heard.append(self.headers.get("Authorization"))
+                self.send_error(404)
+
+            def log_message(self, *args):
+                pass
+
+        class Redirects(Other):
+            def do_GET(self):
+                self.send_response(302)
+                self.send_header("Location", f"http://localhost:{other.server_port}/x")
+                self.end_headers()
+
+        with (
+            http.server.ThreadingHTTPServer(("127.0.0.1", 0), Other) as other,
+            http.server.ThreadingHTTPServer(("127.0.0.1", 0), Redirects) as first,
+        ):
+            for server in (other, first):
+                threading.Thread(target=server.serve_forever, daemon=True).start()
+            assert content_of(f"http://me:secret@127.0.0.1:{first.server_port}/", 5.0) is None
+            for server in (other, first):
+                server.shutdown()
+        assert heard == [None]
+
+    def test_a_playlist_is_a_stream_whatever_its_type(self):
+        with served({"/live.m3u8": ("application/octet-stream", b"#EXTM3U\n")}) as host:
+            assert content_of(f"http://{host}/live.m3u8", 5.0) == "stream"
+
+    @pytest.mark.parametrize("path", ["/a%00b.png", "/a%0ab.png", "/..%2fb.png"])
+    def test_a_name_in_an_address_is_a_plain_one(self, path):
+        with (
+            served({path: ("image/png", cv2.imencode(".png", PICTURE)[1].tobytes())}) as host,
+            open_source(f"http://{host}{path}") as source,
+        ):
+            (frame,) = source
+        assert frame.name.isprintable() and "/" not in frame.name
+
     def test_a_stream_is_a_camera(self):
         with camera() as server, open_source(server.url) as source:
             assert isinstance(source, LiveSource)
@@ -131,6 +173,17 @@ class TestNames:
             self.picture(name)
         with open_source(pattern) as source:
             assert [frame.name for frame in source] == ["img_001", "img_010"]
+
+    def test_a_sequence_is_in_the_order_of_its_numbers(self, here):
+        for number in (1, 10, 2):
+            self.picture(f"{number}.png")
+        with open_source("%d.png") as source:
+            assert [frame.name for frame in source] == ["1", "2", "10"]
+
+    @pytest.mark.parametrize("source", ["img_%99999999999d.jpg", "9" * 5000, ["", "a.png"]])
+    def test_odd_names_are_errors_of_ours(self, here, source):
+        with pytest.raises(EdgeUnetError):
+            open_source(source)
 
     def test_a_pattern_in_a_folder_with_brackets(self, here):
         self.picture("trip [1]/a.png")
@@ -246,6 +299,12 @@ class TestPipes:
             assert [frame.index for frame in source] == [0, 1, 2]
             writer.join()
         assert source.name == str(tmp_path / "pipe")
+
+    def test_a_named_pipe_whose_writer_failed_is_an_error(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        with open_source(tmp_path / "pipe") as source, pytest.raises(InputError, match="ended before its first frame"):
+            (tmp_path / "pipe").write_bytes(b"")
+            list(source)
 
     def test_a_named_pipe_without_a_writer_can_be_left(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")

@@ -5,6 +5,8 @@ import os
 import struct
 import subprocess
 import sys
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,7 +14,9 @@ import numpy as np
 import pytest
 
 from edge_runtime import InputError, OutputOptions, RunConfig, execute, open_source
+from edge_runtime.sinks import VideoFile
 from edge_runtime.sources.containers import read_container
+from edge_runtime.sources.frame import decoded_frame
 
 FRAMES = 30
 
@@ -203,3 +207,61 @@ class TestNothingToShow:
 def test_a_container_that_does_not_parse_says_nothing(tmp_path, data):
     (tmp_path / "v").write_bytes(data)
     assert read_container(tmp_path / "v").frames is None
+
+
+class TestWhatCamerasWrite:
+    @pytest.mark.parametrize("trailer", [b"\xf1\x02" * 60, b"\0\0\0\x01\xff\xff\xff\xff", bytes(20)])
+    def test_bytes_behind_the_last_box_are_no_cut(self, tmp_path, trailer):
+        path = video(tmp_path / "v.mp4")
+        path.write_bytes(path.read_bytes() + trailer)
+        assert len(read(path)) == FRAMES
+
+    def test_a_cut_box_behind_the_frames_is_no_loss(self, tmp_path):
+        path = video(tmp_path / "v.mp4")
+        path.write_bytes(path.read_bytes() + b"\0\0\x10\0free" + bytes(100))
+        assert len(read(path)) == FRAMES
+
+    @pytest.mark.parametrize("name", ["cam.mjpeg", "cam.mjpg", "cam.bin", "cam"])
+    def test_a_recording_of_jpegs_is_a_video(self, tmp_path, name):
+        jpegs = [cv2.imencode(".jpg", np.full((48, 64, 3), 40 * n, np.uint8))[1].tobytes() for n in range(3)]
+        (tmp_path / name).write_bytes(b"".join(jpegs))
+        with open_source(tmp_path / name) as source:
+            assert (source.kind, len(list(source))) == ("video", 3)
+
+
+class TestRate:
+    def overlay(self, folder, times, fps=25.0):
+        """Write a frame at each time; gives rate and number of frames of the video."""
+        out = VideoFile(folder / "o.mp4", fps)
+        for index, time_s in enumerate(times):
+            picture = np.full((16, 16, 3), index % 256, np.uint8)
+            out.write(replace(decoded_frame(index, picture, "x", 0.0), time_s=time_s), picture)
+        out.close()
+        capture = cv2.VideoCapture(str(folder / "o.mp4"))
+        found = capture.get(cv2.CAP_PROP_FPS), int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        capture.release()
+        return found
+
+    def test_a_few_bunched_frames_do_not_set_it(self, tmp_path):
+        times = [0, 0.001, 0.002, 0.003, *(0.1 + n / 30 for n in range(60))]
+        fps, count = self.overlay(tmp_path, times, 30.0)
+        assert fps == pytest.approx(30, rel=0.01) and count < 80
+
+    @pytest.mark.parametrize("gap", [1 / 714.29, 1 / 796.7, 1 / 655.4, 1e-6])
+    def test_any_rate_is_one_that_the_codec_takes(self, tmp_path, gap):
+        fps, count = self.overlay(tmp_path, [n * gap for n in range(20)])
+        assert 600 < fps <= 1000 and count == 20
+
+    def test_frames_without_times_have_the_nominal_rate(self, tmp_path):
+        assert self.overlay(tmp_path, [None] * 20) == (25.0, 20)
+
+    def test_a_pause_ends_when_the_run_does(self, tmp_path):
+        stop = threading.Event()
+        out = VideoFile(tmp_path / "o.mp4", 25.0, stop=stop)
+        picture = np.zeros((16, 16, 3), np.uint8)
+        for index in range(10):
+            out.write(replace(decoded_frame(index, picture, "x", 0.0), time_s=index / 25), picture)
+        stop.set()
+        out.write(replace(decoded_frame(10, picture, "x", 0.0), time_s=500.0), picture)
+        out.close()
+        assert out.written == 11

@@ -28,7 +28,8 @@ def run(color_package):
 
     def run(source: object, *, save: Path | None = None, raw: Path | None = None, **more: object) -> dict[str, object]:
         output = OutputOptions(save=save, raw=None if raw is None else str(raw))
-        return execute(RunConfig(package=color_package, source=str(source), output=output, threads=1, **more))  # type: ignore[arg-type]
+        source = source if isinstance(source, tuple) else str(source)
+        return execute(RunConfig(package=color_package, source=source, output=output, threads=1, **more))  # type: ignore[arg-type]
 
     return run
 
@@ -95,7 +96,7 @@ class TestFolder:
     @pytest.mark.parametrize("below", ["", "results"])
     def test_a_package_stays_as_it_is(self, photos, run, color_package, below):
         before = files(color_package)
-        with pytest.raises(UsageError, match="is a model package or lies in one"):
+        with pytest.raises(UsageError, match="lies in the model package"):
             run(photos, save=color_package / below)
         assert files(color_package) == before
 
@@ -142,7 +143,7 @@ class TestFiles:
 
     def test_nor_is_a_file_of_the_package(self, photos, run, color_package):
         before = files(color_package)
-        with pytest.raises(UsageError, match="lies in a model package"):
+        with pytest.raises(UsageError, match="lies in the model package"):
             run(photos, json=str(color_package / "manifest.json"), overwrite=True)
         assert files(color_package) == before
 
@@ -150,3 +151,43 @@ class TestFiles:
         shutil.copy(color_package / "model.onnx", tmp_path / "bare.onnx")
         with pytest.raises(UsageError, match="is read, and would be written over"):
             execute(RunConfig(package=tmp_path / "bare.onnx", source=photos, json=str(tmp_path / "bare.onnx")))
+
+
+class TestWhatLiesAround:
+    def test_names_with_parents_stay_inside_the_folder(self, photos, run, tmp_path, monkeypatch):
+        (photos.parent / "script").mkdir()
+        shutil.copytree(photos, photos.parent / "script" / "more")
+        before = files(photos.parent)
+        monkeypatch.chdir(photos.parent / "script")
+        run(("../photos", "more"), save=tmp_path / "out")
+        assert files(photos.parent) == before
+        assert sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out" / "masks").rglob("*.png")) == [
+            "masks/photos/a.png", "masks/photos/b.png", "masks/script/more/a.png", "masks/script/more/b.png",
+        ]  # fmt: skip
+
+    def test_a_pattern_of_all_folders_leaves_nested_results_out(self, photos, run):
+        shutil.copytree(photos, photos.parent / "others")
+        for _ in range(2):
+            assert run(photos.parent / "**" / "*.png", save=photos.parent / "out", effect="mask")["captured"] == 4
+
+    @pytest.mark.parametrize("pair", [("json", "status"), ("json", "raw"), ("status", "raw")])
+    def test_two_outputs_are_not_one_file(self, photos, run, tmp_path, pair):
+        same = {name: tmp_path / "same" if name == "raw" else str(tmp_path / "x" / ".." / "same") for name in pair}
+        (tmp_path / "x").mkdir()
+        with pytest.raises(UsageError, match=rf"--{pair[0]} and --{pair[1]}|--{pair[1]} and --{pair[0]}"):
+            run(photos, **same)
+        assert not (tmp_path / "same").exists()
+
+    def test_another_manifest_is_no_package(self, photos, run, tmp_path):
+        (tmp_path / "app").mkdir()
+        (tmp_path / "app" / "manifest.json").write_text('{"manifest_version": 3}')
+        run(photos, save=tmp_path / "app" / "out", json=str(tmp_path / "app" / "r.jsonl"))
+
+    @pytest.mark.parametrize("option", ["save", "json"])
+    def test_deep_inside_a_package_is_inside(self, photos, run, color_package, option):
+        (color_package / "golden" / "more").mkdir(parents=True)
+        before = files(color_package)
+        target = color_package / "golden" / "more" / "x"
+        with pytest.raises(UsageError, match="lies in the model package"):
+            run(photos, **{option: target if option == "save" else str(target)})
+        assert files(color_package) == before

@@ -154,7 +154,6 @@ class TestNotFound:
             ("*.png", "no images found"),
             ("a.txt/x.png", "no such file"),
             ("x" * 300, "file name too long"),
-            ("pipe", "is no regular file"),
         ],
     )
     def test_says_what_is_missing(self, tmp_path, name, message):

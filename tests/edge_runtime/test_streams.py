@@ -133,7 +133,7 @@ class TestVirtualCamera:
 
     def test_without_the_extra(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pyvirtualcam", None)
-        with pytest.raises(UsageError, match=r"pyvirtualcam not installed — .* pip install \"edge-unet\[camera\]\""):
+        with pytest.raises(UsageError, match=r"pyvirtualcam not installed — .* pip install pyvirtualcam$"):
             check_virtual_camera()
 
     @pytest.mark.skipif(any(Path("/dev").glob("video*")), reason="there is a camera here")
