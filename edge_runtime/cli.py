@@ -160,7 +160,13 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     if command not in _COMMANDS:
         # In the order of use: data, train, export, demo.
         for entry in sorted(entry_points(group=_GROUP), key=lambda e: _ORDER.get(e.name, len(_ORDER))):
-            _loaded(entry)(commands)
+            try:
+                register = _loaded(entry)
+            except ModuleNotFoundError as cause:
+                if cause.name != entry.module.partition(".")[0]:
+                    raise
+                continue  # the runtime alone, as on a device or frozen into a program
+            register(commands)
     for name, module in _COMMANDS.items():
         if command in (name, None) or command not in _COMMANDS:
             importlib.import_module(f"edge_runtime.commands.{module}").register(commands)
@@ -223,7 +229,11 @@ def _loaded(entry: EntryPoint) -> Callable[[Any], None]:
             if spec is None or spec.loader is None:
                 raise ImportError(f"{folder} cannot be loaded")
             sys.modules[name] = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(sys.modules[name])
+            try:
+                spec.loader.exec_module(sys.modules[name])
+            except BaseException:
+                del sys.modules[name]
+                raise
         elif list(getattr(present, "__path__", [])) != [str(folder)]:
             raise UsageError(
                 f"package '{name}' — this process has loaded another one of this name ({present.__file__}) — run "

@@ -13,6 +13,7 @@ import cv2
 import pytest
 from colors import color_scene
 
+PROJECT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "edge_runtime"]
 
 
@@ -247,6 +248,21 @@ class TestInstallation:
         if command == "--help":
             assert "train a U-Net on a folder of images and masks" in done.stdout
             assert "convert a run folder to a model package" in done.stdout
+
+    def test_the_runtime_alone_has_its_own_commands(self, tmp_path):
+        # As on a device, or frozen into a program: the distribution names commands whose packages are not there.
+        shutil.copytree(PROJECT / "edge_runtime", tmp_path / "edge_runtime")
+        named = tmp_path / "edge_unet-0.1.0.dist-info"
+        named.mkdir()
+        (named / "METADATA").write_text("Metadata-Version: 2.1\nName: edge-unet\nVersion: 0.1.0\n")
+        (named / "entry_points.txt").write_text("[edge_unet.commands]\ntrain = training.commands.train:register\n")
+        for option in ("--help", "--version"):
+            done = subprocess.run(
+                [sys.executable, "-S", "-m", "edge_runtime", option],
+                capture_output=True, text=True, check=False, env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path,
+            )  # fmt: skip
+            assert (done.returncode, done.stderr) == (0, ""), done.stderr
+            assert "train a U-Net on a folder" not in done.stdout
 
     def test_the_runtime_s_commands_load_nothing_of_the_workstation(self, place, color_package):
         code = "import sys; from edge_runtime.cli import main; main(sys.argv[1:]); print(*sys.modules)"
