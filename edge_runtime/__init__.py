@@ -114,12 +114,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from importlib.metadata import PackageNotFoundError, version
+        from edge_runtime.errors.installation import installed_version
 
-        try:
-            return version("edge-unet")
-        except PackageNotFoundError:  # a copy of this folder on a device
-            return "(not installed)"
+        return installed_version()
     if name not in _HOME:
         raise AttributeError(f"module 'edge_runtime' has no attribute '{name}'")
     from importlib import import_module

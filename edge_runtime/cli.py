@@ -18,10 +18,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn, TypeAlias
 
-import edge_runtime
 from edge_runtime.commands.standard_streams import discard_stdout, repair_standard_streams
 from edge_runtime.errors import EdgeUnetError, InputError, StorageError, UsageError
-from edge_runtime.errors.installation import import_problem
+from edge_runtime.errors.installation import import_problem, installed_version
 from edge_runtime.storage import os_problem, printable
 
 Handler = Callable[[argparse.Namespace], int]
@@ -152,7 +151,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"edge-unet {edge_runtime.__version__}")
+    parser.add_argument("--version", action="version", version=f"edge-unet {installed_version()}")
     parser.add_argument(
         "--debug", action="store_true", help="show the traceback of an error; also accepted after a command"
     )

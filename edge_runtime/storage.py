@@ -90,6 +90,11 @@ def write_bytes(path: Path, data: bytes | memoryview, *, sync_folder: bool = Tru
         StorageError: The folder is missing or read-only, or the disk is full; the old file is untouched.
     """
     with translated("write", path):
+        if path.is_char_device():  # /dev/null and /dev/stderr must not be replaced by a file
+            path.write_bytes(data)
+            return
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OSError(errno.EEXIST, "it is no regular file")
         temporary = temporary_name(path)
         try:
             with temporary.open("xb") as file:

@@ -1,8 +1,9 @@
-"""Say in one line why a module cannot be imported, and what to install."""
+"""Say which version is installed, and in one line why a module cannot be imported and what to install."""
 
 from __future__ import annotations
 
 import re
+from importlib.metadata import PackageNotFoundError, version
 
 MIN_VERSIONS = {"numpy": "2.0", "onnxruntime": "1.30.1", "cv2": "4.11"}
 """Lowest version per module, as in pyproject.toml, which a device may not have."""
@@ -17,6 +18,14 @@ _REMEDIES = (
     (r"died of", "this wheel is for another processor: install one built for this machine"),
     (r"No module named", "pip install '{pip}'"),
 )
+
+
+def installed_version() -> str:
+    """Return the version of edge-unet; "(not installed)" for a copy of its folders."""
+    try:
+        return version("edge-unet")
+    except PackageNotFoundError:
+        return "(not installed)"
 
 
 def import_remedy(error: str, wheel: str) -> str:

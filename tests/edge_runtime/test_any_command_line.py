@@ -60,7 +60,6 @@ FILES = (
     "closed/r",
     "fixed/r",
     "model/manifest.json",
-    "/dev/null",
 )
 EFFECTS = (
     "overlay",

@@ -54,7 +54,8 @@ def lines_in(path):
 def opening(stack, make_package, folder):
     server = stack.enter_context(camera(mode="stall"))
     child = stack.enter_context(
-        running(make_package(), server.url, "--json", folder / "x.jsonl", "--save", folder / "o")
+        # A service does not ask the address first what it holds.
+        running(make_package(), server.url, "--service", "--json", folder / "x.jsonl", "--save", folder / "o")
     )
     until(server.asked.is_set, child)
     return child

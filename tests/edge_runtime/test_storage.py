@@ -209,3 +209,20 @@ def test_a_read_only_folder_is_named(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(StorageError, match="permission denied — check the permissions"):
         write_bytes(tmp_path / "a", b"")
+
+
+def test_a_device_or_pipe_is_not_replaced_by_a_file(tmp_path):
+    # A pseudo-terminal stands for /dev/null, which must not be at stake in a test.
+    reader, writer = os.openpty()
+    device = Path(os.ttyname(writer))
+    try:
+        write_bytes(device, b"status")
+        assert os.read(reader, 100) == b"status"
+        assert device.is_char_device()
+    finally:
+        os.close(reader)
+        os.close(writer)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="it is no regular file"):
+        write_bytes(tmp_path / "pipe", b"status")
+    assert (tmp_path / "pipe").is_fifo()
