@@ -22,7 +22,7 @@ from colors import color_contract, color_scene, color_truth, write_color_package
 
 LIMIT_S = 60
 EXIT_CODES = {0, 2, 3, 4, 5, 6, 7}
-DAILY, ALL = 30, 500
+DAILY, ALL = 12, 500
 
 SOURCES = (
     *("a.jpg", "pics", "pics/*.jpg", "v.mp4", "bad.jpg", "cut.mp4", "missing.jpg", "-", "empty", "2024", "notes.txt"),
