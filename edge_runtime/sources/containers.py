@@ -79,12 +79,12 @@ def _mp4(file: BufferedReader, size: int) -> Container:
             (length,) = struct.unpack(">Q", file.read(8))
             head = 16
         end = position + length if length else size
-        if not kind.isascii() or not kind.decode("ascii").isprintable():
+        if end < position + head or not kind.isascii() or not kind.decode("ascii").isprintable():
             break  # what cameras write behind the last box
         cut = end > size
-        if kind == b"moov" and not cut and length <= _INDEX_BYTES:
-            index = file.read(length - head)
-        if cut or end < position + head:
+        if kind == b"moov" and not cut and end - position <= _INDEX_BYTES:
+            index = file.read(end - position - head)
+        if cut:
             break
         position = end
     return _from_index(index, cut=cut) if index else Container(cut=cut)
@@ -176,7 +176,7 @@ def _is_matroska_cut(file: BufferedReader, size: int) -> bool:
     """Tell whether the segment of a Matroska file reaches beyond its end; a live recording does not say."""
     file.seek(4)
     length = _number(file)
-    if length is None:
+    if length is None or length > size:
         return False
     file.seek(length, 1)
     if file.read(4) != _SEGMENT:

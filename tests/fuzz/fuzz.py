@@ -75,9 +75,9 @@ def fuzz(name: str, runs: int) -> int:
     done = re.search(r"stat::number_of_executed_units: (\d+)", text)
     count = int(done[1]) if done else 0
     speed = count / (time.monotonic() - started)
-    fault = next(
-        (line for line in reversed(text.splitlines()) if re.match(r"\w*(Error|Exception|Warning)\b|==\d+== ", line)), ""
-    )
+    lines = text.splitlines()
+    faults = [line for line in lines if re.match(r"\w*(Error|Exception|Warning)\b", line)]
+    fault = (faults or [line for line in lines if line.startswith("==")] or [""])[-1]
     print(
         f"{name:<16} {count:>8} {speed:>7.0f}  {'ok' if code == 0 else f'FAULT: {fault[:150]} (see {out})'}", flush=True
     )
