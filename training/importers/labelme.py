@@ -114,8 +114,8 @@ def _labels(src: Path, files: dict[Path, dict[str, Any]]) -> Labels:
         where = printable(src / "labels.txt")
     else:
         shapes = (shape for document in files.values() for shape in document["shapes"] if isinstance(shape, dict))
-        labels = {shape.get("label") for shape in shapes if _kind(shape) in _DRAWN}
-        names = sorted(label for label in labels if isinstance(label, str) and label.strip())
+        labels = [shape.get("label") for shape in shapes if _kind(shape) in _DRAWN]
+        names = sorted({label for label in labels if isinstance(label, str) and label.strip()})
         where = printable(src)
     return label_classes((name for name in names if name != _IGNORED), where=where)
 
