@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
 from edge_runtime.errors import ModelError
+from edge_runtime.storage import printable
 
 FORMAT_VERSION = 1
 METADATA_KEY = "edge_unet.contract"
@@ -174,13 +175,15 @@ class Fields:
 
     def take_map(self, key: str, read: Callable[[object, str], T]) -> dict[str, T]:
         """Return a required object with any keys, whose values ``read(value, where)`` reads."""
-        return {name: read(value, f"{self.where}: {key}.{name}") for name, value in self.take(key, dict).items()}
+        return {
+            name: read(value, f"{self.where}: {key}.{printable(name)}") for name, value in self.take(key, dict).items()
+        }
 
     def finish(self) -> None:
         """Refuse keys that were not taken, because this version does not know their meaning."""
         if self._rest:
             raise ModelError(
-                f"{self.where}: unknown key '{min(self._rest)}' — written by a newer edge-unet? — update the runtime"
+                f"{self.where}: unknown key '{printable(min(self._rest))}' — written by a newer edge-unet? — update the runtime"
             )
 
 

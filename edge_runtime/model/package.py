@@ -114,12 +114,13 @@ class Manifest:
         for frame in manifest.golden:
             if frame.masks.keys() != manifest.variants.keys():
                 raise ModelError(
-                    f"{where}: golden frame '{frame.image}' has masks of {', '.join(sorted(frame.masks)) or 'no variant'} — "
-                    f"expected {', '.join(sorted(manifest.variants))} — export the model again"
+                    f"{where}: golden frame '{printable(frame.image)}' has masks of "
+                    f"{printable(', '.join(sorted(frame.masks))) or 'no variant'} — expected "
+                    f"{printable(', '.join(sorted(manifest.variants)))} — export the model again"
                 )
         if named - manifest.files.keys():
             raise ModelError(
-                f"{where}: golden file '{min(named - manifest.files.keys())}' is not among 'files' — export the model again"
+                f"{where}: golden file '{printable(min(named - manifest.files.keys()))}' is not among 'files' — export the model again"
             )
         return manifest
 
@@ -162,7 +163,8 @@ class Package:
         """Return the bytes of a variant's ONNX file, verified again, so that the bytes that run are those verified."""
         if variant not in self.manifest.variants:
             raise ModelError(
-                f"model package {printable(self.root)} — has no variant '{variant}' — it has {', '.join(self.manifest.variants)}"
+                f"model package {printable(self.root)} — has no variant '{printable(variant)}' — it has "
+                f"{printable(', '.join(self.manifest.variants))}"
             )
         entry = self.manifest.variants[variant]
         data = read_bytes(self.root / entry.file, ModelError)
