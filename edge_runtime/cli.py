@@ -90,6 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         try:
             args = build_parser(command).parse_args(arguments)
+        except UsageError as refused:  # another project's package is in the way of a command
+            print(f"edge-unet: {refused}", file=sys.stderr)
+            return refused.exit_code
         except _WrongUsage as wrong:
             # `run --json FILE` writes lines, and has written none yet.
             if "--json" in arguments and command != "run":
@@ -167,7 +170,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
                 continue  # the runtime alone, as on a device or frozen into a program
             register(commands)
     for name, module in _COMMANDS.items():
-        if command in (name, None) or command not in _COMMANDS:
+        if command == name or command not in _COMMANDS:
             importlib.import_module(f"edge_runtime.commands.{module}").register(commands)
     return parser
 

@@ -31,11 +31,15 @@ _IMAGE_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 
 def image_files(folder: Path) -> list[Path]:
     """Return the image files directly inside a folder, sorted by name; hidden files and ``Thumbs.db`` are left out."""
+    return [folder / name for name in visible_files(folder) if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+
+
+def visible_files(folder: Path) -> list[str]:
+    """Return the names of the files directly inside a folder, sorted, without hidden ones."""
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        names = [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
-    return [folder / name for name in sorted(names) if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+        return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
 
 
 def is_animation(path: Path) -> bool:

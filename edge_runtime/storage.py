@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ RESULTS_MARKER = ".edge-unet-results"
 RESULT_FOLDERS = ("masks", "overlays")
 """Folders for the results of ``edge-unet run`` inside a marked folder."""
 _MARKER_TEXT = b"edge-unet run wrote the masks and overlays in this folder; its next run may replace them.\n"
-_MARKED_BYTES = 1 << 16
+_KNOWN_BYTES = 1 << 16
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -189,13 +189,13 @@ def is_result(path: Path) -> bool:
     return any(folder.name in RESULT_FOLDERS and are_results_ours(folder.parent) for folder in path.parents)
 
 
-def refuse_stranger(option: str, path: Path, mark: bytes, *, overwrite: bool) -> None:
+def refuse_stranger(option: str, path: Path, is_ours: Callable[[bytes], bool], *, overwrite: bool) -> None:
     """Refuse to replace a file that an earlier command of ours has not written.
 
     Args:
         option: Option that names the file, for the message.
-        path: The file, which may be missing.
-        mark: Bytes that stand near the beginning or the end of each file of ours.
+        path: The file, which may be missing; named pipes and devices are no files.
+        is_ours: Tells by the beginning and the end of a file whether it is ours; a small file is given whole.
         overwrite: Accept to replace any file.
 
     Raises:
@@ -206,10 +206,10 @@ def refuse_stranger(option: str, path: Path, mark: bytes, *, overwrite: bool) ->
         if overwrite or not path.is_file() or path.stat().st_size == 0:
             return
         with path.open("rb") as file:
-            found = mark in file.read(_MARKED_BYTES)
-            file.seek(max(0, path.stat().st_size - _MARKED_BYTES))
-            found = found or mark in file.read(_MARKED_BYTES)
-    if not found:
+            known = file.read(_KNOWN_BYTES)
+            file.seek(max(len(known), path.stat().st_size - _KNOWN_BYTES))
+            known += file.read(_KNOWN_BYTES)
+    if not is_ours(known):
         raise UsageError(
             f"{option} {printable(path)} — is there, and no command of ours has written it: choose another file, or pass "
             "--overwrite"

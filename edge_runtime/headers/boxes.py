@@ -54,8 +54,8 @@ def avif_header(data: bytes) -> ImageHeader:
 
     OpenCV turns the picture by its EXIF orientation, not by the rotation and mirroring of the container.
     """
-    meta = dict(_boxes(_meta(data)))
-    properties = list(_boxes(dict(_boxes(meta.get(b"iprp", b""))).get(b"ipco", b"")))
+    meta = dict(boxes(_meta(data)))
+    properties = list(boxes(dict(boxes(meta.get(b"iprp", b""))).get(b"ipco", b"")))
     sizes = [struct.unpack_from(">II", body, 4) for kind, body in properties if kind == b"ispe"]
     width, height = max(sizes, key=lambda size: int(size[0] * size[1]), default=(None, None))
     flags = next((body[2] for kind, body in properties if kind == b"av1C"), 0)
@@ -72,7 +72,7 @@ def avif_header(data: bytes) -> ImageHeader:
 
 def avif_exif(data: bytes) -> bytes:
     """Return the EXIF block of an AVIF; empty if it has none (ISO/IEC 23008-12, annex A.2.1)."""
-    parts = dict(_boxes(_meta(data)))
+    parts = dict(boxes(_meta(data)))
     item = _exif_item(parts.get(b"iinf", b""))
     place, length = _location(parts.get(b"iloc", b""), item) if item is not None else (0, 0)
     block = data[place : place + length]
@@ -85,7 +85,7 @@ def avif_pictures(data: bytes) -> int:
     return int.from_bytes(data[place + 12 : place + 16]) if place >= 0 else 1
 
 
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+def boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Yield kind and body of each box."""
     position = 0
     while position + 8 <= len(data):
@@ -105,13 +105,13 @@ def _codestream(data: bytes) -> int:
 
 def _meta(data: bytes) -> bytes:
     """Return the boxes inside the box "meta" of an AVIF."""
-    return next((body[4:] for kind, body in _boxes(data) if kind == b"meta"), b"")
+    return next((body[4:] for kind, body in boxes(data) if kind == b"meta"), b"")
 
 
 def _exif_item(items: bytes) -> int | None:
     """Return the number of the item that holds EXIF, from the body of a box "iinf"; None if there is none."""
     head = 6 if items[:1] == b"\0" else 8
-    for kind, body in _boxes(items[head:]):
+    for kind, body in boxes(items[head:]):
         size = 2 if body[:1] == b"\2" else 4  # of the number, by the entry's version; 2 bytes of protection follow
         if kind == b"infe" and body[6 + size : 10 + size] == b"Exif":
             return int.from_bytes(body[4 : 4 + size])

@@ -168,8 +168,10 @@ def _end(runner: Runner, observer: Observer, supervisor: Supervisor | None, line
     Raises:
         EdgeUnetError: The error that ended the run.
     """
-    runner.stop()
-    ended = runner.wait(_STOP_S)
+    ended = runner.wait(0.0)
+    if not ended:  # interrupted; outputs then give up what takes long
+        runner.stop()
+        ended = runner.wait(_STOP_S)
     finished: list[str] = []
     try:
         if ended:
@@ -177,6 +179,7 @@ def _end(runner: Runner, observer: Observer, supervisor: Supervisor | None, line
         else:
             _log.warning("the frame in hand does not come to an end — left behind, files are not finished")
     finally:
+        runner.stop()  # the last lines do not wait for a reader that has stalled
         summary = runner.statistics.summary(runner.source)
         with ExitStack() as stack:  # summary and last status are written even if the observer raises
             if lines is not None:
@@ -205,8 +208,8 @@ def _check_outputs(config: RunConfig, source: Source) -> None:
     save = config.output.save
     video = None if save is None or source.kind == "images" else Path(save) / f"overlay{VIDEO_SUFFIX}"
     check_apart({"--json": config.json, "--raw": config.output.raw, "--status": config.status, "--save": video})
-    if config.output.save is not None:
-        check_folder(Path(config.output.save), read, overwrite=config.overwrite)
+    if save is not None:
+        check_folder(Path(save), read, overwrite=config.overwrite)
     for option, target in (("--json", config.json), ("--raw", config.output.raw), ("--status", config.status)):
         check_file(option, target, read, overwrite=config.overwrite)
 

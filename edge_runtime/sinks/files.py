@@ -114,9 +114,9 @@ class MaskFiles(_Files):
 
 
 class PictureFiles(_Files):
-    """Writer of pictures as files, ``FOLDER/NAME.jpg``, or ``.png`` if they must be exact, have an alpha channel or are too long.
+    """Writer of pictures as files, ``FOLDER/NAME.jpg``; thread-safe.
 
-    Thread-safe.
+    A picture that must be exact, has an alpha channel or is too long for JPEG becomes ``FOLDER/NAME.png``.
     """
 
     _what = "pictures"

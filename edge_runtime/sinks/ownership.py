@@ -14,9 +14,7 @@ from pathlib import Path
 from edge_runtime.errors import UsageError
 from edge_runtime.model.package import MANIFEST
 from edge_runtime.sinks.video import VIDEO_SUFFIX
-from edge_runtime.storage import RESULT_FOLDERS, are_results_ours, printable, translated
-
-_HEAD_BYTES = 1 << 16
+from edge_runtime.storage import RESULT_FOLDERS, are_results_ours, printable, refuse_stranger, translated
 
 
 def check_folder(folder: Path, read: Iterable[Path], *, overwrite: bool) -> None:
@@ -86,14 +84,7 @@ def check_file(option: str, target: str | None, read: Iterable[Path], *, overwri
             raise UsageError(
                 f"{where} — lies in the model package {printable(package)}, which must not change: choose another folder"
             )
-        if overwrite or not path.is_file() or path.stat().st_size == 0:  # named pipes and devices are no files
-            return
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    if not _OURS[option](head):
-        raise UsageError(
-            f"{where} — is there, and no run of ours has written it: choose another file, or pass --overwrite"
-        )
+    refuse_stranger(option, path, _OURS[option], overwrite=overwrite)
 
 
 def check_apart(targets: Mapping[str, str | Path | None]) -> None:

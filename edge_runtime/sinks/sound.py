@@ -6,7 +6,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from edge_runtime.storage import printable, temporary_name
+from edge_runtime.errors import StorageError
+from edge_runtime.storage import printable, replace_file, temporary_name
 
 _LIMIT_S = 600.0
 _CODECS = ("copy", "aac")
@@ -28,15 +29,13 @@ def add_sound(video: Path, source: Path, seconds: float) -> str:
     inputs = ["-i", f"file:{video.absolute()}", "-i", f"file:{source.absolute()}"]
     try:
         for codec in _CODECS:
-            command = [program, "-nostdin", "-v", "error", *inputs, "-map", "0:v", "-map", "1:a", "-c:v", "copy"]
+            command = [program, "-nostdin", "-y", "-v", "error", *inputs, "-map", "0:v", "-map", "1:a", "-c:v", "copy"]
             command += ["-c:a", codec, "-t", f"{seconds:.6f}", f"file:{mixed.absolute()}"]
-            done = subprocess.run(command, capture_output=True, timeout=_LIMIT_S, check=False)
-            if done.returncode == 0:
-                mixed.replace(video)
+            if subprocess.run(command, capture_output=True, timeout=_LIMIT_S, check=False).returncode == 0:
+                replace_file(mixed, video)
                 return f"with the sound of {printable(source)}"
-            mixed.unlink(missing_ok=True)
-    except (OSError, subprocess.TimeoutExpired):
-        pass
+    except (OSError, StorageError, subprocess.TimeoutExpired):
+        return f"without the sound of {printable(source)}: ffmpeg failed"
     finally:
         mixed.unlink(missing_ok=True)
     return f"without the sound of {printable(source)}: ffmpeg cannot add it"

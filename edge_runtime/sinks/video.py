@@ -103,11 +103,10 @@ class VideoFile:
             check.release()
             if found < self.written:
                 raise self._failed(f"only {found} of {self.written} frames arrived")
-            if self._sound_of is not None:
-                self.sound = (
-                    f", {add_sound(self._temporary, self._sound_of, self.written / (self._fps or DEFAULT_FPS))}"
-                )
             replace_file(self._temporary, self.path)
+            if self._sound_of is not None and not self._stop.is_set():  # a run that is stopped ends at once
+                seconds = self.written / (self._fps or DEFAULT_FPS)
+                self.sound = f", {add_sound(self.path, self._sound_of, seconds)}"
         finally:
             self._held.clear()
             self._latest = None

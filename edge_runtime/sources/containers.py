@@ -16,6 +16,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from edge_runtime.errors import InputError
+from edge_runtime.headers.boxes import boxes
 from edge_runtime.storage import translated
 
 _INDEX_BYTES = 1 << 27
@@ -91,9 +92,9 @@ def _mp4(file: BufferedReader, size: int) -> Container:
 
 
 def _from_index(index: bytes, *, cut: bool) -> Container:
-    parts = dict(_boxes(index))
+    parts = dict(boxes(index))
     scale = _duration(parts.get(b"mvhd", b""))[0]
-    tracks = [dict(_boxes(body)) for kind, body in _boxes(index) if kind == b"trak"]
+    tracks = [dict(boxes(body)) for kind, body in boxes(index) if kind == b"trak"]
     kinds = [_handler(track) for track in tracks]
     videos = [track for track, kind in zip(tracks, kinds, strict=True) if kind == b"vide"]
     fragmented = b"mvex" in parts  # whose index does not list the frames
@@ -106,18 +107,18 @@ def _from_index(index: bytes, *, cut: bool) -> Container:
 
 
 def _handler(track: dict[bytes, bytes]) -> bytes:
-    media = dict(_boxes(track.get(b"mdia", b"")))
+    media = dict(boxes(track.get(b"mdia", b"")))
     return media.get(b"hdlr", b"")[8:12]
 
 
 def _shown(track: dict[bytes, bytes], movie_scale: int) -> int | None:
     """Return how many frames of a track its edit list shows; None if the list is more than one part."""
-    media = dict(_boxes(track.get(b"mdia", b"")))
+    media = dict(boxes(track.get(b"mdia", b"")))
     scale, _ = _duration(media.get(b"mdhd", b""))
-    tables = dict(_boxes(dict(_boxes(media.get(b"minf", b""))).get(b"stbl", b"")))
+    tables = dict(boxes(dict(boxes(media.get(b"minf", b""))).get(b"stbl", b"")))
     times = tables.get(b"stts", b"")
     total = sum(number for number, _ in _runs(times))
-    edits = _edits(dict(_boxes(track.get(b"edts", b""))).get(b"elst", b""))
+    edits = _edits(dict(boxes(track.get(b"edts", b""))).get(b"elst", b""))
     if not edits:
         return total
     if len(edits) > 1 or not scale or not movie_scale:
@@ -161,15 +162,6 @@ def _duration(body: bytes) -> tuple[int, int]:
         return 0, 0
     found: tuple[int, int] = struct.unpack_from(">IQ" if body[0] == 1 else ">II", body, 20 if body[0] == 1 else 12)
     return found
-
-
-def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    position = 0
-    while position + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + length if length >= 8 else len(data)
-        yield kind, data[position + 8 : end]
-        position = end
 
 
 def _is_matroska_cut(file: BufferedReader, size: int) -> bool:

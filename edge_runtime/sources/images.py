@@ -14,7 +14,7 @@ from pathlib import Path
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.headers import FORMAT_NAMES, FORMATS, IMAGE_SUFFIXES, UNREAD_FORMATS, kind_of, pictures_in
 from edge_runtime.headers.jpeg import jpeg_end
-from edge_runtime.image import MAX_PIXELS, image_files, is_animation, read_first_picture
+from edge_runtime.image import MAX_PIXELS, is_animation, read_first_picture, visible_files
 from edge_runtime.sources.capture import is_address, is_video_name
 from edge_runtime.sources.frame import Frame, Source
 from edge_runtime.sources.options import SourceOptions
@@ -46,15 +46,18 @@ def recognise(source: int | str | Path, options: SourceOptions) -> ImageSource |
         if not (image or path.is_dir() or pattern):
             return None
         options.refuse_all_but()
-        found, others = ([path], []) if image else _in_folder(path) if path.is_dir() else _matches(path)
+        if image:
+            return ImageSource([path], printable(path), options.max_pixels or MAX_PIXELS)
+        files = [path / name for name in visible_files(path)] if path.is_dir() else _matches(path)
+    found, others = _sorted_out(files)
+    left_out = _left_out(others)
     if not found:
-        left_out = _left_out(others)
         but = f", but files that are not read ({left_out})" if left_out else ""
         raise InputError(f"{printable(path)} — no images found{but} — expected {FORMAT_NAMES}")
-    source_ = ImageSource(found, printable(path), options.max_pixels or MAX_PIXELS)
-    if left_out := _left_out(others):
-        source_.notes.append(f"{printable(path)} — also holds files that are not read: {left_out}")
-    return source_
+    images = ImageSource(found, printable(path), options.max_pixels or MAX_PIXELS)
+    if left_out:
+        images.notes.append(f"{printable(path)} — also holds files that are not read: {left_out}")
+    return images
 
 
 def images_of(sources: Iterable[str | Path], options: SourceOptions) -> ImageSource:
@@ -78,9 +81,9 @@ def images_of(sources: Iterable[str | Path], options: SourceOptions) -> ImageSou
         notes += one.notes
     if not found:
         raise UsageError("source — an empty list — expected images")
-    source_ = ImageSource(found, f"{len(found)} images", options.max_pixels or MAX_PIXELS)
-    source_.notes = notes
-    return source_
+    images = ImageSource(found, f"{len(found)} images", options.max_pixels or MAX_PIXELS)
+    images.notes = notes
+    return images
 
 
 def is_image(path: Path) -> bool:
@@ -101,17 +104,19 @@ def is_image(path: Path) -> bool:
     return kind != "GIF" or pictures_in(path.read_bytes()) == 1
 
 
-def _in_folder(folder: Path) -> tuple[list[Path], list[str]]:
-    """Return the images of a folder, and the names of its other visible files."""
-    images = image_files(folder)
-    known = {path.name for path in images}
-    with os.scandir(folder) as entries:
-        names = (e.name for e in entries if not e.name.startswith(".") and e.is_file())
-        return images, [name for name in names if name not in known]
+def _sorted_out(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:
+    """Return the images among some files, and the names of the others."""
+    images, others = [], []
+    for path in paths:
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            images.append(path)
+        else:
+            others.append(path.name)
+    return images, others
 
 
-def _matches(pattern: Path) -> tuple[list[Path], list[str]]:
-    """Return the images that match a pattern, and the names of the other files that do."""
+def _matches(pattern: Path) -> list[Path]:
+    """Return the files that match a pattern."""
     number = _NUMBERED.search(pattern.name)
     if number:
         before, after = pattern.name[: number.start()], pattern.name[number.end() :]
@@ -121,11 +126,8 @@ def _matches(pattern: Path) -> tuple[list[Path], list[str]]:
         found = sorted(named, key=lambda path: int(path.name[len(before) : len(path.name) - len(after)]))
     else:
         found = [Path(match) for match in sorted(_glob(pattern))]
-    files = [path for path in found if path.is_file()]
-    if "**" in pattern.parts:  # which also matches what an earlier run has written
-        files = [path for path in files if not is_result(path)]
-    images = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    return images, [path.name for path in files if path.suffix.lower() not in IMAGE_SUFFIXES]
+    everywhere = "**" in pattern.parts  # which also matches what an earlier run has written
+    return [path for path in found if path.is_file() and not (everywhere and is_result(path))]
 
 
 def _glob(pattern: Path) -> list[str]:

@@ -21,9 +21,9 @@ from edge_runtime.sources.frame import decoded_frame
 FRAMES = 30
 
 
-def video(path: Path, code: str = "mp4v", fps: float = 10) -> Path:
+def video(path: Path, code: str = "mp4v", fps: float = 10, frames: int = FRAMES) -> Path:
     writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*code), fps, (64, 48))
-    for number in range(FRAMES):
+    for number in range(frames):
         writer.write(np.full((48, 64, 3), 8 * number, np.uint8))
     writer.release()
     return path
@@ -141,6 +141,13 @@ class TestVariableRate:
         overlay.release()
         assert seconds == pytest.approx(times[-1], abs=0.5)
         assert len(list((tmp_path / "out" / "masks").iterdir())) == FRAMES
+
+    def test_a_few_frames_keep_their_times_too(self, tmp_path, color_package):
+        # They are written when the run has ended, which is no interruption.
+        path = slowed(video(tmp_path / "v.mp4", frames=6))
+        execute(RunConfig(package=color_package, source=path, output=OutputOptions(save=tmp_path / "out")))
+        frames = read_container(tmp_path / "out" / "overlay.mp4").frames
+        assert frames is not None and frames > 20
 
     def test_a_constant_rate_is_not_touched(self, tmp_path, color_package):
         path = video(tmp_path / "v.mp4", fps=29.97)

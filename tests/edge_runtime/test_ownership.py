@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 from colors import color_scene
 
-from edge_runtime import OutputOptions, RunConfig, UsageError, execute
+from edge_runtime import InputError, OutputOptions, RunConfig, UsageError, execute
+from edge_runtime.sinks import MaskFiles
+from edge_runtime.sources.frame import decoded_frame
 
 
 @pytest.fixture
@@ -112,7 +115,9 @@ class TestFiles:
     def test_what_no_run_has_written_stays(self, photos, run, tmp_path, option):
         own = tmp_path / "own.json"
         own.write_text('{"mine": 1}\n')
-        with pytest.raises(UsageError, match=rf"--{option} .*own\.json — is there, and no run of ours has written it"):
+        with pytest.raises(
+            UsageError, match=rf"--{option} .*own\.json — is there, and no command of ours has written it"
+        ):
             run(photos, **{option: own if option == "raw" else str(own)})
         assert own.read_text() == '{"mine": 1}\n'
 
@@ -191,3 +196,10 @@ class TestWhatLiesAround:
         with pytest.raises(UsageError, match="lies in the model package"):
             run(photos, **{option: target if option == "save" else str(target)})
         assert files(color_package) == before
+
+
+def test_a_frame_s_name_does_not_lead_out_of_the_folder(tmp_path):
+    frame = replace(decoded_frame(0, np.zeros((4, 4, 3), np.uint8), "x", 0.0), name="../escaped")
+    with pytest.raises(InputError, match="leads out of"):
+        MaskFiles(tmp_path / "masks").write(frame, np.zeros((4, 4), np.uint8))
+    assert not (tmp_path / "escaped.png").exists()

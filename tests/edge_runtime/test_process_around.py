@@ -249,6 +249,13 @@ class TestInstallation:
             assert "train a U-Net on a folder of images and masks" in done.stdout
             assert "convert a run folder to a model package" in done.stdout
 
+    def test_a_package_that_is_loaded_already_is_one_line(self, place):
+        (place / "training.py").write_text("")
+        code = "import sys, training; from edge_runtime.cli import main; sys.exit(main(['train', 'x', '--out', 'y']))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+        assert "package 'training' — this process has loaded another one of this name" in done.stderr
+
     def test_the_runtime_alone_has_its_own_commands(self, tmp_path):
         # As on a device, or frozen into a program: the distribution names commands whose packages are not there.
         shutil.copytree(PROJECT / "edge_runtime", tmp_path / "edge_runtime")

@@ -5,6 +5,7 @@ A target takes any bytes and returns, or raises an ``EdgeUnetError``; everything
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tempfile
@@ -92,8 +93,6 @@ def _split(data: bytes) -> None:
 
 
 def _stdin(data: bytes) -> None:
-    import io
-
     for raw_size in (None, (4, 4)):
         with StdinSource(io.BytesIO(data), raw_size=raw_size) as source:
             for _ in source:

@@ -80,7 +80,7 @@ def _check(args: argparse.Namespace) -> int:
     if args.report is not None and args.report.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--report {printable(args.report)} — expected a name that ends in .html")
     if args.report is not None:
-        refuse_stranger("--report", args.report, _PAGE.encode(), overwrite=args.overwrite)
+        refuse_stranger("--report", args.report, lambda known: _PAGE.encode() in known, overwrite=args.overwrite)
     report = check_with_progress(args.data, tolerance(args))
     if args.report is not None:
         from training.report.problems import write_problems
@@ -124,7 +124,7 @@ def _preview(args: argparse.Namespace) -> int:
 
     if args.out.suffix.lower() != ".png":
         raise UsageError(f"--out {printable(args.out)} — expected a name that ends in .png")
-    refuse_stranger("--out", args.out, _SHEET.encode(), overwrite=args.overwrite)
+    refuse_stranger("--out", args.out, lambda known: _SHEET.encode() in known, overwrite=args.overwrite)
     report = check_with_progress(args.data, {"empty_without_mask": args.empty_without_mask})
     write_bytes(args.out, png_with_software(encode_png(contact_sheet(report), printable(args.out)), _SHEET))
     print(printable(args.out))
