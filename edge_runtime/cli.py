@@ -10,18 +10,19 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 from edge_runtime.commands.standard_streams import discard_stdout, repair_standard_streams
 from edge_runtime.errors import EdgeUnetError, InputError, StorageError, UsageError
 from edge_runtime.errors.installation import import_problem, installed_version
 from edge_runtime.storage import os_problem, printable
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 Handler = Callable[[argparse.Namespace], int]
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -65,7 +66,21 @@ class _WrongUsage(SystemExit):
         self.message = message
 
 
+class _Version(argparse.Action):
+    """Print the version, which is looked up only then."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **more: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=more["help"])
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        print(f"edge-unet {installed_version()}", flush=True)
+        parser.exit()
+
+
 class _Parser(argparse.ArgumentParser):
+    def print_help(self, file: Any = None) -> None:
+        print(self.format_help(), end="", file=file, flush=True)  # argparse hides that it cannot be written
+
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
         print(f"{self.prog}: error: {message}", file=sys.stderr)
@@ -132,13 +147,11 @@ def run_and_exit() -> NoReturn:
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _terminate)
     code = main()
-    if any(thread.name.startswith("edge-unet-") for thread in threading.enumerate()):
-        # One of our threads is stuck in native code, such as a camera driver. All files are finished. Exit without
-        # tearing down the interpreter, because the thread would crash the process if it woke up meanwhile.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+    # All files are finished. The interpreter is not torn down: that takes 30 ms, and a thread that is stuck in native
+    # code, such as a camera driver, would crash the process if it woke up meanwhile.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
@@ -154,12 +167,14 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"edge-unet {installed_version()}")
+    parser.add_argument("--version", action=_Version, help="show the version and exit")
     parser.add_argument(
         "--debug", action="store_true", help="show the traceback of an error; also accepted after a command"
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     if command not in _COMMANDS:
+        from importlib.metadata import entry_points  # 20 ms, which the runtime's commands do not need
+
         # In the order of use: data, train, export, demo.
         for entry in sorted(entry_points(group=_GROUP), key=lambda e: _ORDER.get(e.name, len(_ORDER))):
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from importlib.metadata import PackageNotFoundError, version
 
 MIN_VERSIONS = {"numpy": "2.0", "onnxruntime": "1.30.1", "cv2": "4.11"}
 """Lowest version per module, as in pyproject.toml, which a device may not have."""
@@ -22,6 +21,8 @@ _REMEDIES = (
 
 def installed_version() -> str:
     """Return the version of edge-unet; "(not installed)" for a copy of its folders."""
+    from importlib.metadata import PackageNotFoundError, version  # 20 ms, which no other command needs
+
     try:
         return version("edge-unet")
     except PackageNotFoundError:

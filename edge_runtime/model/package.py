@@ -7,13 +7,15 @@ files load and silently compute other results.
 from __future__ import annotations
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edge_runtime.errors import ModelError
 from edge_runtime.model.contract import FORMAT_VERSION, Contract, Fields, check_version, parse_json, text
-from edge_runtime.storage import printable, read_bytes, translated
+from edge_runtime.resources import usable_cores
+from edge_runtime.storage import printable, read_bytes, sha256, translated
 
 MANIFEST = "manifest.json"
 _PASSED_OVER = frozenset({"thumbs.db", "desktop.ini", "@eadir", "lost+found", "readme.md"})
@@ -173,7 +175,7 @@ class Package:
 
     def _verify(self) -> None:
         digests = self.manifest.digests()
-        for name, expected in digests.items():
+        for name in digests:
             path = self.root / name
             # A link may lead elsewhere, as in the cache of a model hub, because the digest decides. A name may not.
             if not name.isprintable() or PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
@@ -182,7 +184,10 @@ class Package:
                 )
             if not path.is_file():
                 raise ModelError(f"{printable(path)} — missing — the package is incomplete: copy or export it again")
-            self._compare(name, hashlib.sha256(read_bytes(path, ModelError)).hexdigest(), expected)
+        with ThreadPoolExecutor(usable_cores()) as threads:  # hashing releases the interpreter lock
+            found_digests = threads.map(lambda name: sha256(self.root / name, ModelError), digests)
+            for (name, expected), found_digest in zip(digests.items(), found_digests, strict=True):
+                self._compare(name, found_digest, expected)
         found = {p.relative_to(self.root) for p in self.root.rglob("*") if p.is_file()}
         strange = {path.as_posix() for path in found if not any(_is_passed_over(part) for part in path.parts)}
         extra = sorted(strange - digests.keys() - {MANIFEST})

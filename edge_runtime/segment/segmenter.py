@@ -258,9 +258,8 @@ class Segmenter:
         return model_input(frame, c.height_px, c.width_px, c.channels, out=buffer)
 
     def _warm_up(self, where: str) -> None:
-        """Run once, so that the first frame is not slow and a model whose outputs are not finite is refused at once."""
+        """Run once, so that no frame waits for memory, and a model whose outputs are not finite is refused at once."""
         c = self.contract
         grey = np.full((c.height_px, c.width_px, 3), 128, np.uint8)
         if not np.isfinite(self.logits(grey)).all():
             raise ModelError(f"{where} — answers NaN or infinity to a grey frame — train and export the model again")
-        self(grey)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import SupportsIndex
 
 from edge_runtime.errors import InputError, UsageError
-from edge_runtime.sources import images, live, remote, stdin, video
-from edge_runtime.sources.capture import redacted
+from edge_runtime.sources import images, live, stdin, video
+from edge_runtime.sources.capture import is_address, redacted
 from edge_runtime.sources.frame import Frame, Kind, Source
 from edge_runtime.sources.images import ImageSource
 from edge_runtime.sources.live import LiveSource
@@ -46,8 +46,17 @@ __all__ = [
 Recognise = Callable[[int | str | Path, SourceOptions], Source | None]
 """``(source, options) -> Source``, or None for another kind of source; errors are raised for this kind only."""
 
+
+def _recognise_remote(source: int | str | Path, options: SourceOptions) -> Source | None:
+    if not is_address(source):
+        return None
+    from edge_runtime.sources import remote  # the client for http takes 11 ms to load
+
+    return remote.recognise(source, options)
+
+
 SOURCES: tuple[Recognise, ...] = (
-    remote.recognise,
+    _recognise_remote,
     live.recognise,
     stdin.recognise,
     images.recognise,

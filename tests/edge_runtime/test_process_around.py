@@ -70,6 +70,11 @@ class TestStreams:
         assert "cannot write standard output — no space left on device" in done.stderr
         assert done.stderr.count("edge-unet:") == 1 and "Traceback" not in done.stderr
 
+    @pytest.mark.parametrize("asked", ["--help", "--version", "run --help", "data --help"])
+    def test_a_help_that_cannot_be_written_is_an_error(self, asked):
+        done = shell('"$@" >/dev/full', *asked.split())
+        assert (done.returncode, len(done.stderr.splitlines())) == (6, 1)
+
     @pytest.mark.parametrize("lost", ["2>&1 | true", "2>/dev/full"])
     def test_the_exit_code_of_an_error_survives_the_loss_of_stderr(self, color_package, lost):
         done = shell(f'set -o pipefail; "$@" {lost}', "run", color_package, "--source", "nope.jpg")
