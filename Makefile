@@ -8,7 +8,7 @@ SPHINX := $(VENV)/.docs
 TRAINERS := .accuracy-peers
 PACKAGE ?= demo/model
 
-.PHONY: help demo test test-slow lint docs bench accuracy soak fuzz clean
+.PHONY: help demo test test-slow lint docs bench accuracy soak fuzz weights clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make accuracy   compare the accuracy of several trainers on many tasks, in a day (ARGS=--help: one task, fewer minutes)"
 	@echo "make soak       check 50,000 frames for growth of memory, files and threads (PACKAGE=DIR; default: the demo's)"
 	@echo "make fuzz       send 100,000 odd inputs to each parser of foreign files, in hours (ARGS=--help: fewer, or one parser)"
+	@echo "make weights    fetch the public weights for --preset selfie --start-from, and compare them with our network"
 	@echo "make clean      remove everything that make created"
 
 demo: $(READY)
@@ -53,6 +54,9 @@ accuracy: $(READY) $(TRAINERS)/.ready
 soak: $(READY)
 	test -d $(PACKAGE) || $(MAKE) demo
 	$(BIN)/python tests/benchmarks/bench_soak.py $(PACKAGE) $(ARGS)
+
+weights: $(READY)
+	$(BIN)/python examples/person/fetch_weights.py build/person $(ARGS)
 
 fuzz: $(READY)
 	$(BIN)/python -m pip install --quiet --group fuzz

@@ -12,6 +12,7 @@ import keras
 
 from edge_runtime.storage import printable
 from export.errors import ConvertError
+from export.precise_means import with_precise_means
 
 ALLOWED_LAYERS = frozenset(
     {
@@ -41,7 +42,7 @@ _ALLOWED_ACTIVATIONS = frozenset({"hard_silu", "linear", "relu", "sigmoid", "sil
 
 
 def load_checkpoint(path: Path) -> keras.Model:
-    """Check the contents of a ``.keras`` archive and load it.
+    """Check the contents of a ``.keras`` archive and load it, with precise global means.
 
     Raises:
         ConvertError: The archive is missing, damaged, or holds a part that the presets do not use.
@@ -64,7 +65,7 @@ def load_checkpoint(path: Path) -> keras.Model:
             f"{where} — holds {name} — expected only {', '.join(sorted(ALLOWED_LAYERS))} — train one of our presets"
         )
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        return with_precise_means(keras.saving.load_model(path, compile=False, safe_mode=True))
     except (ValueError, TypeError, KeyError, OSError) as cause:
         raise ConvertError(f"{where} — Keras cannot load it ({str(cause).splitlines()[0]}) — train again") from cause
 

@@ -24,7 +24,7 @@ ROOMS = {
         *("fit", "commands"),
     ),
     "export": (
-        *("errors", "graph", "passes", "config", "run_folder", "checkpoint", "convert"),
+        *("errors", "graph", "passes", "config", "run_folder", "precise_means", "checkpoint", "convert"),
         *("optimise", "validation_set", "layer_parity", "parity", "int8_search", "app_model", "report"),
         *("package", "demo", "cli"),
     ),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from edge_runtime.errors import UsageError
 from training.losses.spec import parse_loss
-from training.network.shape import EncoderName, Shape, with_encoder
+from training.network.selfie import SelfieShape
+from training.network.shape import EncoderName, Shape, TakesPublicWeights, with_encoder
 from training.network.unet import UNetShape
 
 if TYPE_CHECKING:
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "float32", "bfloat16"]
 Setting = Literal["input_size", "batch_size"]
 """Name of a setting that is chosen from the data and the free memory if the user does not give it."""
+GENTLE = 0.05
+"""Learning rate relative to the preset's where training starts from public weights, which larger steps would destroy."""
+_PUBLISHER = "mediapipe"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +134,8 @@ PRESETS: dict[str, Preset] = {
     ),
     "edge": Preset(shape=_EDGE),
     "edge-large": Preset(shape=replace(_EDGE, widths=(32, 64, 128, 256, 384))),
+    # The shape of a webcam's picture, at which the public weights are better than at the square of their origin.
+    "selfie": Preset(shape=SelfieShape(), input_size=(240, 320)),
 }
 
 
@@ -155,6 +162,7 @@ class TrainConfig:
             Weights are always float32.
         encoder: Name of the ``keras.applications`` backbone used as encoder; None for the preset's own encoder.
         encoder_weights: Backbone weights: "imagenet", the path of a file, or None for random weights.
+        start_from: Public weights to start from, "mediapipe:FILE"; None for random weights.
         validation_fraction: Share of the training images held out if the dataset has no ``val``.
         group_by: Regular expression with one group in brackets on file names; images with the same match of the group
             stay in one split.
@@ -191,6 +199,7 @@ class TrainConfig:
     precision: Precision
     encoder: EncoderName | None = None
     encoder_weights: str | None = None
+    start_from: str | None = None
     validation_fraction: float
     group_by: str | None = None
     val_groups: tuple[str, ...] = ()
@@ -232,6 +241,8 @@ class TrainConfig:
         ):
             if not 0 <= share < 1:
                 raise UsageError(f"{option} {share} — expected a number from 0 up to, not including, 1")
+        if self.start_from is not None:
+            self._refuse_start(self.start_from)
         parse_loss(self.loss)  # refuses unknown losses before any file is read
         if self.encoder_weights and not self.encoder:
             raise UsageError(
@@ -243,7 +254,7 @@ class TrainConfig:
         """Return a preset's configuration with the changes that are not None.
 
         ``max_minutes`` without ``epochs`` replaces the preset's epochs and patience, because the whole time is meant to
-        be used.
+        be used. With ``start_from``, the learning rate is ``GENTLE`` times the preset's.
 
         Args:
             name: A key of ``PRESETS``.
@@ -272,7 +283,7 @@ class TrainConfig:
             width_px=width_px,
             epochs=None if by_time else preset.epochs,
             batch_size=preset.batch_size,
-            learning_rate=preset.learning_rate,
+            learning_rate=preset.learning_rate * (GENTLE if changes.get("start_from") else 1),
             loss=preset.loss,
             class_weights=preset.class_weights,
             label_smoothing=preset.label_smoothing,
@@ -305,6 +316,21 @@ class TrainConfig:
                 f"--crop {height_px}x{width_px} — with --no-augment, which shows whole images — leave one of them out"
             )
 
+    def _refuse_start(self, start: str) -> None:
+        """Refuse public weights that the preset does not take, or that are not named as expected."""
+        if self.encoder or not isinstance(preset_named(self.preset).shape, TakesPublicWeights):
+            owner = f"--encoder {self.encoder}" if self.encoder else f"preset '{self.preset}'"
+            takers = [name for name, preset in PRESETS.items() if isinstance(preset.shape, TakesPublicWeights)]
+            raise UsageError(f"--start-from — {owner} has no public weights — choose --preset {' or '.join(takers)}")
+        publisher, _, file = start.partition(":")
+        if publisher != _PUBLISHER or not file:
+            raise UsageError(f"--start-from {start} — expected {_PUBLISHER}:FILE, with the path of a .tflite file")
+
+    @property
+    def public_weights(self) -> Path | None:
+        """File of the public weights to start from; None for random weights."""
+        return None if self.start_from is None else Path(self.start_from.partition(":")[2])
+
     @property
     def step_size(self) -> tuple[int, int]:
         """(height, width) in pixels of what a training step sees of each image."""
@@ -312,8 +338,10 @@ class TrainConfig:
 
     @property
     def shape(self) -> Shape:
-        """The preset's shape, with ``encoder`` as its encoder if one is set."""
+        """The preset's shape, with ``encoder`` as its encoder if one is set, or as its public weights need it."""
         shape = preset_named(self.preset).shape
+        if self.start_from is not None and isinstance(shape, TakesPublicWeights):
+            return shape.for_public_weights()
         return with_encoder(shape, self.encoder, f"preset '{self.preset}'") if self.encoder else shape
 
     def to_dict(self) -> dict[str, Any]:

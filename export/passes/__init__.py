@@ -42,6 +42,7 @@ FIRST_PASSES = (
 """Passes that are applied before layers are named. They complete tf2onnx's own folding and do not count as stages."""
 SHARED_PASSES = (
     PassInfo("upsampling", "upsampling.RestoreUpsampling", optional=True),
+    PassInfo("hard-sigmoid", "hard_sigmoid.FuseHardSigmoid", optional=True),
     PassInfo("normalisation", "normalisation.FoldNormalisation"),
     PassInfo("pixels", "pixels.TakePixels"),
     PassInfo("pixel-rows", "pixel_rows.ConcatenatePixelRows", optional=True),

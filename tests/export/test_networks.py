@@ -14,6 +14,7 @@ from export.convert import convolution_layers, trace
 from export.int8_search import measure_ranges
 from export.layer_parity import layer_differences
 from export.optimise import integer_layout, optimise, to_int8
+from training.config import PRESETS
 from training.network.unet import UNetShape
 
 SMALL = TriedUNet(widths=(8, 8), batch_norm=True, stem_stride=2, slim_decoder=True)
@@ -68,6 +69,13 @@ def test_every_kind_of_block_is_shipped_as_it_was_trained(name):
         n.name for n in integer.graph.node if n.op_type == "Conv" and sources.get(n.input[1]) != "DequantizeLinear"
     ]
     assert whole == (["context"] if SHAPES[name].context else [])
+
+
+def test_the_selfie_network_is_shipped_as_it_was_trained():
+    model, compared, in_float, _ = shipped(PRESETS["selfie"].shape, logit_channels=1)
+    assert compared == convolution_layers(model)
+    assert operators(in_float).count("HardSigmoid") == 11
+    assert not set(operators(in_float)) & {"Clip", "BatchNormalization"}
 
 
 @pytest.mark.slow

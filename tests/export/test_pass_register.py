@@ -46,7 +46,9 @@ def test_a_name_is_optional_in_all_variants_or_in_none():
 
 def test_what_makes_the_contract_is_not_optional():
     assert {"pixels", "class map"} & set(OPTIONAL_PASSES) == set()
-    assert OPTIONAL_PASSES == ("upsampling", "pixel-rows", "phases", "copies", "pixel-groups", "pixel-groups-1x1")
+    assert OPTIONAL_PASSES == (
+        "upsampling", "hard-sigmoid", "pixel-rows", "phases", "copies", "pixel-groups", "pixel-groups-1x1",
+    )  # fmt: skip
 
 
 def test_help_names_exactly_the_passes_that_can_be_left_out(capsys):

@@ -9,6 +9,7 @@ from graphs import assert_rounding_apart, assert_same, clean, numbers, operators
 
 from export.graph import rectifier_of
 from export.passes.batch_norm import FoldBatchNorm
+from export.passes.hard_sigmoid import FuseHardSigmoid
 from export.passes.padding import FoldPadding
 from export.passes.quantize import Quantize, measured_values
 
@@ -53,6 +54,48 @@ class TestFoldBatchNorm:
         before = operators(model)
         assert not FoldBatchNorm()(model).modified
         assert operators(model) == before
+
+
+class TestFuseHardSigmoid:
+    CONSTANTS = (
+        "float three = {3}, float zero = {0}, float six = {6}, float[1] sixth = {0.16666667}, float half = {0.5}"
+    )
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "a = Add(image, three) c = Clip(a, zero, six) y = Mul(c, sixth)",
+            "a = Add(three, image) c = Clip(a, zero, six) h = Mul(sixth, c) y = Mul(image, h)",
+        ],
+        ids=["hard sigmoid", "hard swish"],
+    )
+    def test_three_nodes_become_one(self, body):
+        model = weighted_graph("float[1,4,6,8] image", "float[1,4,6,8] y", body, self.CONSTANTS)
+        image = 4 * numbers(model)
+        assert image.min() < -3 < 3 < image.max()
+        before = run(model, image)
+        assert FuseHardSigmoid()(model).modified
+        clean(model)
+        assert operators(model) == ["HardSigmoid", "Mul"][: 1 + ("image, h" in body)]
+        assert model.graph.outputs[0].name == "y"
+        assert_same(run(model, image), before, atol=2e-6)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            "a = Add(image, three) c = Clip(a, zero, six) y = Mul(c, half)",
+            "a = Add(image, sixth) c = Clip(a, zero, six) y = Mul(c, sixth)",
+            "a = Add(image, three) c = Clip(a, zero, three) y = Mul(c, sixth)",
+            "a = Add(image, three) c = Clip(a, zero, six) m = Mul(c, sixth) y = Add(m, c)",
+            "a = Add(image, three) c = Clip(a, zero, six) m = Mul(c, sixth) y = Add(m, a)",
+            "a = Mul(image, three) c = Clip(a, zero, six) y = Mul(c, sixth)",
+            "c = Clip(image, zero, six) y = Mul(c, sixth)",
+        ],
+        ids=["half", "no shift by 3", "up to 3", "clip used twice", "sum used twice", "no sum", "a ReLU6"],
+    )
+    def test_what_is_no_hard_sigmoid_stays(self, body):
+        model = weighted_graph("float[1,4,6,8] image", "float[1,4,6,8] y", body, self.CONSTANTS)
+        assert not FuseHardSigmoid()(model).modified
 
 
 class TestFoldPadding:

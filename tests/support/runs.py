@@ -34,8 +34,10 @@ PAIRS = {"train": 2, "val": 6}
 
 
 def narrow_shape(preset: str) -> Shape:
-    """Return the shape of a preset with an eighth of its filters: the same graph, a small part of the work."""
+    """Return the shape of a preset with an eighth of its filters, if it can have fewer: a small part of the work."""
     shape = PRESETS[preset].shape  # type: ignore[index]
+    if not isinstance(shape, UNetShape):
+        return shape
     return replace(shape, widths=tuple(max(4, width // 8) for width in shape.widths))
 
 

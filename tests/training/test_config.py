@@ -9,8 +9,8 @@ from training.config import PRESETS, TrainConfig, preset_named
 
 
 def test_the_presets_are_the_documented_ones():
-    assert list(PRESETS) == ["seed", "classic", "edge-nano", "edge", "edge-large"]
-    assert [p.shape.stride for p in PRESETS.values()] == [2, 16, 32, 32, 32]
+    assert list(PRESETS) == ["seed", "classic", "edge-nano", "edge", "edge-large", "selfie"]
+    assert [p.shape.stride for p in PRESETS.values()] == [2, 16, 32, 32, 32, 16]
     seed = PRESETS["seed"]
     assert (seed.shape.widths, seed.shape.batch_norm, seed.shape.stem_stride) == ((64, 128), False, 1)
     assert (seed.input_size, seed.epochs, seed.batch_size, seed.validation_fraction) == ((256, 256), 10, 8, 0.1)
@@ -59,7 +59,8 @@ def test_a_size_that_the_user_gives_by_any_name_is_not_chosen_from_the_data(chan
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():
     with pytest.raises(
-        UsageError, match=r"^--preset big — no such preset — choose one of seed, classic, edge-nano, edge, edge-large$"
+        UsageError,
+        match=r"^--preset big — no such preset — choose one of seed, classic, edge-nano, edge, edge-large, selfie$",
     ):
         preset_named("big")
     with pytest.raises(UsageError, match="--preset big"):

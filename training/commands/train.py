@@ -17,7 +17,7 @@ from edge_runtime.cli import Commands, Terminated, quiet_native_logs, require_mo
 from edge_runtime.commands.arguments import parse_size
 from edge_runtime.storage import printable
 from training.commands.options import NEEDED, add_tolerance, check_with_progress, tolerance
-from training.config import PRESETS, TrainConfig
+from training.config import GENTLE, PRESETS, TrainConfig
 from training.errors import TrainingStopped
 from training.network.shape import EncoderName
 
@@ -54,6 +54,7 @@ _SETTINGS = (
     "precision",
     "encoder",
     "encoder_weights",
+    "start_from",
     "validation_fraction",
     "group_by",
     "patience",
@@ -106,6 +107,12 @@ def _add_network(group: argparse._ArgumentGroup) -> None:
         "--encoder-weights",
         metavar="imagenet|FILE",
         help="pre-trained weights of --encoder: imagenet (Keras downloads them) or a .weights.h5 file (default: none)",
+    )
+    group.add_argument(
+        "--start-from",
+        metavar="mediapipe:FILE",
+        help="start from the public weights of MediaPipe's selfie segmentation, a .tflite file of its package, with a "
+        f"learning rate of {GENTLE:g} times the preset's (default: random weights; needs --preset selfie)",
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from edge_runtime.dataset.evaluate import Evaluation
 from edge_runtime.progress import OnProgress
@@ -75,9 +74,7 @@ def fit(
     begin(run, config, setup_of(config, report, dataset, contract), force=force_resume, note=progress.note)
     on_progress = _stopping(progress.advance, should_stop)
     train, val = decode_splits(config, report, dataset, run.root, on_progress)
-    # A saved state includes the encoder's weights, so that resuming needs neither a download nor their file.
-    start = replace(config, encoder_weights=None) if run.begun else config
-    state = initial_state(start, contract, report.pixels_of(dataset.splits["train"]))
+    state = initial_state(config, contract, report.pixels_of(dataset.splits["train"]), pretrained=not run.begun)
     shipped = deployable(state.model, config.shape, (config.height_px, config.width_px))
     parameters = shipped.count_params()
     require_space(run.root, STATE_BYTES * parameters, "the checkpoints")

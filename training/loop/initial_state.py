@@ -13,16 +13,19 @@ from numpy.typing import NDArray
 from edge_runtime.errors import UsageError
 from edge_runtime.model.contract import Contract
 from edge_runtime.storage import system_text
-from training.config import Precision, TrainConfig
+from training.config import PRESETS, Precision, TrainConfig
 from training.loop.train_state import TrainState
 from training.losses.make import make_loss
 from training.losses.weights import class_weights_of
 from training.network.encoders import load_encoder
+from training.network.shape import TakesPublicWeights
 from training.network.start import answer_with_shares, see_differences
 
 
-def initial_state(config: TrainConfig, contract: Contract, pixels: NDArray[np.int64]) -> TrainState:
-    """Return the state before training: random weights, or pre-trained ones in the encoder; see ``training.network.start``.
+def initial_state(
+    config: TrainConfig, contract: Contract, pixels: NDArray[np.int64], *, pretrained: bool = True
+) -> TrainState:
+    """Return the state before training: random weights, or those to start from; see ``training.network.start``.
 
     Sets Keras' global random seed, so that the same configuration starts from the same weights.
 
@@ -30,9 +33,11 @@ def initial_state(config: TrainConfig, contract: Contract, pixels: NDArray[np.in
         config: Configuration of the run.
         contract: Input and classes of the model.
         pixels: (classes,) int64, pixels per class in the training split, for the class weights.
+        pretrained: Load the weights that the configuration names. A saved state includes them, so that resuming needs
+            neither a download nor a file.
 
     Raises:
-        UsageError: The batch cannot be spread over the devices, or an encoder's weights cannot be loaded.
+        UsageError: The batch cannot be spread over the devices, or weights cannot be loaded.
     """
     strategy = tf.distribute.MirroredStrategy() if len(_gpus()) > 1 else tf.distribute.get_strategy()
     devices = strategy.num_replicas_in_sync
@@ -55,9 +60,8 @@ def initial_state(config: TrainConfig, contract: Contract, pixels: NDArray[np.in
                 answer_with_shares(model, pixels * (class_weights if config.class_weights else 1.0))
                 if not config.encoder:
                     see_differences(model)
-            if config.encoder and config.encoder_weights:
-                weights = config.encoder_weights
-                load_encoder(model, config.encoder, "imagenet" if weights == "imagenet" else Path(weights))
+            if pretrained:
+                _load_weights(model, config)
             optimizer = _optimizer(config)
     finally:
         keras.config.set_dtype_policy("float32")
@@ -68,6 +72,15 @@ def initial_state(config: TrainConfig, contract: Contract, pixels: NDArray[np.in
         label_smoothing=config.label_smoothing,
     )
     return TrainState(model, optimizer, loss, average_over=config.recipe.average_over, strategy=strategy)
+
+
+def _load_weights(model: keras.Model, config: TrainConfig) -> None:
+    shape = PRESETS[config.preset].shape
+    if config.public_weights and isinstance(shape, TakesPublicWeights):
+        shape.load_public_weights(model, config.public_weights)
+    if config.encoder and config.encoder_weights:
+        weights = config.encoder_weights
+        load_encoder(model, config.encoder, "imagenet" if weights == "imagenet" else Path(weights))
 
 
 def _gpus() -> list[Any]:

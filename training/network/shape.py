@@ -7,6 +7,7 @@ command line loads every preset.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from edge_runtime.errors import UsageError
@@ -67,6 +68,21 @@ class TakesEncoder(Shape, Protocol):
 
         Raises:
             UsageError: The backbone has no feature maps at the strides that the shape needs.
+        """
+
+
+@runtime_checkable
+class TakesPublicWeights(Shape, Protocol):
+    """Shape for which others have published weights."""
+
+    def for_public_weights(self) -> Shape:
+        """Return the shape that the weights fit."""
+
+    def load_public_weights(self, model: keras.Model, file: Path) -> None:
+        """Load the weights into a network of that shape; the last layer stays as it is for another number of classes.
+
+        Raises:
+            UsageError: The file cannot be read, or has the weights of another network.
         """
 
 
