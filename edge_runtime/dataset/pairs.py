@@ -166,7 +166,7 @@ def leads_nowhere(path: Path) -> bool:
 
 def same_name(name: str) -> str:
     """Return a name in the form in which names are compared: composed Unicode, without case."""
-    return unicodedata.normalize("NFC", name.casefold())
+    return unicodedata.normalize("NFC", name.lower())  # not casefold(), which takes "straße" for "strasse"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -254,6 +254,9 @@ class _Unpaired:
             return f"found {_names(elsewhere)}: a folder per class — {_JOIN}"
         if elsewhere:
             return _moved(elsewhere[0], self._folders.masks / inside.parent)
+        above = self._folders.masks.parent
+        if outside := [path for suffix in IMAGE_SUFFIXES if (path := above / f"{image.stem}{suffix}").is_file()]:
+            return _moved(outside[0], self._folders.masks / inside.parent)
         if parts := self._mask_folders.get(name):
             return f"found {len(parts)} masks in {printable(parts[0].parent)}/ — {_JOIN}"
         return _renamed(self._mask_parts.get(name, []), [self._masks.get(part, []) for part in parts_of_name(name)])

@@ -131,6 +131,17 @@ class TestWhatIsNotUsed:
         assert f"not read: {name} — expected dataset.yaml and groups.csv beside images/" in found["unread_settings"]
         assert "`edge-unet data import --help`" in found["unread_settings"]
 
+    @pytest.mark.parametrize(
+        "name", ["train.txt", "class_dict.csv", "_annotations.coco.json", "dataset.yaml.txt", "labels.txt"]
+    )
+    def test_may_be_lists_of_splits_and_classes(self, root, name):
+        (root / name).write_text("a\n")
+        (root / "README.txt").write_text("about the pictures\n")
+        (root / "weather.csv").write_text("rain\n")
+        found = warnings(root)
+        assert list(found) == ["unread_settings"]
+        assert f"not read: {name} — expected" in found["unread_settings"]
+
     def test_are_not_the_masks_of_a_video(self, root):
         for name in ("video/moving.mkv", "video/masks/000000.png"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)

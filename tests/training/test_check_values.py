@@ -270,3 +270,24 @@ class TestOneMaskForManyImages:
             empty_dataset.image(f"{i}.png", png(frame.astype(np.uint8)))
             empty_dataset.mask(f"{i}.png", png(self.MASK))
         assert "shared_mask" not in {p.code for p in check_dataset(empty_dataset.root).problems}
+
+
+class TestOtherNumbersForOneClass:
+    def test_are_both_read_as_the_remedy_says(self, empty_dataset):
+        discs(empty_dataset, *[(0, 1)] * 3, *[(0, 100)] * 2)
+        message = refused(empty_dataset)[0]
+        assert "3 masks hold 1 and 2 hold 100 in its place" in message
+        empty_dataset.yaml("classes: [background, class_1]\nids: {0: background, 1: class_1, 100: class_1}\n")
+        assert "`ids: {0: background, 1: class_1, 100: class_1}`" in message
+        assert check_dataset(empty_dataset.root).images_with.tolist() == [5, 5]
+
+    def test_ids_without_the_background_name_it(self, empty_dataset):
+        discs(empty_dataset, *[(0, 3)] * 3).yaml("classes: [background, cell]\nids: {3: cell}\n")
+        assert refused(empty_dataset)[0].endswith("add 0: background to ids in dataset.yaml")
+
+
+def test_a_single_class_cannot_be_learnt(empty_dataset):
+    discs(empty_dataset, *[(0, 255)] * 3).yaml("classes: [background, cell]\nignore_id: 255\n")
+    (message,) = refused(empty_dataset)
+    assert "split train — all pixels that count are of class 'background'" in message
+    assert "correct ignore_id" in message

@@ -322,6 +322,7 @@ class TestResumedRun:
         [
             (("--preset", "seed"), 3, "preset: edge → seed"),
             ((), 4, "classes: added other — a run with 3 classes cannot go on with 4"),
+            (("--input-size", "96x96"), 3, "height_px: "),
         ],
     )
     def test_refuses_what_its_weights_do_not_fit_even_if_forced(

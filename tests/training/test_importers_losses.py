@@ -596,3 +596,111 @@ class TestTurnedImages:
         summary = import_dataset("labelme", src, src.parent / "data")
         doubt = "2 of the turned images may be annotated either way round: their stated size decides (first: 1.png)"
         assert (doubt in summary.notes) == (stated == "stored")
+
+
+POLYGON = "0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n"
+
+
+def pictures(src, *names):
+    for number, name in enumerate(names):
+        write(src / name, png(scene(number)[0]))
+
+
+def part(value, left):
+    """A mask whose object covers 10 columns from ``left``."""
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:, left : left + 10] = value
+    return png(mask)
+
+
+class TestYolo:
+    def test_boxes_without_names_of_classes_are_refused_in_words(self, src):
+        pictures(src, "images/a.png")
+        write(src / "labels/a.txt", b"0 0.5 0.5 0.2 0.2\n")
+        with pytest.raises(DataError, match="no shape with an area: 1 boxes without a polygon"):
+            run(src, "yolo")
+
+    def test_each_polygon_of_an_unknown_class_is_counted(self, src):
+        pictures(src, "images/a.png", "images/b.png")
+        write(src / "data.yaml", b"names: [cell]\n")
+        write(src / "labels/a.txt", (POLYGON + POLYGON.replace("0 ", "3 ", 1) * 2).encode())
+        write(src / "labels/b.txt", POLYGON.replace("0 ", "3 ", 1).encode())
+        with pytest.raises(ImportProblemsError) as refused:
+            run(src, "yolo")
+        assert len(refused.value.problems) == 3
+
+    def test_a_label_file_beside_the_images_without_an_image_is_named(self, src):
+        pictures(src, "train/a.png")
+        write(src / "train/a.txt", POLYGON.encode())
+        write(src / "train/gone.txt", POLYGON.encode())
+        summary, _ = run(src, "yolo")
+        assert [line for line in summary.left_out if "gone.txt — no image of this name" in line]
+
+    def test_folders_may_be_spelled_with_capitals(self, src):
+        pictures(src, "Images/a.png")
+        write(src / "Labels/a.txt", POLYGON.encode())
+        assert list(run(src, "yolo")[1]["a"]) == [1]
+
+
+class TestMasksPerImage:
+    @pytest.mark.parametrize("form", ["masks/{}/{}.png", "masks/{}_{}.png", "masks/{}-{}_1.png"])
+    def test_names_that_come_again_are_classes(self, src, form):
+        pictures(src, *(f"images/{name}.png" for name in "abc"))
+        for name in "abc":
+            write(src / form.format(name, "car"), part(255, 0))
+            write(src / form.format(name, "person"), part(255, 20))
+        summary, values = run(src, "object-masks")
+        assert [c.name for c in summary.classes] == ["background", "car", "person"]
+        assert values["a"] == {1: 10 * HEIGHT, 2: 10 * HEIGHT}
+
+    @pytest.mark.parametrize("form", ["masks/{}/{}.png", "masks/{}/mask_{}.png", "masks/{}/x{}{}.png"])
+    def test_numbers_and_names_of_their_own_are_objects(self, src, form):
+        pictures(src, *(f"images/{name}.png" for name in "abc"))
+        for name in "abc":
+            for number in (0, 1):
+                own = "pqr"["abc".index(name)] if form.count("{}") > 2 else ""
+                write(src / form.format(name, *([own] * bool(own)), number), part(255, 20 * number))
+        summary, values = run(src, "object-masks")
+        assert [c.name for c in summary.classes] == ["background", "object"]
+        assert len(values) == 3
+
+
+class TestVocFolders:
+    def test_a_mask_in_another_format_is_named(self, src):
+        pictures(src, "JPEGImages/a.png", "JPEGImages/b.png")
+        write(src / "SegmentationClass/a.png", part(1, 0))
+        write(src / "SegmentationClass/b.bmp", b"BM")
+        with pytest.raises(ImportProblemsError, match=r"b\.bmp — a mask in another format — expected PNG"):
+            run(src, "voc")
+
+    def test_lists_in_main_make_the_split_if_there_are_no_others(self, src):
+        pictures(src, "JPEGImages/a.png", "JPEGImages/b.png")
+        for name, split in (("a", "train"), ("b", "val")):
+            write(src / f"SegmentationClass/{name}.png", part(1, 0))
+            write(src / f"ImageSets/Main/{split}.txt", name.encode())
+        summary, _ = run(src, "voc")
+        assert summary.images == {"train": 1, "val": 1}
+
+
+class TestSeveralFiles:
+    def test_coco_takes_another_split_under_another_name(self, src):
+        coco(src, [(1, [BOX])], images={1: "1.png"}, name="instances_train.json")
+        document = json.loads((src / "instances_train.json").read_bytes())
+        document["images"][0]["file_name"] = "2.png"
+        write(src / "images/2.png", png(scene(2)[0]))
+        write(src / "val.json", document)
+        summary, values = run(src)
+        assert summary.images == {"train": 1, "val": 1}
+        assert values.keys() == {"1", "2"}
+
+    def test_the_folder_of_an_annotation_says_which_of_two_images_it_means(self, src):
+        for camera in ("cam1", "cam2"):
+            pictures(src, f"images/{camera}/a.png")
+            write(src / f"annotations/{camera}/a.json", labelme_document("a.png", [labelme_shape("cell", CORNERS)]))
+        assert sum(run(src, "labelme")[0].images.values()) == 2
+
+    def test_a_class_may_begin_with_a_hash(self, src):
+        pictures(src, "a.png")
+        write(src / "a.json", labelme_document("a.png", [labelme_shape("#1 cell", CORNERS)]))
+        write(src / "labels.txt", b"# classes\n__ignore__\n_background_\n#1 cell\n")
+        assert [c.name for c in run(src, "labelme")[0].classes] == ["background", "#1 cell"]

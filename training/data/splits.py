@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from edge_runtime.dataset.pairs import Pair, Split
+from edge_runtime.dataset.pairs import Pair, Split, same_name
 from edge_runtime.storage import printable, read_bytes
 from training.data.dataset import Dataset
 from training.errors import DataError
@@ -241,7 +241,7 @@ def _by_pattern(pairs: Sequence[Pair], pattern: str) -> dict[Pair, str]:
 
 
 def _by_file(dataset: Dataset, path: Path) -> dict[Pair, str]:
-    """Read ``groups.csv``: one row per file, named by its path in the dataset, its file name or its stem."""
+    """Read ``groups.csv``: one row per file, named by its path in the dataset or in images/, its file name or its stem."""
     where = printable(path)
     try:
         rows = list(csv.reader(read_bytes(path, DataError).decode("utf-8-sig").splitlines()))
@@ -263,10 +263,14 @@ def _by_file(dataset: Dataset, path: Path) -> dict[Pair, str]:
                 f"{where} — line {number}: '{cells[0]}' is of '{by_name[name]}' and of '{cells[1]}' — expected one group"
             )
     groups = {}
+    alike = {same_name(name): group for name, group in by_name.items()}
     for pair in dataset.pairs():
-        spellings = (pair.image.relative_to(dataset.root).as_posix(), pair.image.name, pair.stem, pair.image.stem)
-        names = (unicodedata.normalize("NFC", name) for name in spellings)
+        place, stem = pair.image.relative_to(dataset.root).as_posix(), pair.stem
+        spellings = (place, f"{stem}{pair.image.suffix}", pair.image.name, stem, pair.image.stem)
+        names = [unicodedata.normalize("NFC", name) for name in spellings]
         found = next((by_name[name] for name in names if name in by_name), None)
+        if found is None:
+            found = next((alike[same_name(name)] for name in names if same_name(name) in alike), None)
         if found is not None:
             groups[pair] = found
     return groups

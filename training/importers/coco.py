@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -126,6 +127,14 @@ def _documents(src: Path, found: _Found) -> dict[Path, dict[str, Any]]:
             f"{printable(src)} — no JSON file with images, annotations and categories{reason} — expected "
             "annotations/instances_train2017.json or train/_annotations.coco.json"
         )
+    for path in paths:
+        split = split_of(path.stem)
+        if path in read or path in passed or split is None or split in {split_of(other.stem) for other in read}:
+            continue
+        with suppress(DataError):  # another split, under another name
+            value = documents.read_json_value(path)
+            _require_instances(value, path)
+            read[path] = value
     for path in paths:
         if path not in read and passed.get(path) not in found.problems:
             found.notes.add("JSON files that are not read as COCO instances", printable(path))

@@ -35,9 +35,9 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """Return the lines of a text file without empty ones and comments."""
+    """Return the lines of a text file without empty ones and comments, which begin with "# "."""
     lines = (line.strip() for line in read_text(path).splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    return [line for line in lines if line and line != "#" and not line.startswith("# ")]
 
 
 def read_json_value(path: Path) -> Any:

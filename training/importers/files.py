@@ -102,7 +102,7 @@ class FileFinder:
                 own = [_folded(part) for part in reversed(path.relative_to(self._root).parts)]
                 alike = [one == other for one, other in zip(wanted, own, strict=False)]
                 found.setdefault([*alike, False].index(False), []).append(path)
-        best = found[max(found)] if found else []
+        best = _likest(found[max(found)], bases) if found else []
         if len(best) > 1:
             first, second = (printable(self.name(path)) for path in best[:2])
             raise DataError(
@@ -110,6 +110,16 @@ class FileFinder:
                 "folder to the name"
             )
         return best[0] if best else None
+
+
+def _likest(paths: Sequence[Path], bases: Sequence[Path]) -> list[Path]:
+    """Return the files whose folders are called as the first base and those above it: images/cam1 for annotations/cam1."""
+    own = [_folded(part) for part in reversed(bases[0].parts)]
+    shared = []
+    for path in paths:
+        parts = [_folded(part) for part in reversed(path.parent.parts)]
+        shared.append([*(one == other for one, other in zip(own, parts, strict=False)), False].index(False))
+    return [path for path, count in zip(paths, shared, strict=True) if count == max(shared)]
 
 
 def unlisted_images(root: Path, listed: Collection[Path | bytes]) -> list[Path]:

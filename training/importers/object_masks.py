@@ -128,14 +128,15 @@ def plan(src: Path) -> Plan:
             "— expected one layout — import them one by one"
         )
     kind = next(iter(kinds))
-    labels = _labels(units, kind, printable(src))
+    names = _class_names(units, kind)
+    labels = label_classes(sorted(names), where=printable(src)) if names else _labels(units, kind, printable(src))
     finder = FileFinder(src)
     items = []
     for unit in units:
         # The folder of a single image has the name of the image, which may contain any word.
         place = unit.folder.parent if kind == "objects of one image" and unit.folder != src else unit.folder
         split = deepest_split(place.relative_to(src))
-        found = _masks_by_image(unit, kind)
+        found = _masks_by_image(unit, kind, names)
         for stem, image in unit.images.items():
             masks = found.pop(stem, {})
             if not masks:
@@ -191,8 +192,28 @@ def _labels(units: Sequence[_Unit], kind: _Kind, where: str) -> Labels:
     return label_classes(sorted(names), where=where)
 
 
-def _masks_by_image(unit: _Unit, kind: _Kind) -> dict[str, dict[str, list[Path]]]:
-    """Return mask files by stem of their image and by class."""
+def _class_names(units: Sequence[_Unit], kind: _Kind) -> set[str]:
+    """Return the classes by which masks in a folder per image, or behind the image's name, are called; empty if by none.
+
+    A few names that come again and again are classes, such as car.png and person_2.png for each image. Numbers, one word
+    for all, and names that occur once are those of objects.
+    """
+    if kind not in ("objects by image", "objects by name"):
+        return set()
+    called = [_called(path, unit, kind) for unit in units for paths in unit.masks.values() for path in paths]
+    names = set(called)
+    return names if 1 < len(names) <= len(called) / 2 and "" not in names else set()
+
+
+def _called(path: Path, unit: _Unit, kind: _Kind) -> str:
+    """Return what a mask file is called, without its image's name and a number at the end."""
+    owner = _owner(path.stem, unit.images) if kind == "objects by name" else None
+    own = path.stem[len(owner) :] if owner else path.stem
+    return re.sub(r"[_. -]*\d*$", "", own).lstrip("_. -")
+
+
+def _masks_by_image(unit: _Unit, kind: _Kind, names: Collection[str]) -> dict[str, dict[str, list[Path]]]:
+    """Return mask files by stem of their image and by class; ``names`` are those of ``_class_names``."""
     found: dict[str, dict[str, list[Path]]] = {}
     for name, paths in unit.masks.items():
         for path in paths:
@@ -204,6 +225,8 @@ def _masks_by_image(unit: _Unit, kind: _Kind) -> dict[str, dict[str, list[Path]]
                 stem, label = _owner(path.stem, unit.images) or path.stem, OBJECT
             else:
                 stem, label = name, OBJECT
+            if names:
+                label = _called(path, unit, kind)
             found.setdefault(stem, {}).setdefault(label, []).append(path)
     return found
 

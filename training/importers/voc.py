@@ -74,6 +74,8 @@ def plan(src: Path) -> Plan:
     for path in unlisted_images(masks, seen):
         if path.suffix.lower() == ".png":
             notes.add("masks that no list names: not imported", finder.name(path))
+        else:
+            problems.append(f"{printable(path)} — a mask in another format — expected PNG — save it as PNG")
     return Plan(
         classes=labels.classes,
         items=tuple(items.values()),
@@ -155,6 +157,7 @@ def _entries(root: Path, masks: Path, notes: Tally) -> list[tuple[Split | None, 
         sorted((root / "ImageSets" / "Segmentation").glob("*.txt")),
         sorted((root / "ImageSets").glob("*.txt")),
         sorted(path for path in root.glob("*.txt") if path.stem.lower() in exact),
+        sorted((root / "ImageSets" / "Main").glob("*.txt")),
     )
     paths = next(
         (lists for lists in places if any(_is_list_of(s, p, lists) for s in (*SPLITS, None) for p in lists)), []

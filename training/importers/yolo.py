@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -111,7 +112,9 @@ def plan(src: Path) -> Plan:
         if image not in splits:
             found.notes.add(elsewhere, image.relative_to(src).as_posix())
     used = {path for path in labels_of.values() if path}
-    found.left_out += [f"{printable(path)} — no image of this name" for path in _all_labels(src) if path not in used]
+    found.left_out += [
+        f"{printable(path)} — no image of this name" for path in _all_labels(src, used) if path not in used
+    ]
     return found.plan(labels.classes, items)
 
 
@@ -148,16 +151,24 @@ def _label_files(images: Sequence[Path], src: Path) -> dict[Path, Path | None]:
         folder, mirrored, names = image.parent, image.parent, _folders(image, src)
         if "images" in names:
             last, parts = len(names) - 1 - names[::-1].index("images"), folder.relative_to(src).parts
-            mirrored = src.joinpath(*parts[:last], "labels", *parts[last + 1 :])
+            mirrored = src.joinpath(*parts[:last], _labels_beside(src.joinpath(*parts[: last + 1])), *parts[last + 1 :])
         places = (finder.with_stem(place, image.stem, frozenset({".txt"})) for place in (mirrored, folder))
         found[image] = next((path for path in places if path), None)
     return found
 
 
-def _all_labels(src: Path) -> Iterator[Path]:
-    """Yield the text files in folders named labels."""
+@cache
+def _labels_beside(images: Path) -> str:
+    """Return the name of the folder labels beside images/, as it is spelled there."""
+    return next((path.name for path in sorted(images.parent.iterdir()) if path.name.lower() == "labels"), "labels")
+
+
+def _all_labels(src: Path, used: Collection[Path]) -> Iterator[Path]:
+    """Yield the text files in folders named labels, and in folders other than SRC that hold label files in use."""
+    busy = {path.parent for path in used} - {src}
     for path in files_below(src):
-        if path.suffix.lower() == ".txt" and "labels" in _folders(path, src) and path.name not in _NAME_LISTS:
+        beside = "labels" in _folders(path, src) or path.parent in busy
+        if path.suffix.lower() == ".txt" and path.name not in _NAME_LISTS and beside:
             yield path
 
 
@@ -291,16 +302,18 @@ def _classes(
     names = _names(document, config, found) if config else {}
     if not names and lists:
         names = dict(enumerate(line.strip() for line in documents.read_text(lists[0]).rstrip().splitlines()))
-    if not names:
+    if not names and first:
         names = {number: f"class_{number}" for number in sorted(first)}
         found.notes.add("classes have no name, because neither data.yaml nor classes.txt names them", count=len(names))
-    for number, one in first.items():
-        if number not in names:
-            found.problems.append(
-                f"{one.where} — class {number} — expected one of the {len(names)} classes, from 0 to {max(names)} — add its name"
-            )
-    if not names:
-        return Labels(classes=()), {}
+    if not names:  # of no polygon
+        names = {0: "class_0"}
+    found.problems += [
+        f"{one.where} — class {one.class_number} — expected one of the {len(names)} classes, from 0 to {max(names)} — "
+        "add its name"
+        for own in polygons
+        for one in own
+        if one.class_number not in names
+    ]
     ordered = [names[number] for number in sorted(names)]
     labels = label_classes(ordered, where=printable(config or (lists[0] if lists else src)))
     return labels, {number: labels.ids[name] for number, name in names.items()}

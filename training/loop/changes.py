@@ -39,6 +39,11 @@ def misfit(before: RunSetup, config: TrainConfig, now: RunSetup) -> str | None:
     for setting in ("preset", "encoder"):
         if before.config.get(setting) != getattr(config, setting):
             return f"the weights are those of {setting} {before.config.get(setting)}"
+    if (before.config.get("start_from") is None) != (config.start_from is None):
+        return "the network that starts from public weights has no batch normalisation"
+    size = before.config["height_px"], before.config["width_px"]
+    if size != (config.height_px, config.width_px):
+        return f"the best model so far takes {size[0]}x{size[1]} pixels"
     if (before.config.get("accumulate", 1) == 1) != (config.accumulate == 1):
         return "the optimizer's state is that of a run with or without --accumulate"
     return None

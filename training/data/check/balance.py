@@ -66,18 +66,25 @@ def uncounted_splits(pixels: Mapping[Split, NDArray[np.int64]]) -> list[Problem]
 
 
 def absent_classes(classes: tuple[ClassInfo, ...], pixels: Mapping[Split, NDArray[np.int64]]) -> list[Problem]:
-    """Warn about classes without a pixel in a split, where they can be neither learnt nor measured.
+    """Warn about classes without a pixel in a split, where they can be neither learnt nor measured; refuse a single class.
 
     Args:
         classes: Classes in order of their ids.
         pixels: (classes,) pixels of each class, for the splits that have readable masks.
     """
+    learnt = [c.name for c in classes if "train" in pixels and pixels["train"][c.id]]
+    if len(learnt) == 1 and len(classes) > 1:
+        message = (
+            f"split train — all pixels that count are of class '{printable(learnt[0])}' — expected those of another one, too — "
+            "label objects, or correct ignore_id and ids in dataset.yaml"
+        )
+        return [problem("error", "one_class", "train", message)]
     return [
         problem(
             "warning",
             "absent_class",
             split,
-            f"split {split} — no pixel of class '{c.name}' — expected some — add images that show it",
+            f"split {split} — no pixel of class '{printable(c.name)}' — expected some — add images that show it",
             f"'{printable(c.name)}'",
         )
         for split, counts in pixels.items()
@@ -95,8 +102,8 @@ def rare_classes(classes: tuple[ClassInfo, ...], pixels: NDArray[np.int64]) -> l
             "warning",
             "rare_class",
             c.name,
-            f"class '{c.name}' — {pixels[c.id] / pixels.sum():.2%} of the pixels, {pixels[largest] // pixels[c.id]} times "
-            f"fewer than '{classes[largest].name}' — judge it by its own IoU — add images that show it or weight the loss",
+            f"class '{printable(c.name)}' — {pixels[c.id] / pixels.sum():.2%} of the pixels, {pixels[largest] // pixels[c.id]} times "
+            f"fewer than '{printable(classes[largest].name)}' — judge it by its own IoU — add images that show it or weight the loss",
             f"{pixels[c.id] / pixels.sum():.2%} of the pixels",
         )
         for c in classes

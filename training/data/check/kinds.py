@@ -22,6 +22,7 @@ TITLES = {
     "group_leak": "groups are in two splits",
     "video_frames": "names look like frames of videos",
     "uncounted_split": "splits have no pixel that counts",
+    "one_class": "splits show a single class",
     "missing_mask": "images have no mask",
     "orphan_mask": "masks have no image",
     "duplicate_stem": "files have the name of another, apart from suffix or case",

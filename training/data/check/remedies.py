@@ -8,6 +8,7 @@ from itertools import pairwise
 from edge_runtime.dataset.detect import two_scales
 from edge_runtime.dataset.label_key import IGNORE, VOC_GREYS, LabelKey
 from edge_runtime.dataset.mask_files import MaskContents
+from edge_runtime.storage import printable
 from training.data.dataset import DatasetInfo
 
 _FEW = 16
@@ -24,9 +25,12 @@ def remedy_of_values(masks: Sequence[MaskContents], info: DatasetInfo, key: Labe
         key: Meaning of the values.
         stated: Whether ``dataset.yaml`` names the classes; if not, they are inferred.
     """
+    known = dict(key.meanings)
+    if info.ids is not None and 0 not in known and 0 not in (info.ignore_id, *info.ids):
+        zeros = any(0 in mask.counts for mask in masks)
+        return f"add 0: {printable(info.classes[0].name)} to ids in dataset.yaml" if zeros else ""
     if key.encoding == "color" or info.ids is not None:
         return ""
-    known = dict(key.meanings)
     values = {value for mask in masks if mask.form == "grey" or key.encoding == "palette" for value in mask.counts}
     unknown = values - known.keys()
     names = [c.name for c in info.classes]
@@ -37,6 +41,14 @@ def remedy_of_values(masks: Sequence[MaskContents], info: DatasetInfo, key: Labe
             f"{scales[0]} masks hold ids as 1 and {scales[1]} hold white (255) in their place: write {_yaml(names, meanings, stated)} "
             "to read both, or ignore_id: 255 if white counts nowhere"
         )
+    if len(names) == 2 and len(unknown) == 1 and values - unknown <= {0, 1}:
+        value = next(iter(unknown))
+        with_one, with_other = (sum(number in mask.counts for mask in masks) for number in (1, value))
+        if with_one and not any({1, value} <= mask.counts.keys() for mask in masks):
+            return (
+                f"{with_one} masks hold 1 and {with_other} hold {value} in its place: write "
+                f"{_yaml(names, {0: names[0], 1: names[1], value: names[1]}, stated)} to read both"
+            )
     ids = values - {255, info.ignore_id}
     if info.encoding in ("binary", "soft") and values <= set(range(len(names))):
         return f"the masks hold class ids: set mask_encoding: index in dataset.yaml in place of {info.encoding}"

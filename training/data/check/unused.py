@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,14 @@ from training.data.splits import GROUPS_FILE
 
 _SHOWN = 3
 _YAML = (".yaml", ".yml")
+_LISTS = frozenset({".csv", ".json", ".names", ".txt", ".xml"})
+_OF_DATASETS = frozenset(
+    {
+        *("train", "val", "valid", "validation", "test", "trainval", "class", "classes", "label", "labels", "labelmap"),
+        *("colors", "instances", "annotation", "annotations", "coco", "names", "dataset", "data", "splits", "split"),
+    }
+)
+"""Words in the names of files with splits, classes or annotations."""
 _VIDEOS = frozenset({".avi", ".mkv", ".mov", ".mp4", ".webm"})
 
 
@@ -38,7 +47,7 @@ def unused_files(dataset: Dataset) -> list[Problem]:
     for path in _beside(dataset):
         if path in read:
             continue
-        if path.suffix.lower() in _YAML or path.name.lower() == GROUPS_FILE:
+        if _is_settings(path):
             settings.append(path)
         elif path.suffix.lower() in PICTURE_SUFFIXES or (leads_nowhere(path) and not path.suffix):
             pictures.append(path)
@@ -52,11 +61,19 @@ def unused_files(dataset: Dataset) -> list[Problem]:
     if settings:
         names = _listed([printable(path.relative_to(root)) for path in settings])
         message = (
-            f"dataset {printable(root)} — not read: {names} — expected {CONFIG} and {GROUPS_FILE} beside images/ — write the "
-            f"classes into {CONFIG}, or convert another format (`edge-unet data import --help`)"
+            f"dataset {printable(root)} — not read: {names} — expected {CONFIG} and {GROUPS_FILE} beside images/, and splits "
+            f"as folders train/, val/ and test/ — write the classes into {CONFIG}, or convert another format (`edge-unet data import --help`)"
         )
         found.append(problem("warning", "unread_settings", settings[0], message))
     return found
+
+
+def _is_settings(path: Path) -> bool:
+    """Tell whether a file looks like one that names classes, splits or annotations."""
+    name, suffix = path.name.lower(), path.suffix.lower()
+    if suffix in _YAML or name == GROUPS_FILE or name.endswith((".yaml.txt", ".yml.txt")):
+        return True
+    return suffix in _LISTS and not _OF_DATASETS.isdisjoint(re.split("[^a-z]+", path.stem.lower()))
 
 
 def _used_folders(dataset: Dataset) -> list[Path]:
