@@ -7,9 +7,11 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,10 +145,20 @@ def run_and_exit() -> NoReturn:
     """Run the command line as a program: install signal handlers, run the command, and exit with its code."""
     repair_standard_streams()
     signal.signal(signal.SIGTERM, _terminate)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _terminate)
     # SIGHUP means that the terminal was closed. Under `nohup` it is ignored, and stays so. Windows does not have it.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, _terminate)
-    code = main()
+    try:
+        code = main()
+    except Exception:
+        if not _received:
+            raise
+    if _received:  # native code that is interrupted reports another error, or none
+        code = 128 + _received[0]
+    if sys.getprofile() is not None or sys.gettrace() is not None:
+        sys.exit(code)  # a profiler writes its result at exit
     # All files are finished. The interpreter is not torn down: that takes 30 ms, and a thread that is stuck in native
     # code, such as a camera driver, would crash the process if it woke up meanwhile.
     sys.stdout.flush()
@@ -266,6 +278,8 @@ def _handled(args: argparse.Namespace, *, debug: bool) -> int:
         with _translated():
             return handler(args)
     except EdgeUnetError as error:
+        if _received:  # while a library was loaded, which then reports that it cannot be
+            return 128 + _received[0]
         if getattr(args, "json", None) is True:  # of `run` it is the name of a file
             more = args.json_of_failure(args, error) if "json_of_failure" in args else {}
             with contextlib.suppress(OSError):  # stdout may be what failed
@@ -305,5 +319,18 @@ def _failure(error: EdgeUnetError, more: Mapping[str, Any] | None = None) -> str
     return json.dumps({"ok": False, "error": told, **(more or {})}, allow_nan=False)
 
 
+_received: list[int] = []
+"""Number of the signal that ends the process, once it has come."""
+_received_at = -math.inf
+_ONE_STOP_S = 1.0
+"""Signals within this time are one wish to stop, as Ctrl-C in a terminal and SIGTERM from a parent that it also ended."""
+
+
 def _terminate(signal_number: int, _frame: FrameType | None) -> None:
-    raise Terminated(signal_number)
+    global _received_at
+    now = time.monotonic()
+    if now < _received_at + _ONE_STOP_S:
+        return
+    _received_at = now
+    _received.append(signal_number)
+    raise KeyboardInterrupt if signal_number == signal.SIGINT else Terminated(signal_number)

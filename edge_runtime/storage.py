@@ -11,7 +11,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -90,9 +90,15 @@ def write_bytes(path: Path, data: bytes | memoryview, *, sync_folder: bool = Tru
         StorageError: The folder is missing or read-only, or the disk is full; the old file is untouched.
     """
     with translated("write", path):
-        if path.is_char_device():  # /dev/null and /dev/stderr must not be replaced by a file
+        if path.is_char_device():  # /dev/null must not be replaced by a file
             path.write_bytes(data)
             return
+        if path.is_symlink():  # the file that it leads to is replaced, and the link stays
+            if path.readlink().parts[:2] in (("/", "dev"), ("/", "proc")):  # /dev/stderr, which may be a log
+                with path.open("ab") as stream:
+                    stream.write(data)
+                return
+            path = path.resolve()
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise OSError(errno.EEXIST, "it is no regular file")
         temporary = temporary_name(path)
@@ -138,19 +144,22 @@ def replace_file(temporary: Path, path: Path) -> None:
 
 
 @contextmanager
-def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def new_folder(
+    path: Path, *, overwrite: bool = False, is_ours: Callable[[Path], bool] = lambda _: True
+) -> Iterator[Path]:
     """Yield a temporary folder that becomes ``path`` when the block ends without an error.
 
     Args:
         path: Folder to write. A missing parent is made.
         overwrite: Replace an existing folder in one step; otherwise an existing folder is an error.
+        is_ours: Tells whether an existing folder is of the kind that may be replaced.
 
     Raises:
         UsageError: ``path`` exists and ``overwrite`` is not set.
         StorageError: Writing failed; what was at ``path`` is untouched.
     """
     with translated("write", path):
-        _refuse_existing(path, overwrite)  # before the work, and again after it
+        _refuse_existing(path, overwrite, is_ours)  # before the work, and again after it
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = temporary_name(path)
         temporary.mkdir()
@@ -159,7 +168,7 @@ def new_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             yield temporary
             for file in sorted(temporary.rglob("*")):
                 _sync(file)
-            _refuse_existing(path, overwrite)
+            _refuse_existing(path, overwrite, is_ours)
             if path.exists():
                 _exchange(temporary, path)
             else:
@@ -175,8 +184,42 @@ def mark_results(folder: Path) -> None:
     Raises:
         StorageError: The folder cannot be written.
     """
-    if not are_results_ours(folder):
-        write_bytes(folder / RESULTS_MARKER, _MARKER_TEXT)
+    marker = folder / RESULTS_MARKER
+    # Made and never replaced, because two runs that start at once must hold the same file.
+    with translated("write", marker), suppress(FileExistsError), marker.open("xb") as file:
+        file.write(_MARKER_TEXT)
+
+
+@contextmanager
+def in_use(path: Path) -> Iterator[None]:
+    """Hold a file inside the block, so that no other process can; it is let go in any case when the process ends.
+
+    Raises:
+        StorageError: Another process holds it.
+    """
+    with translated("read", path), path.open("rb") as file:
+        hold(file.fileno(), path)
+        yield
+
+
+def hold(descriptor: int, path: Path) -> None:
+    """Hold an open file until it is closed; does nothing where files cannot be locked, as on some network disks.
+
+    Raises:
+        StorageError: Another process, or another part of this one, holds it.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StorageError(
+            f"{printable(path)} — another run is writing there — wait for its end, or choose another name"
+        ) from None
+    except OSError:
+        return
 
 
 def are_results_ours(folder: Path) -> bool:
@@ -247,11 +290,16 @@ def _exchange(new: Path, old: Path) -> None:
     shutil.rmtree(backup, ignore_errors=True)
 
 
-def _refuse_existing(path: Path, overwrite: bool) -> None:
+def _refuse_existing(path: Path, overwrite: bool, is_ours: Callable[[Path], bool]) -> None:
     if path.exists() and not overwrite:
         raise UsageError(f"output folder {printable(path)} — exists — choose another name or pass --overwrite")
     if path.exists() and not path.is_dir():
         raise UsageError(f"output folder {printable(path)} — is a file — choose another name or remove it")
+    if path.exists() and any(path.iterdir()) and not is_ours(path):
+        raise UsageError(
+            f"output folder {printable(path)} — holds something else than an earlier command of this kind has written — choose "
+            "another name or remove it"
+        )
 
 
 def _sync(path: Path) -> None:

@@ -73,7 +73,7 @@ def export_package(config: ExportConfig, on_progress: OnProgress = silent) -> Ma
     run = read_run(Path(config.run), None if config.data is None else Path(config.data))
     contract = replace(run.contract, name=out.resolve().name)
     calibration = None if config.calibration is None else _calibration_images(Path(config.calibration), contract)
-    with new_folder(out, overwrite=config.overwrite) as folder:
+    with new_folder(out, overwrite=config.overwrite, is_ours=lambda there: (there / MANIFEST).is_file()) as folder:
         conversion = _convert(run, contract, config, on_progress)
         segmenters = {"fp32": _write_model(folder, "fp32", conversion.shipped)}
         parity = _prove(conversion, segmenters["fp32"], run, config.budget, on_progress)

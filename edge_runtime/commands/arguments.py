@@ -6,6 +6,13 @@ import argparse
 import math
 
 
+def file_name(text: str) -> str:
+    """Return the name of a file or folder, which is empty if a shell variable is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("an empty name — expected a file or folder")
+    return text
+
+
 def positive(text: str) -> int:
     """Parse a whole number of at least 1."""
     if not (text.isascii() and text.isdigit() and int(text) > 0):

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edge_runtime.commands.arguments import parse_size, positive, seconds, share
+from edge_runtime.commands.arguments import file_name, parse_size, positive, seconds, share
 
 if TYPE_CHECKING:
     from edge_runtime.run.config import RunConfig, TileSize
@@ -85,7 +84,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     results = parser.add_argument_group("results")
     results.add_argument(
-        "--save", metavar="DIR", type=Path, help="write masks, and pictures or a video, to this folder"
+        "--save", metavar="DIR", type=file_name, help="write masks, and pictures or a video, to this folder"
     )
     results.add_argument(
         "--keep-mb",
@@ -110,13 +109,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     results.add_argument("--legend", action="store_true", help="write the class names on the overlay")
     results.add_argument(
-        "--json", metavar="FILE|-", help="write a JSON line per frame and a summary to this file; - for stdout"
+        "--json",
+        metavar="FILE|-",
+        type=file_name,
+        help="write a JSON line per frame and a summary to this file; - for stdout",
     )
     results.add_argument(
         "--shapes", choices=("polygons", "rle"), help="add polygons or COCO RLE masks to the JSON lines"
     )
     results.add_argument(
-        "--raw", metavar="FILE|-", help="write pictures as raw BGR bytes to this file, for ffmpeg; - for stdout"
+        "--raw",
+        metavar="FILE|-",
+        type=file_name,
+        help="write pictures as raw BGR bytes to this file, for ffmpeg; - for stdout",
     )
     results.add_argument(
         "--virtual-camera", action="store_true", help="send pictures to a virtual camera (needs the extra 'camera')"
@@ -126,7 +131,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--service", action="store_true", help="never give up: retry the source for ever, continue on a full disk"
     )
     service.add_argument(
-        "--status", metavar="FILE|-", help="keep this file up to date with a JSON status; - for lines on stderr"
+        "--status",
+        metavar="FILE|-",
+        type=file_name,
+        help="keep this file up to date with a JSON status; - for lines on stderr",
     )
     service.add_argument(
         "--status-interval",

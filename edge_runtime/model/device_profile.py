@@ -15,7 +15,7 @@ from typing import Any
 
 import onnxruntime as ort
 
-from edge_runtime.errors import EdgeUnetError, ModelError
+from edge_runtime.errors import EdgeUnetError, ModelError, UsageError
 from edge_runtime.model.contract import Fields, check_version, parse_json, text
 from edge_runtime.model.package import Package
 from edge_runtime.model.session import SessionOptions
@@ -166,8 +166,16 @@ def write_profile(profile: DeviceProfile, root: Path) -> Path:
         StorageError: The folder is read-only, or the disk is full.
     """
     path = profile_path(root)
+    _refuse_notes(path)
     write_json(path, profile.to_dict())
     return path
+
+
+def _refuse_notes(path: Path) -> None:
+    """Refuse to replace a file of the user's that has the name of the profile."""
+    text = system_text(path)
+    if text and not (text.startswith("{") and '"format_version"' in text):
+        raise UsageError(f"{printable(path)} — holds something else than a device profile — move it away")
 
 
 def check_writable(root: Path) -> None:
@@ -177,6 +185,7 @@ def check_writable(root: Path) -> None:
         StorageError: The folder is read-only, or this user may not write to it.
     """
     path = profile_path(root)
+    _refuse_notes(path)
     with translated("write", path):
         probe = temporary_name(path)
         probe.touch(exist_ok=False)

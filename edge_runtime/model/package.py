@@ -7,6 +7,7 @@ files load and silently compute other results.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -184,15 +185,25 @@ class Package:
                 )
             if not path.is_file():
                 raise ModelError(f"{printable(path)} — missing — the package is incomplete: copy or export it again")
-        with ThreadPoolExecutor(usable_cores()) as threads:  # hashing releases the interpreter lock
-            found_digests = threads.map(lambda name: sha256(self.root / name, ModelError), digests)
-            for (name, expected), found_digest in zip(digests.items(), found_digests, strict=True):
-                self._compare(name, found_digest, expected)
+        for (name, expected), found_digest in zip(digests.items(), self._found(list(digests)), strict=True):
+            self._compare(name, found_digest, expected)
         found = {p.relative_to(self.root) for p in self.root.rglob("*") if p.is_file()}
         strange = {path.as_posix() for path in found if not any(_is_passed_over(part) for part in path.parts)}
         extra = sorted(strange - digests.keys() - {MANIFEST})
         if extra:
             raise ModelError(f"{printable(self.root / extra[0])} — not in the manifest — remove it or export again")
+
+    def _found(self, names: Sequence[str]) -> list[str]:
+        """Return the SHA-256 of files, hashed in threads, because hashing releases the interpreter lock."""
+
+        def digest(name: str) -> str:
+            return sha256(self.root / name, ModelError)
+
+        try:
+            with ThreadPoolExecutor(usable_cores()) as threads:
+                return list(threads.map(digest, names))
+        except RuntimeError:  # no thread can be started, as while the interpreter exits
+            return [digest(name) for name in names]
 
     def _compare(self, name: str, found: str, expected: str) -> None:
         if found != expected:

@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from edge_runtime.sinks import (
     prepare_folder,
 )
 from edge_runtime.sources import Source, SourceOptions, open_source
+from edge_runtime.storage import RESULTS_MARKER, in_use
 
 _log = logging.getLogger("edge_runtime")
 _WAIT_S = 0.2
@@ -102,8 +103,10 @@ def execute(
     make_segment = _segmenters(config, segmenter, observer, [stopping] if stop is None else [stopping, stop])
     make_segment()  # refuses a tile size that cannot be used, before anything is opened
     observer.begun(source, segmenter)
+    claimed: AbstractContextManager[None] = nullcontext()
     if config.output.save is not None:
         prepare_folder(Path(config.output.save), source.kind)
+        claimed = in_use(Path(config.output.save) / RESULTS_MARKER)
     lines = JsonLines(config.json, stopping) if config.json is not None else None
 
     def report(result: FrameResult, written: Written) -> None:
@@ -129,7 +132,7 @@ def execute(
         keep_going=config.service,
     )
     supervisor = _supervisor(config, runner, segmenter, notifier or Notifier({}))
-    with lines or nullcontext():
+    with lines or nullcontext(), claimed:
         try:
             _watch(runner, observer, supervisor, stop)
         except BaseException:
@@ -204,7 +207,12 @@ def _source(config: RunConfig) -> Source:
 def _check_outputs(config: RunConfig, source: Source) -> None:
     """Refuse outputs that would replace what is read, or what no run of ours has written."""
     _, _, background = (config.effect or "").partition("=")
-    read = [*source.files, Path(config.package), *([Path(background)] if background else [])]
+    package = Path(config.package)
+    read = [*source.files, package, *([Path(background)] if background else [])]
+    with suppress(OSError):  # loading it says what is wrong
+        read += [path for path in package.rglob("*") if path.is_file()]  # a link may lead out of the package
+    if config.source == "-":
+        read.append(Path("/dev/stdin"))
     save = config.output.save
     video = None if save is None or source.kind == "images" else Path(save) / f"overlay{VIDEO_SUFFIX}"
     check_apart({"--json": config.json, "--raw": config.output.raw, "--status": config.status, "--save": video})

@@ -39,7 +39,8 @@ class Notifier:
         # A leading "@" stands for the zero byte of an abstract socket name.
         self._address = "\0" + address[1:] if address.startswith("@") else address
         mine = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
-        limit_us = int(environment.get("WATCHDOG_USEC", "0")) if mine else 0
+        limit = environment.get("WATCHDOG_USEC", "")
+        limit_us = int(limit) if mine and limit.isascii() and limit.isdecimal() else 0
         # Twice per limit, as systemd recommends.
         fed = bool(limit_us and self._address)
         self.interval_s = limit_us / 2e6 if fed else float("inf")

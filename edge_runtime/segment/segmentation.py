@@ -41,7 +41,7 @@ class Segmentation:
     def fractions(self) -> dict[str, float]:
         """Return the share of the frame's pixels per class name, 0–1."""
         if len(self.classes) <= _FEW_CLASSES:
-            return {c.name: np.count_nonzero(self.mask == c.id) / self.mask.size for c in self.classes}
+            return {c.name: int(np.count_nonzero(self.mask == c.id)) / self.mask.size for c in self.classes}
         counts = cv2.calcHist([self.mask], [0], None, [256], [0, 256]).reshape(-1)
         return {c.name: float(counts[c.id]) / self.mask.size for c in self.classes}
 

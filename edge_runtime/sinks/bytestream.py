@@ -13,8 +13,10 @@ import time
 from pathlib import Path
 
 from edge_runtime.errors import StorageError
-from edge_runtime.storage import translated
+from edge_runtime.storage import hold, translated
 
+_STDOUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+"""Names of standard output, which would be truncated if it were opened by them."""
 _STEP_S = 0.2
 _GRACE_S = 1.0
 """Seconds that a write may continue after the run was told to end, for a slow reader."""
@@ -34,6 +36,7 @@ class ByteStream:
             StorageError: The target cannot be opened.
         """
         self._stop = stop
+        target = "-" if target in _STDOUT else target
         self._where = Path("standard output" if target == "-" else target)
         self._lock = threading.Lock()
         with translated("write", self._where):
@@ -129,9 +132,13 @@ class ByteStream:
         while True:
             pipe = path.is_fifo()
             # Appending continues at the end also after another program has truncated the file.
-            how = os.O_NONBLOCK if pipe else os.O_CREAT | os.O_TRUNC | os.O_APPEND | getattr(os, "O_BINARY", 0)
+            how = os.O_NONBLOCK if pipe else os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
             try:
-                return os.open(path, os.O_WRONLY | how, 0o666)
+                descriptor = os.open(path, os.O_WRONLY | how, 0o666)
+                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    hold(descriptor, path)  # before the lines of another run are cut off
+                    os.ftruncate(descriptor, 0)
+                return descriptor
             except OSError as error:
                 if not (pipe and error.errno == errno.ENXIO):  # ENXIO: a named pipe without a reader
                     raise

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
@@ -37,7 +39,8 @@ def check_folder(folder: Path, read: Iterable[Path], *, overwrite: bool) -> None
             raise UsageError(
                 f"{where} — lies in the model package {printable(package)}, which must not change: choose another folder"
             )
-        there = [path for path in (*parts, video) if path.exists()]
+        videos = [video, *sorted(folder.glob(f"overlay-*{VIDEO_SUFFIX}"))]  # of a service, which --keep-mb deletes
+        there = [path for path in (*parts, *videos) if path.exists()]
         if not there:
             return
         targets = [part.resolve() for part in parts]
@@ -47,12 +50,14 @@ def check_folder(folder: Path, read: Iterable[Path], *, overwrite: bool) -> None
             place for place in {path.parent for path in read} if any(place.resolve().is_relative_to(t) for t in targets)
         }
         found = next((path for path in read if path.parent in inside), None) or _same(video, read)
+        for link in (path for path in read if found is None and path.is_symlink()):
+            found = link if any(link.resolve().is_relative_to(target) for target in targets) else None
         if found is not None:
             raise UsageError(f"{where} — {printable(found)} is read, and would be written over: choose another folder")
         if overwrite or are_results_ours(folder):
             return
         strangers = [path for part in parts if part.is_dir() for path in _visible(part)]
-        stranger = next((path for path in (video, *strangers) if path.exists()), None)
+        stranger = next((path for path in (*videos, *strangers) if path.exists()), None)
         if stranger is not None:
             raise UsageError(
                 f"{where} — {printable(stranger)} is there, and no run of ours has written it: choose another folder, or "
@@ -78,12 +83,12 @@ def check_file(option: str, target: str | None, read: Iterable[Path], *, overwri
     path = Path(target)
     where = f"{option} {printable(path)}"
     with translated("write", path):
-        if _same(path, read) is not None:
-            raise UsageError(f"{where} — is read, and would be written over: choose another file")
         if package := _package_around(path.parent):
             raise UsageError(
                 f"{where} — lies in the model package {printable(package)}, which must not change: choose another folder"
             )
+        if _same(path, read) is not None:
+            raise UsageError(f"{where} — is read, and would be written over: choose another file")
     refuse_stranger(option, path, _OURS[option], overwrite=overwrite)
 
 
@@ -97,7 +102,8 @@ def check_apart(targets: Mapping[str, str | Path | None]) -> None:
     for option, target in targets.items():
         if target is None or str(target) == "-":
             continue
-        place = Path(os.path.realpath(target))
+        with translated("write", Path(target)):  # the working folder may be gone
+            place = Path(os.path.realpath(target))
         if place in seen and not Path(target).is_char_device():
             raise UsageError(
                 f"{seen[place]} and {option} — both write {printable(target)} — name another file for one of them"
@@ -129,6 +135,8 @@ def _same(path: Path, others: Iterable[Path]) -> Path | None:
         mine = path.stat()
     except FileNotFoundError:
         return None
+    if not stat.S_ISREG(mine.st_mode):
+        return None
     for other in others:
         try:
             found = other.stat()
@@ -141,7 +149,7 @@ def _same(path: Path, others: Iterable[Path]) -> Path | None:
 
 def _are_lines(head: bytes) -> bool:
     """Tell whether a file begins as our JSON lines do, also if its first line is longer than ``head``."""
-    return head.startswith((b'{"frame": ', b'{"summary": '))
+    return re.match(rb'\{"(frame": \d+, "source|summary": \{"captured)": ', head) is not None
 
 
 def _is_status(head: bytes) -> bool:

@@ -73,6 +73,8 @@ def images_of(sources: Iterable[str | Path], options: SourceOptions) -> ImageSou
         one = recognise(source, options)
         if one is None:
             shown = printable(str(source)) if not is_address(source) else "an address"
+            if not is_address(source) and not Path(source).exists():
+                raise InputError(f"{shown} — no such file or folder — check the path")
             raise UsageError(
                 f"source {shown} — several sources are images, and this is none — run videos, cameras and addresses one "
                 "by one"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path, PurePosixPath
 from typing import Literal
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from edge_runtime.errors import InputError, SourceError
 from edge_runtime.image import MAX_PIXELS, decode
@@ -22,7 +22,9 @@ from edge_runtime.sources.options import SourceOptions
 from edge_runtime.sources.video import RemoteVideoSource
 
 _MOST_BYTES = 1 << 28
-_ASK_S = 2.0
+_FILES = frozenset({"video/mp4", "video/quicktime", "video/webm", "video/x-matroska", "video/x-msvideo"})
+"""Types of videos whose end belongs to them, so that they are files even if the server does not tell their length."""
+_ASK_S = 5.0
 """Longest time to ask an address what it holds; afterwards it is opened as a stream."""
 _PLAYLISTS, _PLAYLIST_SUFFIXES = ("mpegurl", "dash+xml"), (".m3u8", ".mpd")
 
@@ -39,7 +41,7 @@ def recognise(
     """
     if not is_address(source) or source.partition("://")[0].lower() not in ("http", "https"):
         return None
-    patience = options.patience
+    source, patience = _quoted(source), options.patience
     content = "video" if is_remote_video(source) else None
     if content is None and not patience.retry_at_start:
         content = content_of(source, min(patience.open_s, _ASK_S))
@@ -68,9 +70,11 @@ def content_of(url: str, timeout_s: float) -> Literal["stream", "video", "image"
             finite = answer.headers.get("Content-Length", "0").strip() not in ("", "0")
     except (OSError, ValueError, HTTPException):
         return None
-    if not finite or kind.startswith("multipart/") or playlist:
+    if kind.startswith("image/"):  # one picture, also if its length is not told
+        return "image"
+    if kind.startswith("multipart/") or playlist or not (finite or kind in _FILES):
         return "stream"
-    return "image" if kind.startswith("image/") else "video"
+    return "video"
 
 
 class RemoteImageSource(Source):
@@ -125,6 +129,16 @@ class RemoteImageSource(Source):
         if not self.stopped.is_set() and (frame := self.load(0)) is not None:
             yield frame
         self.raise_problems()
+
+
+def _quoted(url: str) -> str:
+    """Return an address as it is sent: spaces and letters beyond ASCII in path and query as ``%20``."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # opening it says what is wrong
+        return url
+    path, query = (quote(text, safe="/%:@!$&'()*+,;=~?") for text in (parts.path, parts.query))
+    return urlunsplit(parts._replace(path=path, query=query))
 
 
 def _opened(url: str, timeout_s: float) -> HTTPResponse:

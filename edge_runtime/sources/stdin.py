@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_runtime.errors import InputError, UsageError
+from edge_runtime.headers import kind_of
 from edge_runtime.image import MAX_PIXELS, decode
 from edge_runtime.sources.capture import is_address
 from edge_runtime.sources.jpegs import JpegSplitter
@@ -23,6 +24,7 @@ from edge_runtime.sources.options import SourceOptions
 from edge_runtime.sources.slot import POLL_S, SlotSource
 from edge_runtime.storage import printable, translated
 
+_HEAD_BYTES = 64
 _CHUNK_BYTES = 1 << 16
 _INHERITED = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/(\d+)")
 """Paths of descriptors that this process has inherited, as a shell writes them for ``<(…)``."""
@@ -143,7 +145,9 @@ class StdinSource(SlotSource):
         splitter = JpegSplitter()
         buffer = memoryview(bytearray(_CHUNK_BYTES))
         count = garbage = 0
+        head = b""
         while got := self._receive(buffer):
+            head = head or bytes(buffer[: min(got, _HEAD_BYTES)])
             for data in splitter.feed(buffer[:got]):
                 self._put_jpeg(data, count)
                 count += 1
@@ -155,7 +159,14 @@ class StdinSource(SlotSource):
         self._note_garbage(splitter.garbage - garbage, count)
         if left:
             self._cut_short(count, f"{left} bytes of a JPEG")
+        if not count and (kind := kind_of(head)) not in ("unknown", "JPEG"):
+            raise InputError(
+                f"{self.name} — is {kind} — expected JPEGs one after another — convert it, or pass it as a file"
+            )
         self._require_frames(count)
+        if self.problems and not self.live:
+            more = f"; {self.failed} frames cannot be used" if self.failed > 1 else ""
+            self._note(f"{self.problems[0]}{more}")
 
     def _put_jpeg(self, data: bytes, count: int) -> None:
         started = time.monotonic()

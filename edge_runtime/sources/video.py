@@ -121,7 +121,8 @@ class VideoSource(Source):
                 "does not know the codec: convert it to H.264"
             )
         frames = self._container.frames
-        if _ended_early(self.captured, frames) if frames is not None else self._container.cut:
+        cut, count = self._container.cut, self.captured
+        if (cut and (frames is None or count < frames)) or (frames is not None and _ended_early(count, frames)):
             of = f"/{self.total}" if self.total else ""
             return f"{self.name} — ended early {self.captured}{of} frames — the file is truncated or damaged: copy it again"
         return None

@@ -7,6 +7,7 @@ import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -36,7 +37,8 @@ def served(answers):
                 return
             self.send_response(200)
             self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(data)))
+            if not self.path.startswith("/unmeasured"):
+                self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
 
@@ -64,6 +66,24 @@ def video(path: Path, frames: int = 12, code: str = "mp4v") -> Path:
 
 
 class TestHttp:
+    @pytest.mark.parametrize("path", ["/unmeasured", "/my clip", "/фильм"])
+    def test_a_file_without_a_length_or_with_letters_in_its_address_is_whole(self, tmp_path, path):
+        data = video(tmp_path / "v.mp4").read_bytes()
+        with (
+            served({quote(path): ("video/mp4", data)}) as host,
+            open_source(f"http://{host}{path}") as source,
+        ):
+            assert len(list(source)) == 12
+        assert source.kind == "video"
+
+    def test_a_picture_without_a_length_is_one_picture(self):
+        png = cv2.imencode(".png", PICTURE)[1].tobytes()
+        with (
+            served({"/unmeasured": ("image/png", png)}) as host,
+            open_source(f"http://{host}/unmeasured") as source,
+        ):
+            assert len(list(source)) == 1
+
     @pytest.mark.parametrize("path", ["/download", "/a.bin?token=1", "/clip.wmv"])
     def test_a_video_is_read_once_and_whole_whatever_its_name(self, tmp_path, path):
         data = video(tmp_path / "v.avi", code="MJPG").read_bytes()

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from colors import color_scene
 
-from edge_runtime import InputError, OutputOptions, RunConfig, UsageError, execute
+from edge_runtime import InputError, OutputOptions, RunConfig, StorageError, UsageError, execute
 from edge_runtime.sinks import MaskFiles
 from edge_runtime.sources.frame import decoded_frame
+from edge_runtime.storage import in_use
 
 
 @pytest.fixture
@@ -203,3 +204,50 @@ def test_a_frame_s_name_does_not_lead_out_of_the_folder(tmp_path):
     with pytest.raises(InputError, match="leads out of"):
         MaskFiles(tmp_path / "masks").write(frame, np.zeros((4, 4), np.uint8))
     assert not (tmp_path / "escaped.png").exists()
+
+
+class TestOtherWays:
+    def test_a_piece_of_a_service_that_a_limit_would_delete_is_somebody_elses(self, tmp_path, run):
+        own = video(tmp_path / "out" / "overlay-20250101-120000.mp4")
+        with pytest.raises(UsageError, match=r"overlay-20250101-120000\.mp4 is there, and no run of ours"):
+            run(video(tmp_path / "v.mp4"), save=tmp_path / "out")
+        assert own.exists()
+
+    def test_a_link_to_a_result_is_no_source(self, photos, run, tmp_path):
+        run(photos, save=tmp_path / "out")
+        result = tmp_path / "out" / "overlays" / "a.jpg"
+        before = result.read_bytes()
+        linked = tmp_path / "linked"
+        linked.mkdir()
+        (linked / "a.jpg").symlink_to(result)
+        with pytest.raises(UsageError, match=r"linked/a\.jpg is read, and would be written over"):
+            run(linked, save=tmp_path / "out")
+        assert result.read_bytes() == before
+
+    def test_annotations_by_hand_are_no_lines_of_ours(self, photos, run, tmp_path):
+        own = tmp_path / "own.jsonl"
+        own.write_text('{"frame": 0, "label": "car"}\n')
+        with pytest.raises(UsageError, match=r"own\.jsonl — is there, and no command of ours"):
+            run(photos, json=str(own))
+        assert "car" in own.read_text()
+
+    def test_what_a_file_of_the_package_leads_to_is_read(self, photos, run, color_package, tmp_path):
+        blob = tmp_path / "blob"
+        (color_package / "model.onnx").replace(blob)
+        (color_package / "model.onnx").symlink_to(blob)
+        before = blob.read_bytes()
+        with pytest.raises(UsageError, match="blob — is read, and would be written over"):
+            run(photos, raw=blob, overwrite=True)
+        assert blob.read_bytes() == before
+
+    def test_two_runs_do_not_share_their_outputs(self, photos, run, tmp_path):
+        run(photos, save=tmp_path / "out", json=str(tmp_path / "r.jsonl"))
+        before = (tmp_path / "r.jsonl").read_bytes()
+        with (
+            in_use(tmp_path / "out" / ".edge-unet-results"),
+            pytest.raises(StorageError, match="another run is writing"),
+        ):
+            run(photos, save=tmp_path / "out")
+        with in_use(tmp_path / "r.jsonl"), pytest.raises(StorageError, match=r"r\.jsonl — another run is writing"):
+            run(photos, json=str(tmp_path / "r.jsonl"))
+        assert (tmp_path / "r.jsonl").read_bytes() == before

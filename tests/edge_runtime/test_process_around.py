@@ -289,3 +289,75 @@ class TestInstallation:
         jpeg = cv2.imencode(".jpg", color_scene())[1].tobytes()
         done = subprocess.run(command, input=jpeg * 2, capture_output=True, check=False)
         assert (done.returncode, b"2 frames" in done.stderr) == (0, True)
+
+
+class TestOutputsByName:
+    def test_standard_output_by_its_name_is_appended_to(self, place, color_package):
+        line = 'for i in 1 2; do "$@" >> all.jsonl; done'
+        done = shell(line, "run", color_package, "--source", "a.jpg", "--json", "/dev/stdout")
+        assert done.returncode == 0, done.stderr
+        assert len((place / "all.jsonl").read_text().splitlines()) == 4
+
+    def test_an_input_by_redirection_is_read(self, place, color_package):
+        (place / "x.raw").write_bytes(bytes(48 * 64 * 3 * 2))
+        options = ("--source", "-", "--raw-size", "48x64", "--raw", "x.raw", "--overwrite")
+        done = shell('"$@" < x.raw', "run", color_package, *options)
+        assert (done.returncode, (place / "x.raw").stat().st_size) == (2, 48 * 64 * 3 * 2)
+
+    def test_a_status_through_a_link_keeps_the_link(self, place, color_package):
+        (place / "st").symlink_to("real.json")
+        (place / "err").symlink_to("/proc/self/fd/2")
+        for name in ("st", "err"):
+            done = shell(
+                '"$@" 2> log', "run", color_package, "--source", "a.jpg", "--status", name, "--json", "r.jsonl"
+            )
+            assert done.returncode == 0, (place / "log").read_text()
+            assert (place / name).is_symlink()
+        assert json.loads((place / "real.json").read_text())["processed"] == 1
+        assert '"processed": 1' in (place / "log").read_text()
+
+    @pytest.mark.parametrize("option", ["--save", "--json", "--raw", "--status"])
+    def test_the_name_of_an_unset_variable_is_refused(self, place, color_package, option):
+        done = shell('"$@"', "run", color_package, "--source", "a.jpg", option, "")
+        assert (done.returncode, sorted(path.name for path in place.iterdir())) == (2, ["a.jpg"])
+        assert "an empty name — expected a file or folder" in done.stderr
+
+
+class TestStandardInput:
+    def test_what_is_no_jpeg_is_named(self, place, color_package):
+        cv2.imwrite("a.png", color_scene())
+        done = shell('"$@" < a.png', "run", color_package, "--source", "-")
+        assert (done.returncode, done.stderr.count("standard input — is PNG — expected JPEGs one after another")) == (
+            3,
+            1,
+        )
+
+    def test_bytes_that_were_passed_over_are_told(self, place, color_package):
+        done = shell('(cat a.jpg; echo between; cat a.jpg) | "$@"', "run", color_package, "--source", "-")
+        assert done.returncode == 0
+        assert "note: standard input, near frame" in done.stderr and "were skipped" in done.stderr
+
+
+class TestAtTheEnd:
+    def test_a_model_is_loaded_while_the_interpreter_exits(self, color_package):
+        code = (
+            "import atexit, sys; from edge_runtime import Segmenter\n"
+            "atexit.register(lambda: print(Segmenter.load(sys.argv[1]).variant, flush=True))"
+        )
+        done = subprocess.run([sys.executable, "-c", code, color_package], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (0, "fp32\n"), done.stderr
+
+    def test_a_profiler_writes_its_result(self, place, color_package):
+        profiled = [sys.executable, "-m", "cProfile", "-o", "prof", "-m", "edge_runtime", "info", str(color_package)]
+        assert (
+            subprocess.run(
+                profiled, capture_output=True, timeout=60, env=os.environ | {"PYTHONPATH": str(PROJECT)}
+            ).returncode
+            == 0
+        )
+        assert (place / "prof").stat().st_size > 1000
+
+    def test_a_watchdog_without_a_number_is_none(self, place, color_package):
+        for value in ("", "abc"):
+            done = shell('"$@"', "run", color_package, "--source", "a.jpg", env=os.environ | {"WATCHDOG_USEC": value})
+            assert done.returncode == 0, done.stderr

@@ -193,21 +193,17 @@ class TestReaders:
         calls = []
         old = signal.signal(signal.SIGALRM, lambda *_: calls.append(1))
         reader, end = os.pipe()
-        saved = os.dup(1)
         try:
-            os.dup2(end, 1)
             signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
             stop = threading.Event()
             threading.Timer(0.5, stop.set).start()
-            # pytest has another object in the place of sys.stdout, whose fileno() may be another file.
-            with JsonLines("/proc/self/fd/1", stop) as lines:
+            with JsonLines(f"/proc/self/fd/{end}", stop) as lines:
                 for _ in range(100):
                     lines.write({"a": "x" * 5000})
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, old)
-            os.dup2(saved, 1)
-            for descriptor in (saved, reader, end):
+            for descriptor in (reader, end):
                 os.close(descriptor)
         assert calls
 

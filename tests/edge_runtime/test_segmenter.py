@@ -162,6 +162,7 @@ def test_fractions_and_where_speak_of_classes_by_name(segmenter):
     assert result.fractions() == pytest.approx(
         {name: (truth == i).mean() for i, name in enumerate(["background", "red", "blue"])}
     )
+    assert {type(share) for share in result.fractions().values()} == {float}
     assert np.array_equal(result.where("red"), truth == 1)
     with pytest.raises(KeyError, match="no class 'green' — the model has background, red, blue"):
         result.where("green")

@@ -210,6 +210,13 @@ def wrong_int8(color_package) -> Path:
 
 @pytest.mark.usefixtures("one_core")
 class TestCommand:
+    def test_notes_that_have_its_name_stay(self, color_package, capsys):
+        notes = color_package.parent / f"{color_package.name}.device.json"
+        notes.write_text("my notes about this device")
+        assert cli.main(["tune", str(color_package)]) == 2
+        assert "holds something else than a device profile — move it away" in capsys.readouterr().err
+        assert notes.read_text() == "my notes about this device"
+
     def test_the_profile_that_it_writes_is_used(self, color_package, capsys):
         assert cli.main(["tune", str(color_package), "--rounds", "1", "--json"]) == 0
         out, err = capsys.readouterr()

@@ -345,6 +345,15 @@ class TestPlace:
         assert "is a file — choose another name" in capsys.readouterr().err
         assert (tmp_path / "file").read_text() == "mine"
 
+    def test_a_folder_that_is_no_package_is_left_alone(self, run, tmp_path, capsys):
+        (tmp_path / "thesis").mkdir()
+        (tmp_path / "thesis" / "1.txt").write_text("mine")
+        for out in (tmp_path / "thesis", run, run.parent):
+            before = names(out)
+            assert main(["export", str(run), "--out", str(out), "--overwrite"]) == 2
+            assert "holds something else than an earlier command of this kind has written" in capsys.readouterr().err
+            assert names(out) == before
+
     def test_overwrite_exchanges_the_package_and_keeps_nothing_of_the_old(self, run, package, capsys):
         (package / "old.txt").write_text("of another time")
         assert main(["export", str(run), "--out", str(package), "--overwrite", "--opset", "13", "--int8", "off"]) == 0

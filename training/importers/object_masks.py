@@ -200,9 +200,14 @@ def _class_names(units: Sequence[_Unit], kind: _Kind) -> set[str]:
     """
     if kind not in ("objects by image", "objects by name"):
         return set()
-    called = [_called(path, unit, kind) for unit in units for paths in unit.masks.values() for path in paths]
-    names = set(called)
-    return names if 1 < len(names) <= len(called) / 2 and "" not in names else set()
+    images: dict[str, set[Path | str]] = {}
+    for unit in units:
+        for folder, paths in unit.masks.items():
+            for path in paths:
+                image = folder or _owner(path.stem, unit.images) or ""
+                images.setdefault(_called(path, unit, kind), set()).add(unit.folder / image)
+    several = sum(len(found) > 1 for found in images.values())
+    return set(images) if 1 < len(images) <= 2 * several and "" not in images else set()
 
 
 def _called(path: Path, unit: _Unit, kind: _Kind) -> str:
