@@ -17,6 +17,7 @@ from pathlib import Path
 
 from edge_runtime.errors import InputError
 from edge_runtime.headers.boxes import boxes
+from edge_runtime.sources.cut_streams import is_cut
 from edge_runtime.storage import translated
 
 _INDEX_BYTES = 1 << 27
@@ -60,9 +61,9 @@ def read_container(path: Path) -> Container:
                 return Container(cut=_is_matroska_cut(file, size), sound=_SOUND.search(_start(file)) is not None)
             if head[:4] == b"RIFF":
                 return Container(cut=_is_avi_cut(file, size), sound=b"strh\x38\0\0\0auds" in _start(file))
-        except (struct.error, IndexError, OverflowError):
+            return Container(cut=is_cut(file, size))
+        except (struct.error, IndexError, KeyError, OverflowError):
             return Container()
-    return Container()
 
 
 def _start(file: BufferedReader) -> bytes:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
@@ -272,3 +273,51 @@ class TestRate:
         out.write(replace(decoded_frame(10, picture, "x", 0.0), time_s=500.0), picture)
         out.close()
         assert out.written == 11
+
+
+FORMATS = {
+    "gif": (),
+    "flv": (),
+    "wmv": (),
+    "ogv": ("-c:v", "libtheora"),
+    "y4m": ("-pix_fmt", "yuv420p"),
+    "mjpeg": ("-c:v", "mjpeg"),
+    "ts": ("-c:v", "mpeg2video"),
+}
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def streamed(request, tmp_path_factory):
+    """A video of 30 frames, 65 pixels wide, in a container without an index."""
+    path = tmp_path_factory.mktemp("streamed") / f"v.{request.param}"
+    source = ("-f", "lavfi", "-i", "testsrc=size=66x49:rate=25", "-frames:v", "30")
+    command = (imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", *source, *FORMATS[request.param], path)
+    subprocess.run(command, check=True)
+    return path
+
+
+class TestStreams:
+    def test_a_whole_one_is_whole(self, streamed):
+        assert not read_container(streamed).cut
+        assert len(read(streamed)) == 30
+
+    def test_one_that_ends_within_a_unit_is_cut(self, streamed, tmp_path):
+        data = streamed.read_bytes()
+        for share in (0.4, 0.61, 0.83, 0.97):
+            # TS has units of 188 bytes: it cannot be told that whole ones are missing.
+            length = int(share * len(data)) // 188 * 188 + 100
+            cut = tmp_path / f"{share}{streamed.suffix}"
+            cut.write_bytes(data[:length])
+            assert read_container(cut).cut, share
+        with pytest.raises(InputError, match=r"ended early|no frame can be decoded"):
+            read(cut)
+
+    @pytest.mark.parametrize("colors", ["gray", "yuv444p", "yuv422p10le", "yuv420p12le", "gray10le"])
+    def test_raw_frames_of_any_depth_are_whole(self, tmp_path, colors):
+        path = tmp_path / "v.y4m"
+        source = ("-f", "lavfi", "-i", "testsrc=size=65x49:rate=25", "-frames:v", "3", "-strict", "-1")
+        command = (imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-v", "error", *source, "-pix_fmt", colors, path)
+        subprocess.run(command, check=True)
+        assert not read_container(path).cut
+        path.write_bytes(path.read_bytes()[:-1])
+        assert read_container(path).cut
