@@ -673,6 +673,13 @@ class TestVocFolders:
         with pytest.raises(ImportProblemsError, match=r"b\.bmp — a mask in another format — expected PNG"):
             run(src, "voc")
 
+    @pytest.mark.parametrize(("text", "expected"), [("background\ncell\n", "cell"), ("cell\nrod\n", "aeroplane")])
+    def test_classes_are_those_of_a_list_with_the_background(self, src, text, expected):
+        pictures(src, "JPEGImages/a.png")
+        write(src / "SegmentationClass/a.png", part(1, 0))
+        write(src / "labels.txt", text.encode())
+        assert run(src, "voc")[0].classes[1].name == expected
+
     def test_lists_in_main_make_the_split_if_there_are_no_others(self, src):
         pictures(src, "JPEGImages/a.png", "JPEGImages/b.png")
         for name, split in (("a", "train"), ("b", "val")):
@@ -704,3 +711,8 @@ class TestSeveralFiles:
         write(src / "a.json", labelme_document("a.png", [labelme_shape("#1 cell", CORNERS)]))
         write(src / "labels.txt", b"# classes\n__ignore__\n_background_\n#1 cell\n")
         assert [c.name for c in run(src, "labelme")[0].classes] == ["background", "#1 cell"]
+
+    def test_corners_as_objects_are_refused_in_words(self, src):
+        coco(src, [(1, [{"x": 5, "y": 5}, {"x": 9, "y": 5}, {"x": 9, "y": 9}])])
+        with pytest.raises(ImportProblemsError, match="expected pairs of numbers, or counts and size"):
+            run(src)

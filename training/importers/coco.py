@@ -385,6 +385,8 @@ def _regions(parts: Sequence[Any], where: str, size: Size) -> list[Region]:
 
 def _run_lengths(part: Mapping[str, Any], where: str, size: Size) -> Region:
     counts, stated = part.get("counts"), part.get("size")
+    if "counts" not in part and "size" not in part:
+        raise DataError(f"{where} — a part is {documents.short(part)} — expected pairs of numbers, or counts and size")
     if stated != list(size):
         raise DataError(f"{where} — run lengths of size {stated!r} — expected the image's [{size[0]}, {size[1]}]")
     lengths: Any = coco_counts(counts, where) if isinstance(counts, str) else counts

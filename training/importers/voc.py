@@ -21,11 +21,12 @@ from training.importers.documents import read_lines
 from training.importers.files import FileFinder, split_of, unlisted_images
 from training.importers.glance import folders
 from training.importers.mask_files import draw_by_color, draw_by_value_or_color
-from training.importers.plan import Color, Draw, Item, Labels, Plan, Tally, label_classes
+from training.importers.plan import BACKGROUND, Color, Draw, Item, Labels, Plan, Tally, label_classes
 
 _NAMES = [name for name, _ in VOC.classes]
 _BORDER: Color = (224, 224, 192)
 _IGNORED = "__ignore__"
+_NAME_LISTS = ("class_names.txt", "labels.txt", "classes.txt")
 
 
 def recognise(src: Path) -> str | None:
@@ -125,12 +126,18 @@ def _reader(root: Path) -> tuple[Labels, Callable[[Path], Draw]]:
         labels = label_classes(colors, colors, where=printable(path))
         by_color = {_BORDER: IGNORE, (0, 0, 0): 0} | {color: labels.ids[name] for name, color in colors.items()}
         return labels, partial(draw_by_color, ids=by_color)
-    names = read_lines(root / "class_names.txt") if (root / "class_names.txt").is_file() else _NAMES
-    names = [name for name in names if name != _IGNORED]
+    names = next((names for file in _NAME_LISTS if (names := _listed_names(root / file))), _NAMES)
     labels = label_classes(names, {name: voc_color(i) for i, name in enumerate(names)}, where=printable(root))
     by_value = {value: labels.ids[name] for value, name in enumerate(names)} | {255: IGNORE}
     by_color = {_BORDER: IGNORE} | {voc_color(value): labels.ids[name] for value, name in enumerate(names)}
     return labels, partial(draw_by_value_or_color, values=by_value, colors=by_color)
+
+
+def _listed_names(path: Path) -> list[str]:
+    """Return the names in a list of classes; none from one of another tool without the background, whose value is unknown."""
+    names = [name for name in read_lines(path) if name != _IGNORED] if path.is_file() else []
+    is_ours = path.name == _NAME_LISTS[0] or (names and names[0].strip("_").lower() == BACKGROUND)
+    return names if is_ours else []
 
 
 def _labelmap(path: Path) -> dict[str, Color]:

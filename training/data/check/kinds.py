@@ -44,6 +44,7 @@ TITLES = {
     "sample_format": "files have samples of a kind that is not read",
     "too_large": "pictures are too large",
     "too_small": "pictures are too small",
+    "empty_split": "splits have no pair",
     "unused_files": "pictures are not used",
     "unread_settings": "settings files are not read",
     "shared_mask": "masks are those of other images",

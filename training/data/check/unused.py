@@ -39,7 +39,7 @@ def ignored_files(dataset: Dataset) -> int:
 
 
 def unused_files(dataset: Dataset) -> list[Problem]:
-    """Warn once about pictures below the dataset's folder that are not used, and once about settings files."""
+    """Warn about splits without a pair, once about pictures that are not used, and once about settings files."""
     root = dataset.root
     pictures = [path for path in dataset.unread if path.suffix.lower() in PICTURE_SUFFIXES]
     settings = []
@@ -51,7 +51,16 @@ def unused_files(dataset: Dataset) -> list[Problem]:
             settings.append(path)
         elif path.suffix.lower() in PICTURE_SUFFIXES or (leads_nowhere(path) and not path.suffix):
             pictures.append(path)
-    found = []
+    found = [
+        problem(
+            "warning",
+            "empty_split",
+            split,
+            f"split {split} — no pair in {printable(folders.images)} — expected images and masks — fill it, or remove it",
+        )
+        for split, folders in dataset.layout.folders.items()
+        if not dataset.splits.get(split)
+    ]
     if pictures:
         message = (
             f"dataset {printable(root)} — {len(pictures)} picture files below it are not used: {_places(dataset, pictures)} — "
