@@ -1,8 +1,10 @@
 """What is made of mask values that no class has, of two ways to store one class, and of palettes in another order."""
 
+import re
+
 import numpy as np
 import pytest
-from datasets import png, squares
+from datasets import jpeg, png, squares
 from masks import paletted
 
 from training.data.check import check_dataset
@@ -291,3 +293,17 @@ def test_a_single_class_cannot_be_learnt(empty_dataset):
     (message,) = refused(empty_dataset)
     assert "split train — all pixels that count are of class 'background'" in message
     assert "correct ignore_id" in message
+
+
+@pytest.mark.parametrize(("level", "refused_near"), [(100, "near 1?[09][0-9] "), (255, None)])
+def test_a_third_level_in_jpeg_masks_is_no_black(empty_dataset, level, refused_near):
+    for i in range(4):
+        image_bgr, _ = squares(i)
+        mask = np.zeros((32, 32), np.uint8)
+        mask[4:14, i : i + 10], mask[18:28, 18:28] = 255, level
+        empty_dataset.image(f"{i}.jpg", jpeg(image_bgr))
+        empty_dataset.mask(f"{i}.jpg", jpeg(mask))
+    problems = check_dataset(empty_dataset.root, allow_lossy_mask=True).problems
+    errors = [p.message for p in problems if p.severity == "error"]
+    assert len(errors) == (4 if refused_near else 0), errors
+    assert all(re.search(refused_near or "", message) for message in errors)

@@ -653,6 +653,15 @@ class TestMasksPerImage:
         assert [c.name for c in summary.classes] == ["background", "car", "person"]
         assert values["a"] == {1: 10 * HEIGHT, 2: 10 * HEIGHT}
 
+    def test_a_folder_per_class_may_repeat_its_name_in_the_files(self, src):
+        pictures(src, "images/a.png", "images/b.png")
+        for name in "ab":
+            write(src / f"masks/car/{name}_car.png", part(255, 0))
+            write(src / f"masks/person/{name}_person.png", part(255, 20))
+        summary, values = run(src, "object-masks")
+        assert [c.name for c in summary.classes] == ["background", "car", "person"]
+        assert values["b"] == {1: 10 * HEIGHT, 2: 10 * HEIGHT}
+
     @pytest.mark.parametrize("form", ["masks/{}/{}.png", "masks/{}/mask_{}.png", "masks/{}/x{}{}.png"])
     def test_numbers_and_names_of_their_own_are_objects(self, src, form):
         pictures(src, *(f"images/{name}.png" for name in "abc"))

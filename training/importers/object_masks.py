@@ -223,7 +223,8 @@ def _masks_by_image(unit: _Unit, kind: _Kind, names: Collection[str]) -> dict[st
     for name, paths in unit.masks.items():
         for path in paths:
             if kind == "classes":
-                stem, label = path.stem, name
+                stem = path.stem if path.stem in unit.images else _owner(path.stem, unit.images) or path.stem
+                label = name
             elif kind == "objects of one image":
                 stem, label = next(iter(unit.images), path.stem), OBJECT
             elif kind == "objects by name":

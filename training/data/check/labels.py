@@ -30,6 +30,8 @@ _CLOSE = 32
 # Measured on masks of people and discs: JPEG from quality 50 leaves 88 % or more close to black and white; resampling with
 # any filter at most 84 %, a blur at most 83 %.
 _COMPRESSED = 0.85
+_MIDDLE, _WINDOW, _LEAST_LEVEL = (40, 216), 16, 0.01
+"""Grey levels between black and white, width of a class among them, and its least share of the mask's pixels."""
 _STRAY = 8
 """Number of unknown values in one mask above which they are not forgotten classes."""
 
@@ -55,6 +57,13 @@ def judge_labels(
     except InputError as error:
         return None, [problem("error", refused_labels(contents, key), path, str(error))]
     found = []
+    level = _third_level(contents, key) if contents.lossy else None
+    if level is not None:
+        message = (
+            f"{where} — a level near {level} beside 0 and 255 — expected two levels, of which each value is the nearest — "
+            "save masks as PNG, with an id for each class"
+        )
+        return None, [problem("error", "unknown_id", path, message)]
     if contents.lossy:
         message = f"{where} — a mask in a lossy format, as JPEG is: compression changes values at the borders — each is taken for the nearest known one — save masks as PNG"
         found.append(problem("warning", "lossy_mask", path, message))
@@ -64,6 +73,25 @@ def judge_labels(
         )
         found.append(problem("warning", "empty_mask", path, message))
     return counts, found
+
+
+def _third_level(contents: MaskContents, key: LabelKey) -> int | None:
+    """Return the grey level of a class between black and white in a lossy mask; None if there is none.
+
+    Compression leaves levels of every kind at the borders, and those of a class within a few of each other.
+    """
+    if key.encoding not in ("binary", "soft") or contents.form != "grey":
+        return None
+    pixels = np.zeros(256, np.int64)
+    for value, count in contents.counts.items():
+        pixels[min(value, 255)] += count
+    between = pixels[_MIDDLE[0] : _MIDDLE[1]]
+    windows = np.convolve(between, np.ones(_WINDOW, np.int64), "valid")
+    place = int(windows.argmax())
+    if windows[place] < max(0.5 * between.sum(), _LEAST_LEVEL * pixels.sum()):
+        return None
+    inside = between[place : place + _WINDOW]
+    return round(float(np.average(np.arange(_WINDOW), weights=inside))) + place + _MIDDLE[0]
 
 
 def refused_labels(contents: MaskContents, key: LabelKey) -> str:
