@@ -91,6 +91,8 @@ class ByteStream:
             there = None
         if there is not None and not stat.S_ISREG(there.st_mode):  # such as a pipe, which might never be opened
             return
+        if there is not None and there.st_size and (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
+            raise OSError(errno.EEXIST, "another program has put a file in its place")
         if there is None or (there.st_dev, there.st_ino) != (mine.st_dev, mine.st_ino):
             fresh = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
             os.close(self._fd)

@@ -6,7 +6,9 @@ import re
 import time
 from pathlib import Path
 
+from edge_runtime.errors import StorageError
 from edge_runtime.sources.frame import Kind
+from edge_runtime.sources.video import opencv_name
 from edge_runtime.storage import mark_results, temporary_name, translated
 
 _ABANDONED_S = 600.0
@@ -21,6 +23,8 @@ def prepare_folder(folder: Path, kind: Kind) -> None:
     Raises:
         StorageError: A file has the name of the folder, or the folder is read-only or full.
     """
+    if kind != "images":
+        opencv_name(folder, StorageError)  # which writes the video
     for part in (folder / "masks", folder / "overlays") if kind == "images" else (folder / "masks",):
         with translated("make", part):
             part.mkdir(parents=True, exist_ok=True)

@@ -66,6 +66,16 @@ class TestJsonLines:
             lines.write({"b": 1})
         assert [json.loads(line) for line in path.read_text().splitlines()] == [{"a": "ü\udcff"}, {"b": 1}]
 
+    def test_a_file_of_others_in_its_place_is_left_alone(self, tmp_path):
+        path = tmp_path / "r.jsonl"
+        with JsonLines(str(path)) as lines:
+            lines.write({"a": 1})
+            path.replace(tmp_path / "r.jsonl.1")
+            path.write_text("precious\n")
+            with pytest.raises(StorageError, match=r"r\.jsonl — another program has put a file in its place"):
+                lines.write({"a": 2})
+        assert path.read_text() == "precious\n"
+
     def test_an_earlier_file_is_replaced(self, tmp_path):
         (tmp_path / "x").write_text("old\n" * 100)
         with JsonLines(str(tmp_path / "x")) as lines:
