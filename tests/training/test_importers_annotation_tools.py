@@ -519,6 +519,19 @@ class TestLabelStudio:
         _, masks = run("label-studio", src)
         assert only(masks).sum() == 256
 
+    def test_a_closed_vector_is_a_polygon_and_an_open_one_has_no_area(self, src):
+        points = POLYGON["value"]["points"]
+        vertices = [{"id": str(i), "x": x, "y": y, "isBezier": i == 0} for i, (x, y) in enumerate(points)]
+        closed = studio_result("vector", "red", vertices=vertices, closed=True)
+        opened = studio_result("vector", "red", vertices=vertices[:2], closed=False)
+        studio(src, studio_task(closed, opened))
+        summary, masks = run("label-studio", src)
+        assert only(masks).sum() == 256
+        assert sorted(note.partition(" (first")[0] for note in summary.notes) == [
+            "1 curves of vectors are taken for straight lines",
+            "1 vector results without an area: not drawn",
+        ]
+
     def test_what_has_no_area_is_counted(self, src):
         keypoint = studio_result("keypoint", "nose", x=3, y=3, width=0.5)
         studio(src, studio_task(POLYGON, keypoint, {"type": "choices", "value": {"choices": ["sharp"]}}))

@@ -1,6 +1,6 @@
 """Read the regions of a Label Studio annotation: polygons, boxes and ellipses in percent of the image, brushes, bitmasks.
 
-Reference: https://labelstud.io/tags (PolygonLabels, RectangleLabels, EllipseLabels, BrushLabels, BitmaskLabels, Labels)
+Reference: https://labelstud.io/tags (PolygonLabels, RectangleLabels, EllipseLabels, VectorLabels, BrushLabels, BitmaskLabels, Labels)
 """
 
 from __future__ import annotations
@@ -21,7 +21,20 @@ from training.importers.brush import brush_mask
 from training.importers.plan import Tally
 from training.importers.shapes import Region, Size, box, ellipse, pixels, polygon
 
-GEOMETRY = ("points", "x", "y", "width", "height", "rotation", "radiusX", "radiusY", "rle", "imageDataURL")
+GEOMETRY = (
+    "points",
+    "vertices",
+    "closed",
+    "x",
+    "y",
+    "width",
+    "height",
+    "rotation",
+    "radiusX",
+    "radiusY",
+    "rle",
+    "imageDataURL",
+)
 """Keys of a value that describe a shape; all others are its labels and other answers."""
 DATA_URL = re.compile("data:image/[^,]*;base64,")
 """Beginning of a picture that stands in an address."""
@@ -138,7 +151,7 @@ def _regions(result: list[Any], where: str) -> Iterator[tuple[str, dict[str, Any
 
 def _kind(value: dict[str, Any]) -> str | None:
     """Return what a value describes, by its keys; JSON-MIN has no types."""
-    if "points" in value:
+    if "points" in value or (value.get("closed") is True and "vertices" in value):
         return "polygon"
     if "rle" in value:
         return "brush"
@@ -149,6 +162,18 @@ def _kind(value: dict[str, Any]) -> str | None:
     if "keypointlabels" in value or "height" not in value:
         return None
     return "rectangle"
+
+
+def _corners(vertices: list[Any], where: str, notes: Tally) -> list[list[Any]]:
+    """Return [x, y] of each vertex of a closed vector; a curve between two of them is taken for a straight line."""
+    corners = []
+    for vertex in vertices:
+        if not isinstance(vertex, dict):
+            raise DataError(f"{where} — vertex {documents.short(vertex)} — expected an object with x and y")
+        if vertex.get("isBezier"):
+            notes.add("curves of vectors are taken for straight lines", where)
+        corners.append([vertex.get("x"), vertex.get("y")])
+    return corners
 
 
 def _listed(content: Any) -> list[Any]:
@@ -164,8 +189,10 @@ def _area(kind: str, value: dict[str, Any], where: str, notes: Tally) -> Area:
     if len(names) > 1:
         notes.add("regions have several labels: the first is taken", where)
     points = None
-    if kind == "polygon":
+    if kind == "polygon" and "points" in value:
         points = documents.point_array(documents.field(value, "points", list, where), where)
+    elif kind == "polygon":
+        points = documents.point_array(_corners(documents.field(value, "vertices", list, where), where, notes), where)
     if kind == "brush":
         documents.field(value, "rle", list, where)
     return Area(where=where, kind=kind, label=names[0] if names else "", value=value, points=points)
