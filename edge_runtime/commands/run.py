@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
     """Prepare the process and execute the run that the options describe."""
     for name, value in _OPENCV_SETTINGS.items():
         os.environ.setdefault(name, value)
+    gc.disable()  # there is no garbage yet, and looking for it takes 10 ms
     import cv2
 
     from edge_runtime.commands.console import Console
@@ -70,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
     from edge_runtime.run import execute
     from edge_runtime.run.service import Notifier
 
+    gc.enable()
     config = run_config(args)
     # The run has its own threads. OpenCV's would wake up and spin for every small resize.
     cv2.setNumThreads(1)
