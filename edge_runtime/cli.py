@@ -7,7 +7,6 @@ import contextlib
 import importlib
 import importlib.util
 import json
-import math
 import os
 import signal
 import sys
@@ -152,11 +151,12 @@ def run_and_exit() -> NoReturn:
         signal.signal(signal.SIGHUP, _terminate)
     try:
         code = main()
-    except Exception:
+    except Exception:  # of any class: native code that a signal interrupts reports another error, or none
         if not _received:
             raise
-    if _received:  # native code that is interrupted reports another error, or none
-        code = 128 + _received[0]
+        code = 0
+    if _received and code == 0:
+        code = 128 + _received[0][0]
     if sys.getprofile() is not None or sys.gettrace() is not None:
         sys.exit(code)  # a profiler writes its result at exit
     # All files are finished. The interpreter is not torn down: that takes 30 ms, and a thread that is stuck in native
@@ -278,8 +278,6 @@ def _handled(args: argparse.Namespace, *, debug: bool) -> int:
         with _translated():
             return handler(args)
     except EdgeUnetError as error:
-        if _received:  # while a library was loaded, which then reports that it cannot be
-            return 128 + _received[0]
         if getattr(args, "json", None) is True:  # of `run` it is the name of a file
             more = args.json_of_failure(args, error) if "json_of_failure" in args else {}
             with contextlib.suppress(OSError):  # stdout may be what failed
@@ -303,6 +301,8 @@ def _translated() -> Iterator[None]:
             raise InputError(f"cannot read {printable(cause.filename)} — {os_problem(cause)}") from cause
         raise StorageError(f"cannot write standard output — {os_problem(cause)}") from cause
     except ImportError as cause:
+        if _received:  # while a library was loaded, which then reports that it cannot be
+            raise Terminated(_received[0][0]) from cause
         raise UsageError(import_problem(cause)) from cause
     except (MemoryError, RuntimeError) as cause:
         # Python has no class of its own for a thread that the limits of the process do not allow.
@@ -319,18 +319,15 @@ def _failure(error: EdgeUnetError, more: Mapping[str, Any] | None = None) -> str
     return json.dumps({"ok": False, "error": told, **(more or {})}, allow_nan=False)
 
 
-_received: list[int] = []
-"""Number of the signal that ends the process, once it has come."""
-_received_at = -math.inf
+_received: list[tuple[int, float]] = []
+"""Number and time of the signals that were to end the process."""
 _ONE_STOP_S = 1.0
 """Signals within this time are one wish to stop, as Ctrl-C in a terminal and SIGTERM from a parent that it also ended."""
 
 
 def _terminate(signal_number: int, _frame: FrameType | None) -> None:
-    global _received_at
     now = time.monotonic()
-    if now < _received_at + _ONE_STOP_S:
+    if _received and now < _received[-1][1] + _ONE_STOP_S:
         return
-    _received_at = now
-    _received.append(signal_number)
+    _received.append((signal_number, now))
     raise KeyboardInterrupt if signal_number == signal.SIGINT else Terminated(signal_number)

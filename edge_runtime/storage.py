@@ -81,7 +81,7 @@ def write_bytes(path: Path, data: bytes | memoryview, *, sync_folder: bool = Tru
     """Write a file atomically: after a crash it has the old content or the new, never a mixture.
 
     Args:
-        path: File to write.
+        path: File to write. A link is replaced, and what it leads to stays.
         data: New content of the file.
         sync_folder: Make the file's name durable, too. This takes half of the time of a small file. To write many
             files, turn it off and call ``sync_names`` from time to time.
@@ -90,15 +90,9 @@ def write_bytes(path: Path, data: bytes | memoryview, *, sync_folder: bool = Tru
         StorageError: The folder is missing or read-only, or the disk is full; the old file is untouched.
     """
     with translated("write", path):
-        if path.is_char_device():  # /dev/null must not be replaced by a file
+        if path.is_char_device():  # /dev/null and /dev/stderr must not be replaced by a file
             path.write_bytes(data)
             return
-        if path.is_symlink():  # the file that it leads to is replaced, and the link stays
-            if path.readlink().parts[:2] in (("/", "dev"), ("/", "proc")):  # /dev/stderr, which may be a log
-                with path.open("ab") as stream:
-                    stream.write(data)
-                return
-            path = path.resolve()
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise OSError(errno.EEXIST, "it is no regular file")
         temporary = temporary_name(path)
@@ -208,18 +202,28 @@ def hold(descriptor: int, path: Path) -> None:
     Raises:
         StorageError: Another process, or another part of this one, holds it.
     """
-    if sys.platform == "win32":
-        return
+    with suppress(OSError):
+        if not lock(descriptor):
+            raise StorageError(
+                f"{printable(path)} — another run is writing there — wait for its end, or choose another name"
+            )
+
+
+def lock(descriptor: int) -> bool:
+    """Lock an open file until it is closed; the system lets go of it when its owner dies. False if somebody has it.
+
+    Raises:
+        OSError: Files cannot be locked here.
+    """
+    if os.name != "posix":
+        return True
     import fcntl
 
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise StorageError(
-            f"{printable(path)} — another run is writing there — wait for its end, or choose another name"
-        ) from None
-    except OSError:
-        return
+        return False
+    return True
 
 
 def are_results_ours(folder: Path) -> bool:

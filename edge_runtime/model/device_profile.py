@@ -167,7 +167,7 @@ def write_profile(profile: DeviceProfile, root: Path) -> Path:
     """
     path = profile_path(root)
     _refuse_notes(path)
-    write_json(path, profile.to_dict())
+    write_json(path.resolve(), profile.to_dict())  # a link stays
     return path
 
 

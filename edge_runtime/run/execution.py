@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from edge_runtime.effects import Effect, parse_effect
 from edge_runtime.errors import EdgeUnetError
 from edge_runtime.image import MAX_PIXELS
+from edge_runtime.model.package import MANIFEST
 from edge_runtime.model.session import SessionOptions
 from edge_runtime.resources import usable_cores
 from edge_runtime.run.config import RunConfig
@@ -210,7 +211,8 @@ def _check_outputs(config: RunConfig, source: Source) -> None:
     package = Path(config.package)
     read = [*source.files, package, *([Path(background)] if background else [])]
     with suppress(OSError):  # loading it says what is wrong
-        read += [path for path in package.rglob("*") if path.is_file()]  # a link may lead out of the package
+        if (package / MANIFEST).is_file():  # not any folder, which may be a whole disk
+            read += [path for path in package.rglob("*") if path.is_file()]  # a link may lead out of the package
     if config.source == "-":
         read.append(Path("/dev/stdin"))
     save = config.output.save

@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from edge_runtime.errors import StorageError, WedgedError
 from edge_runtime.run.runner import Runner
@@ -90,7 +90,10 @@ class Supervisor:
         self._runner = runner
         self._model = dict(model)
         self._notifier = notifier
-        self._target = status
+        self._stream = None if status is None else _stream_of(status)
+        self._path = None if status in (None, "-") or self._stream else Path(status or "")
+        if self._path is not None and self._path.is_symlink():
+            self._path = self._path.resolve()  # what the link leads to is replaced, and the link stays
         self._interval_s = interval_s
         self._wedged_s = wedged_s
         self._started_at = self._since = time.monotonic()
@@ -149,12 +152,12 @@ class Supervisor:
             self._problem = None
 
     def _write_status(self, value: dict[str, Any]) -> None:
-        if self._target == "-":
+        if self._stream is not None:
             # A terminal or reader that has gone is no reason to end.
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                sys.stderr.write(json.dumps(value, allow_nan=False) + "\n")
-        elif self._target is not None:
-            write_json(Path(self._target), value)
+            with contextlib.suppress(OSError, ValueError):
+                self._stream.write(json.dumps(value, allow_nan=False) + "\n")
+        elif self._path is not None:
+            write_json(self._path, value)
 
     def status(self) -> dict[str, Any]:
         """Return the status of the run as a JSON object; the keys name the units of times."""
@@ -175,6 +178,17 @@ class Supervisor:
             "process": _process(),
             "problem": runner.last_error or self._problem,
         }
+
+
+def _stream_of(target: str) -> TextIO | None:
+    """Return the standard stream that a name means, such as "-", /dev/stderr, or the file into which stderr goes."""
+    if target == "-":
+        return sys.stderr
+    for descriptor, stream in ((2, sys.stderr), (1, sys.stdout)):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(target), os.fstat(descriptor)):  # noqa: PTH116 - beside fstat
+                return stream
+    return None
 
 
 def _process() -> dict[str, int | float | None]:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from edge_runtime.errors import UsageError
@@ -49,9 +49,8 @@ def check_folder(folder: Path, read: Iterable[Path], *, overwrite: bool) -> None
         inside = {
             place for place in {path.parent for path in read} if any(place.resolve().is_relative_to(t) for t in targets)
         }
-        found = next((path for path in read if path.parent in inside), None) or _same(video, read)
-        for link in (path for path in read if found is None and path.is_symlink()):
-            found = link if any(link.resolve().is_relative_to(target) for target in targets) else None
+        found = next((path for path in read if path.parent in inside or _leads_into(path, targets)), None)
+        found = found or _same(video, read)
         if found is not None:
             raise UsageError(f"{where} — {printable(found)} is read, and would be written over: choose another folder")
         if overwrite or are_results_ours(folder):
@@ -121,6 +120,11 @@ def _package_around(folder: Path) -> Path | None:
         if isinstance(manifest, dict) and {"format_version", "variants"} <= manifest.keys():
             return place
     return None
+
+
+def _leads_into(path: Path, folders: Sequence[Path]) -> bool:
+    """Tell whether a path is a link to a file in one of some folders."""
+    return path.is_symlink() and any(path.resolve().is_relative_to(folder) for folder in folders)
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from colors import color_scene
 
-from edge_runtime import InputError, OutputOptions, RunConfig, StorageError, UsageError, execute
+from edge_runtime import InputError, ModelError, OutputOptions, RunConfig, StorageError, UsageError, execute
 from edge_runtime.sinks import MaskFiles
 from edge_runtime.sources.frame import decoded_frame
 from edge_runtime.storage import in_use
@@ -251,3 +251,18 @@ class TestOtherWays:
         with in_use(tmp_path / "r.jsonl"), pytest.raises(StorageError, match=r"r\.jsonl — another run is writing"):
             run(photos, json=str(tmp_path / "r.jsonl"))
         assert (tmp_path / "r.jsonl").read_bytes() == before
+
+    def test_a_link_in_place_of_a_mask_is_replaced_and_not_what_it_leads_to(self, photos, run, tmp_path):
+        run(photos, save=tmp_path / "out")
+        corrected = tmp_path / "corrected.png"
+        corrected.write_bytes(b"by hand")
+        mask = tmp_path / "out" / "masks" / "a.png"
+        mask.unlink()
+        mask.symlink_to(corrected)
+        run(photos, save=tmp_path / "out")
+        assert (corrected.read_bytes(), mask.is_symlink()) == (b"by hand", False)
+
+    def test_a_folder_that_is_no_package_is_not_searched(self, photos, run, tmp_path, monkeypatch):
+        monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("searched"))
+        with pytest.raises(ModelError, match="a folder without manifest"):
+            execute(RunConfig(package=tmp_path, source=str(photos)))

@@ -102,7 +102,7 @@ class FileFinder:
                 own = [_folded(part) for part in reversed(path.relative_to(self._root).parts)]
                 alike = [one == other for one, other in zip(wanted, own, strict=False)]
                 found.setdefault([*alike, False].index(False), []).append(path)
-        best = _likest(found[max(found)], bases) if found else []
+        best = _nearest(found[max(found)], bases[0]) if found else []
         if len(best) > 1:
             first, second = (printable(self.name(path)) for path in best[:2])
             raise DataError(
@@ -112,9 +112,9 @@ class FileFinder:
         return best[0] if best else None
 
 
-def _likest(paths: Sequence[Path], bases: Sequence[Path]) -> list[Path]:
-    """Return the files whose folders are called as the first base and those above it: images/cam1 for annotations/cam1."""
-    own = [_folded(part) for part in reversed(bases[0].parts)]
+def _nearest(paths: Sequence[Path], base: Path) -> list[Path]:
+    """Return the files whose folders are called as a folder and those above it: images/cam1 for annotations/cam1."""
+    own = [_folded(part) for part in reversed(base.parts)]
     shared = []
     for path in paths:
         parts = [_folded(part) for part in reversed(path.parent.parts)]

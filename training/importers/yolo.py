@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -151,16 +150,12 @@ def _label_files(images: Sequence[Path], src: Path) -> dict[Path, Path | None]:
         folder, mirrored, names = image.parent, image.parent, _folders(image, src)
         if "images" in names:
             last, parts = len(names) - 1 - names[::-1].index("images"), folder.relative_to(src).parts
-            mirrored = src.joinpath(*parts[:last], _labels_beside(src.joinpath(*parts[: last + 1])), *parts[last + 1 :])
+            above = src.joinpath(*parts[:last])
+            labels = finder.with_stem(above, "labels", frozenset({""})) or above / "labels"
+            mirrored = labels.joinpath(*parts[last + 1 :])
         places = (finder.with_stem(place, image.stem, frozenset({".txt"})) for place in (mirrored, folder))
         found[image] = next((path for path in places if path), None)
     return found
-
-
-@cache
-def _labels_beside(images: Path) -> str:
-    """Return the name of the folder labels beside images/, as it is spelled there."""
-    return next((path.name for path in sorted(images.parent.iterdir()) if path.name.lower() == "labels"), "labels")
 
 
 def _all_labels(src: Path, used: Collection[Path]) -> Iterator[Path]:

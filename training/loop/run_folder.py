@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.errors import StorageError, UsageError
-from edge_runtime.storage import printable, sha256, write_bytes, write_json
+from edge_runtime.storage import lock, printable, sha256, write_bytes, write_json
 from training.errors import ResumeError
 from training.loop.run_record import BestEntry, EpochSums, RunRecord, RunSetup, StateEntry
 from training.monitor.records import EpochRecord
@@ -243,17 +243,12 @@ def _read_record(path: Path) -> RunRecord:
 def _lock(path: Path) -> Iterator[None]:
     """Lock out a second trainer. The system releases the lock when its owner dies, so that it is never stale."""
     with path.open("a+") as file:
-        if os.name == "posix":
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as cause:
-                file.seek(0)
-                raise StorageError(
-                    f"--out {printable(path.parent)} — in use by {file.read().strip() or 'another process'} — "
-                    "wait for it or choose another folder"
-                ) from cause
+        if not lock(file.fileno()):
+            file.seek(0)
+            raise StorageError(
+                f"--out {printable(path.parent)} — in use by {file.read().strip() or 'another process'} — "
+                "wait for it or choose another folder"
+            )
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         file.flush()

@@ -39,7 +39,7 @@ _ENCODER = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfieShape:
-    """Shape of the network of MediaPipe's selfie segmentation: 106,401 parameters for three channels and two classes.
+    """Shape of the network of MediaPipe's selfie segmentation: 106,404 parameters without batch normalisation.
 
     The encoder is of MobileNetV3's inverted residuals, up to stride 16. The decoder adds the skips after a gate per
     channel.

@@ -65,20 +65,30 @@ def uncounted_splits(pixels: Mapping[Split, NDArray[np.int64]]) -> list[Problem]
     ]
 
 
-def absent_classes(classes: tuple[ClassInfo, ...], pixels: Mapping[Split, NDArray[np.int64]]) -> list[Problem]:
-    """Warn about classes without a pixel in a split, where they can be neither learnt nor measured; refuse a single class.
+def one_class(classes: tuple[ClassInfo, ...], pixels: Mapping[Split, NDArray[np.int64]]) -> list[Problem]:
+    """Find a single class in all pixels to train on: nothing can be learnt.
 
     Args:
         classes: Classes in order of their ids.
         pixels: (classes,) pixels of each class, for the splits that have readable masks.
     """
-    learnt = [c.name for c in classes if "train" in pixels and pixels["train"][c.id]]
-    if len(learnt) == 1 and len(classes) > 1:
-        message = (
-            f"split train — all pixels that count are of class '{printable(learnt[0])}' — expected those of another one, too — "
-            "label objects, or correct ignore_id and ids in dataset.yaml"
-        )
-        return [problem("error", "one_class", "train", message)]
+    shown = [c.name for c in classes if "train" in pixels and pixels["train"][c.id]]
+    if len(shown) != 1 or len(classes) == 1:
+        return []
+    message = (
+        f"split train — all pixels that count are of class '{printable(shown[0])}' — expected those of another one, too — "
+        "label objects, or correct ignore_id and ids in dataset.yaml"
+    )
+    return [problem("error", "one_class", "train", message)]
+
+
+def absent_classes(classes: tuple[ClassInfo, ...], pixels: Mapping[Split, NDArray[np.int64]]) -> list[Problem]:
+    """Warn about classes without a pixel in a split, where they can be neither learnt nor measured.
+
+    Args:
+        classes: Classes in order of their ids.
+        pixels: (classes,) pixels of each class, for the splits that have readable masks.
+    """
     return [
         problem(
             "warning",

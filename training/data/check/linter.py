@@ -18,7 +18,7 @@ from edge_runtime.dataset.mask_files import MaskContents
 from edge_runtime.dataset.pairs import BROKEN_LINK, UNPAIRED, Pair, Problem
 from edge_runtime.progress import OnProgress, silent
 from edge_runtime.storage import printable
-from training.data.check.balance import absent_classes, background_only, rare_classes, uncounted_splits
+from training.data.check.balance import absent_classes, background_only, one_class, rare_classes, uncounted_splits
 from training.data.check.files import ImageFacts, MaskFacts, problem, scan_image, scan_mask, size
 from training.data.check.findings import DatasetReport
 from training.data.check.labels import judge_labels, shared_masks, smeared_binary
@@ -117,6 +117,7 @@ def check_dataset(
     )
     problems += background_only(counts, info.classes[0].name)
     problems += uncounted_splits(report.split_pixels())
+    problems += one_class(info.classes, report.split_pixels())
     problems += absent_classes(info.classes, report.split_pixels()) + rare_classes(info.classes, report.pixels)
     return replace(report, problems=tuple(sorted(problems, key=lambda p: (p.severity, p.file))))
 
