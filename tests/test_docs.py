@@ -13,8 +13,8 @@ import pytest
 
 from edge_runtime.cli import build_parser
 from export.passes import FLOAT_PASSES, INT8_PASSES, OPTIONAL_PASSES, SHARED_PASSES
-from training.config import PRESETS
 from training.losses.spec import LOSS_NAMES
+from training.presets import PRESETS
 
 PROJECT = Path(__file__).parents[1]
 README = PROJECT / "README.md"

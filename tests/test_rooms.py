@@ -19,7 +19,7 @@ ROOMS = {
         *("commands", "cli"),
     ),
     "training": (
-        *("errors", "network", "losses", "config"),
+        *("errors", "network", "losses", "presets", "config"),
         *("data", "importers", "input", "monitor", "loop", "report"),
         *("fit", "commands"),
     ),

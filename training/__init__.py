@@ -13,7 +13,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from training.config import PRESETS, Preset, Recipe, TrainConfig, build
+    from training.config import TrainConfig
     from training.data.check import DatasetReport, check_dataset
     from training.data.synth import SynthSize, write_synthetic_dataset
     from training.errors import DataError, DivergedError, LoaderError, ResumeError, TrainingStopped
@@ -24,18 +24,19 @@ if TYPE_CHECKING:
     from training.monitor.records import EpochRecord
     from training.network.shape import Shape
     from training.network.unet import UNetShape
+    from training.presets import PRESETS, Preset, Recipe, build
 
 _HOME = {
-    "PRESETS": "config",
+    "PRESETS": "presets",
     "DataError": "errors",
     "DatasetReport": "data.check",
     "DivergedError": "errors",
     "EpochRecord": "monitor.records",
     "ImportProblemsError": "importers",
     "LoaderError": "errors",
-    "Preset": "config",
+    "Preset": "presets",
     "Progress": "monitor.progress",
-    "Recipe": "config",
+    "Recipe": "presets",
     "ResumeError": "errors",
     "Shape": "network.shape",
     "Silent": "monitor.progress",
@@ -43,7 +44,7 @@ _HOME = {
     "TrainConfig": "config",
     "TrainingStopped": "errors",
     "UNetShape": "network.unet",
-    "build": "config",
+    "build": "presets",
     "check_dataset": "data.check",
     "import_dataset": "importers",
     "make_loss": "losses.make",

@@ -1,4 +1,4 @@
-"""Configuration of a training run as one frozen object, and the presets that it starts from."""
+"""Configuration of a training run as one frozen object."""
 
 from __future__ import annotations
 
@@ -6,137 +6,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from edge_runtime.errors import UsageError
 from training.losses.spec import parse_loss
-from training.network.selfie import SelfieShape
 from training.network.shape import EncoderName, Shape, TakesPublicWeights, with_encoder
-from training.network.unet import UNetShape
+from training.presets import PRESETS, Precision, Recipe, preset_named, refuse_size
 
-if TYPE_CHECKING:
-    import keras
-
-Precision = Literal["auto", "float32", "bfloat16"]
 Setting = Literal["input_size", "batch_size"]
 """Name of a setting that is chosen from the data and the free memory if the user does not give it."""
 GENTLE = 0.05
 """Learning rate relative to the preset's where training starts from public weights, which larger steps would destroy."""
 _PUBLISHER = "mediapipe"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
-    """Settings of a preset that are rarely changed.
-
-    Attributes:
-        optimizer: Adam, or AdamW with ``weight_decay``.
-        schedule: Learning rate schedule.
-        weight_decay: Weight decay of the kernels; biases and normalisation parameters are not decayed.
-        average_over: Time constant of the moving average of the weights, in steps; the averaged weights are saved. 0
-            turns averaging off.
-        informed_start: Begin with the shares of the classes as the network's answer, with first filters that answer to
-            differences and not to brightness, and with batch normalisation that has seen a batch.
-        repeat_rare: Show pictures of rare classes more often, see ``training.input.rarity``.
-        adjust_logits: Adjust the best model's logits to the validation images, see ``training.fit.adjust``.
-
-    Example:
-        >>> from training import PRESETS
-        >>> PRESETS["seed"].recipe.optimizer
-        'adam'
-    """
-
-    optimizer: Literal["adam", "adamw"] = "adamw"
-    schedule: Literal["constant", "cosine"] = "cosine"
-    weight_decay: float = 1e-2
-    average_over: int = 500
-    informed_start: bool = True
-    repeat_rare: bool = True
-    adjust_logits: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preset:
-    """A network with its default training settings; ``TrainConfig`` describes the fields that are not listed here.
-
-    Attributes:
-        shape: Shape of the network.
-        input_size: (height, width) of the input in pixels; unless ``fixed_size`` is set, only their product is used,
-            see ``training.loop.sizes``.
-        fixed_size: Use ``input_size`` and ``batch_size`` as given instead of choosing them from the data.
-        recipe: Settings that are rarely changed.
-
-    Example:
-        >>> from training import PRESETS
-        >>> list(PRESETS)[:2]
-        ['seed', 'classic']
-        >>> PRESETS["classic"].shape.widths
-        (64, 128, 256, 512, 1024)
-    """
-
-    shape: Shape
-    input_size: tuple[int, int] = (256, 256)
-    fixed_size: bool = False
-    epochs: int = 60
-    batch_size: int = 4
-    learning_rate: float = 2e-3
-    loss: str = "cross_entropy+2*dice"
-    class_weights: bool = True
-    label_smoothing: float = 0.0
-    augment: bool = True
-    precision: Precision = "auto"
-    validation_fraction: float = 0.15
-    patience: int = 20
-    recipe: Recipe = Recipe()
-
-
-_EDGE = UNetShape(
-    widths=(32, 48, 96, 160, 256),
-    batch_norm=True,
-    stem_stride=2,
-    slim_decoder=True,
-    convolutions=1,
-    context=True,
-)
-
-
-PRESETS: dict[str, Preset] = {
-    # The U-Net this project began with, kept exactly: 406,657 parameters for one channel and two classes.
-    "seed": Preset(
-        shape=UNetShape(widths=(64, 128), batch_norm=False),
-        fixed_size=True,
-        epochs=10,
-        batch_size=8,
-        learning_rate=1e-3,
-        loss="cross_entropy",
-        class_weights=False,
-        augment=False,
-        precision="float32",
-        validation_fraction=0.1,
-        patience=0,
-        recipe=Recipe(
-            optimizer="adam",
-            schedule="constant",
-            weight_decay=0.0,
-            average_over=0,
-            informed_start=False,
-            repeat_rare=False,
-            adjust_logits=False,
-        ),
-    ),
-    # Ronneberger, Fischer, Brox: U-Net, MICCAI 2015, https://arxiv.org/abs/1505.04597; with batch normalisation and
-    # same padding, as it is used today.
-    "classic": Preset(shape=UNetShape(widths=(64, 128, 256, 512, 1024), batch_norm=True), patience=15),
-    "edge-nano": Preset(
-        shape=replace(
-            _EDGE, widths=(16, 32, 64, 96), stem_stride=4, block="reparameterised", convolutions=2, context=False
-        )
-    ),
-    "edge": Preset(shape=_EDGE),
-    "edge-large": Preset(shape=replace(_EDGE, widths=(32, 64, 128, 256, 384))),
-    # The shape of a webcam's picture, at which the public weights are better than at the square of their origin.
-    "selfie": Preset(shape=SelfieShape(), input_size=(240, 320)),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +98,7 @@ class TrainConfig:
         if self.batch_size != preset.batch_size:
             given.add("batch_size")
         object.__setattr__(self, "from_data", self.from_data - given)
-        _refuse_size(self.height_px, self.width_px, self.shape.stride, f"preset '{self.preset}'")
+        refuse_size(self.height_px, self.width_px, self.shape.stride, f"preset '{self.preset}'")
         if self.crop is not None:
             self._refuse_crop(self.crop)
         if self.epochs is None and self.max_minutes is None:
@@ -304,7 +185,7 @@ class TrainConfig:
     def _refuse_crop(self, crop: tuple[int, int]) -> None:
         """Refuse a crop that is no part of the input, or that cannot be placed because nothing is augmented."""
         height_px, width_px = crop
-        _refuse_size(height_px, width_px, self.shape.stride, f"preset '{self.preset}'", "--crop")
+        refuse_size(height_px, width_px, self.shape.stride, f"preset '{self.preset}'", "--crop")
         open_size = "input_size" in self.from_data
         if not open_size and (height_px > self.height_px or width_px > self.width_px):
             raise UsageError(
@@ -354,59 +235,3 @@ class TrainConfig:
         """Return a line "key: recorded → now" for each setting in which a recorded configuration differs."""
         now = self.to_dict()
         return [f"{key}: {other.get(key)} → {now[key]}" for key in now if other.get(key) != now[key]]
-
-
-def preset_named(name: str) -> Preset:
-    """Return a preset by name, or raise a UsageError that lists all names."""
-    preset = PRESETS.get(name)
-    if preset is None:
-        raise UsageError(f"--preset {name} — no such preset — choose one of {', '.join(PRESETS)}")
-    return preset
-
-
-def build(
-    network: Shape | str, *, input_size: tuple[int, int], classes: int, channels: Literal[1, 3] = 3
-) -> keras.Model:
-    """Build a network with random weights, as it is saved after training: stock Keras layers in float32.
-
-    Args:
-        network: A shape, or the name of a preset.
-        input_size: (height, width) of the input in pixels, multiples of the shape's stride.
-        classes: Number of classes, 2 or more; a model of 2 has one output channel.
-        channels: 1 for grey, 3 for RGB.
-
-    Returns:
-        A model from (N, H, W, channels) float32 pixels in 0–255 to probabilities, (N, H, W, classes) or (N, H, W, 1).
-
-    Raises:
-        UsageError: The preset is unknown, or the size or number of classes cannot work.
-
-    Example:
-        >>> from training import UNetShape, build
-        >>> build("edge-nano", input_size=(64, 96), classes=5).output_shape
-        (None, 64, 96, 5)
-        >>> build(UNetShape(widths=(4, 8), batch_norm=True), input_size=(8, 8), classes=2, channels=1).output_shape
-        (None, 8, 8, 1)
-    """
-    shape = preset_named(network).shape if isinstance(network, str) else network
-    height_px, width_px = input_size
-    _refuse_size(
-        height_px, width_px, shape.stride, f"preset '{network}'" if isinstance(network, str) else "the network"
-    )
-    if classes < 2:
-        raise UsageError(f"classes {classes} — expected 2 or more — count the background too")
-    return shape.build(
-        height_px=height_px, width_px=width_px, channels=channels, logit_channels=1 if classes == 2 else classes
-    )
-
-
-def _refuse_size(height_px: int, width_px: int, stride: int, owner: str, option: str = "--input-size") -> None:
-    """Refuse a size that is not a multiple of the stride, and name the nearest one."""
-    for side, name in ((height_px, "height"), (width_px, "width")):
-        if side < stride or side % stride:
-            below, above = max(stride, side // stride * stride), (side // stride + 1) * stride
-            nearest = f"{below} or {above}" if below != above and side > stride else f"{max(stride, below)}"
-            raise UsageError(
-                f"{option} {height_px}x{width_px}: {name} is {side} — {owner} needs a multiple of {stride} — "
-                f"use {nearest}"
-            )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tried_unet import TriedUNet
 
-from training.config import PRESETS
+from training.presets import PRESETS
 
 _EDGE, _NANO, _LARGE = (TriedUNet.of(PRESETS[name].shape) for name in ("edge", "edge-nano", "edge-large"))
 _NARROW = replace(_EDGE, widths=(16, 32, 64, 128, 256))

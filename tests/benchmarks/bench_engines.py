@@ -29,7 +29,7 @@ import bench_report
 from bench_report import Conditions, Network, Result
 from bench_variants import OUR_ROWS, RAW_ROW, TENSORFLOW_ROW, VARIANTS, Variant
 
-from training.config import PRESETS
+from training.presets import PRESETS
 
 HERE = Path(__file__).parent
 DEFAULT_PRESETS = ("seed", "edge")

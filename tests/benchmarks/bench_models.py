@@ -26,10 +26,10 @@ from export.convert import convolution_layers, gflops, trace
 from export.int8_search import measure_ranges
 from export.optimise import integer_layout, optimise, to_int8
 from export.run_folder import read_run
-from training.config import PRESETS
 from training.data.dataset import make_classes
 from training.data.synth.scene import render_scene
 from training.network.shape import Shape
+from training.presets import PRESETS
 
 Images = NDArray[np.uint8]
 # Height, width, channels and classes of each preset's model.

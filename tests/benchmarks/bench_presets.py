@@ -129,7 +129,7 @@ def train(arguments: list[str]) -> None:
     from dataclasses import replace
 
     from edge_runtime import cli
-    from training.config import PRESETS
+    from training.presets import PRESETS
 
     name, *rest = arguments
     PRESETS[name] = replace(PRESETS["edge"], shape=CANDIDATES[name])  # type: ignore[index]

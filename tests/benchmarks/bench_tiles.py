@@ -25,7 +25,7 @@ from export.checkpoint import load_checkpoint
 from export.convert import convolution_layers, trace
 from export.optimise import optimise
 from export.run_folder import read_run
-from training.config import PRESETS
+from training.presets import PRESETS
 
 OPSET = 17
 SIZES = (512, 768)

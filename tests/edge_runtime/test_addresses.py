@@ -73,8 +73,8 @@ class TestHttp:
             served({quote(path): ("video/mp4", data)}) as host,
             open_source(f"http://{host}{path}") as source,
         ):
+            assert source.kind == "video"  # reading a camera would not end
             assert len(list(source)) == 12
-        assert source.kind == "video"
 
     def test_a_picture_without_a_length_is_one_picture(self):
         png = cv2.imencode(".png", PICTURE)[1].tobytes()
@@ -82,6 +82,7 @@ class TestHttp:
             served({"/unmeasured": ("image/png", png)}) as host,
             open_source(f"http://{host}/unmeasured") as source,
         ):
+            assert source.kind == "images"
             assert len(list(source)) == 1
 
     @pytest.mark.parametrize("path", ["/download", "/a.bin?token=1", "/clip.wmv"])

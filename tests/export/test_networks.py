@@ -14,8 +14,8 @@ from export.convert import convolution_layers, trace
 from export.int8_search import measure_ranges
 from export.layer_parity import layer_differences
 from export.optimise import integer_layout, optimise, to_int8
-from training.config import PRESETS
 from training.network.unet import UNetShape
+from training.presets import PRESETS
 
 SMALL = TriedUNet(widths=(8, 8), batch_norm=True, stem_stride=2, slim_decoder=True)
 SHAPES = {

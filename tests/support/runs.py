@@ -22,13 +22,14 @@ from edge_runtime.model.contract import ClassInfo, Contract
 from export.checkpoint import load_checkpoint
 from export.convert import convolution_layers, trace
 from export.optimise import optimise
-from training.config import PRESETS, TrainConfig
+from training.config import TrainConfig
 from training.data.check import check_dataset
 from training.loop.run_folder import open_run
 from training.loop.run_setup import contract_for, setup_of
 from training.loop.trainer import archive_of
 from training.network.shape import Shape
 from training.network.unet import UNetShape
+from training.presets import PRESETS
 
 PAIRS = {"train": 2, "val": 6}
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from training.config import PRESETS
 from training.fit.adjust import Answers, choose_adjustment
 from training.network.answer import shift_answer
+from training.presets import PRESETS
 
 
 def answers(*, shift=(), classes=2, images=12, noise=1.0, seed=0):

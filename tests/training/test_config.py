@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_runtime.errors import UsageError
-from training.config import PRESETS, TrainConfig, preset_named
+from training.config import TrainConfig
+from training.presets import PRESETS, preset_named
 
 
 def test_the_presets_are_the_documented_ones():

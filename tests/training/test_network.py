@@ -10,10 +10,10 @@ from runs import narrow_shape
 from tried_unet import TriedUNet
 
 from edge_runtime.errors import UsageError
-from training.config import PRESETS
 from training.network.blocks import BLOCKS
 from training.network.deploy import FusedBatchNormalization, deployable
 from training.network.unet import UNetShape
+from training.presets import PRESETS
 
 SMALL = UNetShape(widths=(4, 8), batch_norm=True, stem_stride=2, slim_decoder=True)
 TRIED = TriedUNet(widths=(4, 8), batch_norm=True, stem_stride=2, slim_decoder=True)

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from edge_runtime.model.contract import Contract
-from training.config import PRESETS, TrainConfig
+from training.config import TrainConfig
 from training.data.dataset import make_classes
 from training.loop.initial_state import initial_state
 from training.network.start import answer_with_shares, measure_statistics, see_differences
+from training.presets import PRESETS
 
 
 def network(preset, logit_channels):

@@ -10,9 +10,10 @@ from keras import layers
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from edge_runtime.errors import UsageError
-from training.config import GENTLE, PRESETS, TrainConfig
+from training.config import GENTLE, TrainConfig
 from training.network.selfie import SelfieShape
 from training.network.tflite_weights import load_in_order
+from training.presets import PRESETS
 
 NAMES = ["stem", "depthwise", "middle", "last"]
 

@@ -11,11 +11,12 @@ import tensorflow as tf
 from datasets import squares
 from tried_unet import TriedUNet
 
-from training.config import PRESETS, TrainConfig
+from training.config import TrainConfig
 from training.data.dataset import make_classes
 from training.loop.initial_state import initial_state
 from training.loop.train_state import WARM_UP, TrainState, learning_rate_at
 from training.losses.make import make_loss
+from training.presets import PRESETS
 
 
 def batch(count=4):

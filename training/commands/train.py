@@ -17,9 +17,10 @@ from edge_runtime.cli import Commands, Terminated, quiet_native_logs, require_mo
 from edge_runtime.commands.arguments import parse_size
 from edge_runtime.storage import printable
 from training.commands.options import NEEDED, add_tolerance, check_with_progress, tolerance
-from training.config import GENTLE, PRESETS, TrainConfig
+from training.config import GENTLE, TrainConfig
 from training.errors import TrainingStopped
 from training.network.shape import EncoderName
+from training.presets import PRESETS
 
 if TYPE_CHECKING:
     from training.data.check import DatasetReport

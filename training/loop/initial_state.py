@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from edge_runtime.errors import UsageError
 from edge_runtime.model.contract import Contract
 from edge_runtime.storage import system_text
-from training.config import PRESETS, Precision, TrainConfig
+from training.config import TrainConfig
 from training.loop.train_state import TrainState
 from training.losses.make import make_loss
 from training.losses.weights import class_weights_of
 from training.network.encoders import load_encoder
 from training.network.shape import TakesPublicWeights
 from training.network.start import answer_with_shares, see_differences
+from training.presets import PRESETS, Precision
 
 
 def initial_state(

@@ -19,11 +19,12 @@ from edge_runtime.dataset.sampling import spread
 from edge_runtime.errors import UsageError
 from edge_runtime.resources import available_memory
 from edge_runtime.storage import printable
-from training.config import PRESETS, TrainConfig
+from training.config import TrainConfig
 from training.data.check import DatasetReport
 from training.data.dataset import read_class_ids
 from training.data.thickness import thickness
 from training.loop.run_record import RunSetup
+from training.presets import PRESETS
 
 if TYPE_CHECKING:
     import keras

@@ -2,5 +2,5 @@
 
 Reading order: ``shape`` (the protocol of a shape), one file per architecture, and the parts that networks are built
 from: ``blocks``, ``encoders`` (backbones of ``keras.applications``), ``deploy`` (conversion of the trained network to
-the saved one), ``frame`` (input and output layers). ``training.config.PRESETS`` names the shapes that ship.
+the saved one), ``frame`` (input and output layers). ``training.presets.PRESETS`` names the shapes that ship.
 """

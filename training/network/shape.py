@@ -1,7 +1,7 @@
 """Protocol of a network's shape; needs no Keras.
 
 An architecture is one file in this folder with a frozen dataclass that implements ``Shape``, and a preset that names it
-in ``training.config.PRESETS``, the one registry of networks. The file imports Keras only inside ``build``, because the
+in ``training.presets.PRESETS``, the one registry of networks. The file imports Keras only inside ``build``, because the
 command line loads every preset.
 """
 
