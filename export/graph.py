@@ -141,6 +141,17 @@ def is_nearest_doubling(node: ir.Node | None) -> bool:
     )
 
 
+def is_doubling(node: ir.Node | None) -> bool:
+    """Check for a 2× upsampling in NCHW, nearest or bilinear, that keeps the mean of a map and commutes with 1×1 kernels."""
+    if is_nearest_doubling(node):
+        return True
+    if node is None or node.op_type != "Resize" or len(node.inputs) < 3:
+        return False
+    scales, get = constant(node.inputs[2]), node.attributes.get_string
+    ways = get("mode"), get("coordinate_transformation_mode", "half_pixel")
+    return scales is not None and tuple(scales) == (1, 1, 2, 2) and ways == ("linear", "half_pixel")
+
+
 def changes_layout(node: ir.Node) -> bool:
     """Check for a node that turns NHWC into NCHW: a ``Transpose``, or the equal ``Reshape`` of a single channel."""
     if node.op_type == "Transpose":

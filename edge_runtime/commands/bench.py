@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_runtime.models import PERSON
+
 if TYPE_CHECKING:
     from edge_runtime.device.bench import Latency
 
@@ -31,7 +33,14 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("package", metavar="PACKAGE", type=Path, help="model package, or a bare .onnx file")
+    parser.add_argument(
+        "package",
+        metavar="PACKAGE",
+        type=Path,
+        nargs="?",
+        default=PERSON,
+        help="model package, or a bare .onnx file (default: the person model that comes with the runtime)",
+    )
     parser.add_argument(
         "--threads", metavar="N", type=int, default=0, help="threads per inference (default: all usable cores)"
     )

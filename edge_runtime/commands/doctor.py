@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_runtime.models import PERSON
+
 if TYPE_CHECKING:
     from edge_runtime.device.doctor import Report
 
 _DESCRIPTION = """\
 Check Python, the three dependencies, cores, memory, clock, heat, display, disk and cameras, and name cause and fix of
-each fault. With a package, also verify its files, check whether its device profile fits, and run its golden frames:
+each fault. Then verify the files of a model package, check whether its device profile fits, and run its golden frames:
 this machine must compute the same masks as the exporting machine.
 """
 _EPILOG = """\
@@ -40,7 +42,8 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         metavar="PACKAGE",
         type=Path,
         nargs="?",
-        help="model package to test (default: check only the machine)",
+        default=PERSON,
+        help="model package to test (default: the person model that comes with the runtime)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=run)

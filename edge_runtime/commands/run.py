@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from edge_runtime.commands.run_options import add_arguments, run_config
+from edge_runtime.models import PERSON
 
 _DESCRIPTION = """\
 Segment the frames of a source: every frame of a file, the newest frame of a camera or stream. Frames of a camera for
@@ -16,6 +17,8 @@ are being written.
 """
 _EPILOG = """\
 examples:
+  edge-unet run --source 0 --show --effect blur
+  edge-unet run --source talk.mp4 --save out --effect replace=beach.jpg
   edge-unet run models/first --source photo.jpg --save out
   edge-unet run models/first --source 'pictures/*.png' --save out --effect mask
   edge-unet run models/first --source talk.mp4 --save out --effect blur --edges soft --smooth
@@ -55,7 +58,14 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("package", metavar="PACKAGE", type=Path, help="model package, or a bare .onnx file")
+    parser.add_argument(
+        "package",
+        metavar="PACKAGE",
+        type=Path,
+        nargs="?",
+        default=PERSON,
+        help="model package, or a bare .onnx file (default: the person model that comes with the runtime)",
+    )
     add_arguments(parser)
     parser.set_defaults(handler=run)
 

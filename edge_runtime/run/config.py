@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from edge_runtime.errors import UsageError
+from edge_runtime.models import PERSON
 from edge_runtime.sinks.outputs import OutputOptions
 from edge_runtime.sinks.records import Shapes
 from edge_runtime.sources import Kind, SourceOptions
@@ -25,7 +26,7 @@ class RunConfig:
     Error messages name the options of ``edge-unet run``, whose names are those of the fields.
 
     Attributes:
-        package: Model package, or a bare .onnx file.
+        package: Model package, or a bare .onnx file; the person model that comes with the runtime by default.
         source: Source as for ``open_source``.
         source_options: Options of the source.
         max_frames: Number of frames after which the run stops; None: at the end of the source.
@@ -56,7 +57,7 @@ class RunConfig:
         4
     """
 
-    package: str | Path
+    package: str | Path = PERSON
     source: int | str | Path | Sequence[str | Path]
     source_options: SourceOptions = field(default_factory=SourceOptions)
     max_frames: int | None = None

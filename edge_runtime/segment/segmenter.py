@@ -15,6 +15,7 @@ from edge_runtime.model.contract import Contract
 from edge_runtime.model.device_profile import DeviceProfile, usable_profile
 from edge_runtime.model.package import Package
 from edge_runtime.model.session import Session, SessionOptions
+from edge_runtime.models import PERSON
 from edge_runtime.segment.postprocess import probabilities_of
 from edge_runtime.segment.preprocess import checked_frame, model_input, resize_mask
 from edge_runtime.segment.segmentation import Segmentation
@@ -67,12 +68,14 @@ class Segmenter:
         self.package = package
 
     @classmethod
-    def load(cls, path: str | Path, *, variant: str | None = None, options: SessionOptions | None = None) -> Segmenter:
+    def load(
+        cls, path: str | Path = PERSON, *, variant: str | None = None, options: SessionOptions | None = None
+    ) -> Segmenter:
         """Load a model package, or a bare ``.onnx`` file that `edge-unet export` wrote.
 
         Args:
-            path: Package folder or ONNX file. A package's files are first checked against their SHA-256; for a bare
-                file there is no checksum.
+            path: Package folder or ONNX file; the person model that comes with the runtime by default. A package's
+                files are first checked against their SHA-256; for a bare file there is no checksum.
             variant: Variant to load, such as "fp32"; None: the device profile's, else the fastest in the package. A
                 bare file is one variant, and says in its metadata which.
             options: Threads, spinning and execution provider; None: the device profile's, else the defaults. A device

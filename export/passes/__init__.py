@@ -38,6 +38,7 @@ class PassInfo:
 FIRST_PASSES = (
     PassInfo("batch norm", "batch_norm.FoldBatchNorm"),
     PassInfo("padding", "padding.FoldPadding"),
+    PassInfo("reshapes", "reshapes.DropReshapes"),
 )
 """Passes that are applied before layers are named. They complete tf2onnx's own folding and do not count as stages."""
 SHARED_PASSES = (
@@ -49,7 +50,12 @@ SHARED_PASSES = (
     PassInfo("class map", "class_map.AddClassMap"),
 )
 """Passes for both variants."""
-FLOAT_PASSES = (PassInfo("phases", "phases.SplitUpsampling", optional=True),)
+FLOAT_PASSES = (
+    PassInfo("phases", "phases.SplitUpsampling", optional=True),
+    PassInfo("means", "means.PoolMeans", optional=True),
+    PassInfo("gates", "gates.SpreadGates", optional=True),
+    PassInfo("skips", "skips.ConvolveBeforeDoubling", optional=True),
+)
 """Passes for the float variant, after the shared ones."""
 INT8_PASSES = (
     PassInfo("phases", "joined_phases.JoinPhases", optional=True),

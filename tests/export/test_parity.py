@@ -276,7 +276,19 @@ def stages(run, model) -> list[Stage]:
 def test_every_stage_gives_what_keras_gives(run, model, stages, validation):
     calls: list[tuple[str, int, int]] = []
     found = measure_stages(model, stages, validation, run.contract, ParityBudget(), lambda *n: calls.append(n))
-    names = ["tf2onnx", "upsampling", "hard-sigmoid", "normalisation", "pixels", "pixel-rows", "class map", "phases"]
+    names = [
+        "tf2onnx",
+        "upsampling",
+        "hard-sigmoid",
+        "normalisation",
+        "pixels",
+        "pixel-rows",
+        "class map",
+        "phases",
+        "means",
+        "gates",
+        "skips",
+    ]
     layout = [
         "INT8 layout: phases",
         "INT8 layout: copies",

@@ -7,22 +7,24 @@ from collections.abc import Callable
 
 from edge_runtime.dataset.evaluate import Evaluation
 from edge_runtime.progress import OnProgress
+from edge_runtime.storage import write_bytes
 from training.config import TrainConfig
 from training.data.check import DatasetReport
 from training.data.validation import Validated
 from training.errors import TrainingStopped
 from training.fit.adjust import adjust_logits
 from training.fit.finish import ReportContext, finish
+from training.fit.interpolate import interpolate_weights
 from training.input.cache import require_space
 from training.input.prepare import decode_splits, make_batches
 from training.loop.initial_state import initial_state
 from training.loop.run_folder import RunFolder
 from training.loop.run_setup import begin, contract_for, setup_of
 from training.loop.sizes import with_sizes
-from training.loop.trainer import Trainer, Watch
+from training.loop.trainer import Trainer, Watch, archive_of
 from training.monitor.progress import Progress
 from training.monitor.tensorboard import TensorBoardLog
-from training.network.deploy import deployable
+from training.network.deploy import copy_weights, deployable
 from training.network.start import measure_statistics
 
 STATE_BYTES = 4 * (3 * 4 + 2)
@@ -89,7 +91,14 @@ def fit(
         if config.recipe.informed_start and not run.begun:
             measure_statistics(state.model, batches.batch(0, 0).images)
         names = [c.name for c in contract.classes]
+        if config.public_weights and not run.begun:
+            copy_weights(state.model, shipped)
+            write_bytes(run.start, archive_of(shipped, run.root))
         Trainer(config, state, shipped, batches, val, run, watch, names).run()
+    if config.public_weights:
+        with state.averaged():
+            copy_weights(state.model, shipped)
+        interpolate_weights(run, shipped, val, progress.note, on_progress)
     if config.recipe.adjust_logits:
         adjust_logits(run, val, names, progress.note)
     for cache in (train, val):

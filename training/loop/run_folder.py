@@ -85,15 +85,24 @@ class RunFolder:
         digest = sha256(self.best)
         return next((entry for entry in self.record.best if entry.sha256 == digest), None)
 
-    def write_best(self, archive: bytes, *, epoch: int, val_mean_iou: float) -> None:
+    @property
+    def start(self) -> Path:
+        """Path of the model before training; only a run from public weights has it."""
+        return self.root / "start.keras"
+
+    def write_best(
+        self, archive: bytes, *, epoch: int, val_mean_iou: float, trained_share: float | None = None
+    ) -> None:
         """Replace ``best.keras``.
 
         Args:
             archive: Bytes of the ``.keras`` file.
             epoch: Epoch after which the model was validated, from 1.
             val_mean_iou: Mean IoU of the model on the validation split.
+            trained_share: See ``BestEntry``.
         """
-        self._replace_best(BestEntry(epoch=epoch, sha256="", val_mean_iou=val_mean_iou), archive)
+        entry = BestEntry(epoch=epoch, sha256="", val_mean_iou=val_mean_iou, trained_share=trained_share)
+        self._replace_best(entry, archive)
 
     def adjust_best(self, adjusted: BestEntry, archive: bytes, adjustment: Mapping[str, float]) -> None:
         """Replace ``best.keras`` by the same model with other logits.

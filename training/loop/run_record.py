@@ -30,23 +30,28 @@ class BestEntry:
         val_mean_iou: Mean IoU on the validation split after that epoch, before an adjustment.
         logit_adjustment: Number that was added to the logit of each class, by its name; None before the run's end, and
             if nothing was added.
+        trained_share: Share of the way from the weights that the run started from to the trained ones, 0–1; None if the
+            weights are those of the epoch.
     """
 
     epoch: int
     sha256: str
     val_mean_iou: float
     logit_adjustment: Mapping[str, float] | None = None
+    trained_share: float | None = None
 
     @classmethod
     def from_dict(cls, value: object, where: str) -> BestEntry:
         """Read an entry; see ``RunRecord.from_dict``."""
         fields = Fields(value, where)
         adjusted = isinstance(value, dict) and "logit_adjustment" in value
+        mixed = isinstance(value, dict) and "trained_share" in value
         entry = cls(
             epoch=fields.take("epoch", int),
             sha256=fields.take("sha256", str),
             val_mean_iou=fields.take("val_mean_iou", float),
             logit_adjustment=fields.take_map("logit_adjustment", number) if adjusted else None,
+            trained_share=fields.take("trained_share", float) if mixed else None,
         )
         fields.finish()
         return entry

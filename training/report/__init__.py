@@ -142,6 +142,7 @@ def render_report(facts: ReportFacts, run_folder: Path) -> str:
             evaluation=evaluation,
             history=history,
             best=max(history, key=lambda r: r.val_mean_iou),
+            mixed=record.best[0].trained_share if record.best else None,
             adjusted=adjustment_in_words(record.best[0].logit_adjustment) if record.best else "",
             advice=advice(
                 history,
