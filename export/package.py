@@ -272,12 +272,22 @@ def _digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): sha256(path) for path in others}
 
 
+def _without_folders(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration with the names of files instead of their paths, which are of no use elsewhere."""
+    named = {}
+    for key in ("encoder_weights", "start_from"):
+        if value := config.get(key):
+            before, colon, path = value.rpartition(":")
+            named[key] = f"{before}{colon}{Path(path).name}"
+    return {**config, **named}
+
+
 def _provenance(run: TrainedRun, config: ExportConfig) -> dict[str, Any]:
     packages = ("edge-unet", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy", "opencv-python")
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "checkpoint_sha256": sha256(run.checkpoint),
-        "config": dict(run.config),
+        "config": _without_folders(run.config),
         "logit_adjustment": dict(run.logit_adjustment),
         "data_fingerprint": run.data_fingerprint,
         "images": dict(run.images),

@@ -50,8 +50,8 @@ def display_picture(picture: NDArray[np.uint8], height_px: int, width_px: int) -
     )
 
 
-def draw_text(picture_bgr: NDArray[np.uint8], text: str) -> None:
-    """Write a line of ASCII text into the upper left corner, white on a darkened strip, legible on any picture.
+def draw_text(picture_bgr: NDArray[np.uint8], text: str, *, at_bottom: bool = False) -> None:
+    """Write a line of ASCII text into the upper or lower left corner, white on a darkened strip, legible on any picture.
 
     The text has the same size in every window, unless it has to be smaller to fit.
     """
@@ -59,9 +59,12 @@ def draw_text(picture_bgr: NDArray[np.uint8], text: str) -> None:
     room = picture_bgr.shape[1] - 4 * _MARGIN_PX
     scale = max(_SMALLEST_FONT_SCALE, _FONT_SCALE * min(1.0, room / max(1, width)))
     (width, height), below = cv2.getTextSize(text, _FONT, scale, 1)
-    strip = picture_bgr[: height + below + 2 * _MARGIN_PX, : width + 2 * _MARGIN_PX]
+    strip_px = height + below + 2 * _MARGIN_PX
+    top = max(0, picture_bgr.shape[0] - strip_px) if at_bottom else 0
+    strip = picture_bgr[top : top + strip_px, : width + 2 * _MARGIN_PX]
     strip[:] = strip // 4
-    cv2.putText(picture_bgr, text, (_MARGIN_PX, _MARGIN_PX + height), _FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
+    place = _MARGIN_PX, top + _MARGIN_PX + height
+    cv2.putText(picture_bgr, text, place, _FONT, scale, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def _checkerboard(height_px: int, width_px: int) -> NDArray[np.uint8]:

@@ -24,6 +24,8 @@ _KEY_INTERVAL_S = 0.02
 _STEP_S = 0.1
 _RATE_FRAMES = 30
 _ESCAPE = 27
+_HELP_S = 6.0
+"""Seconds for which the picture names the keys, because few people read the title of a window."""
 _MODIFIERS = 0xE0
 """Lowest key code of shift, control and similar keys, which are ignored."""
 
@@ -71,7 +73,9 @@ class Window:
         self._open = False
         self._room = (0, 0)
         keys = ["q quit", "any key: next" if self._images else "space pause", "h text"]
-        self._title = "edge-unet: " + ", ".join([*keys, *(["e effect"] if len(effects) > 1 else [])])
+        self._keys = [*keys, *(["e effect"] if len(effects) > 1 else [])]
+        self._title = "edge-unet: " + ", ".join(self._keys)
+        self._opened_s = 0.0
         self.effect = 0
         self.wants_more = True
 
@@ -138,10 +142,12 @@ class Window:
             cv2.namedWindow(self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
             self._room = window_size(height, width)
             cv2.resizeWindow(self._title, self._room[1], self._room[0])
-            self._open = True
+            self._open, self._opened_s = True, time.monotonic()
         picture = display_picture(shown.picture, *self._room)
         if self._text:
             draw_text(picture, self._line(shown))
+            if time.monotonic() - self._opened_s < _HELP_S:
+                draw_text(picture, "   ".join(self._keys), at_bottom=True)
         cv2.imshow(self._title, picture)
         self._on_screen = shown
 

@@ -30,6 +30,11 @@ Image = NDArray[np.uint8]
 FRAME = (300, 400)
 """Height and width of the training pictures in pixels: 4:3, somewhat larger than the model's input."""
 EMPTY, PERSON, IGNORE = 0, 1, 255
+SURE = (38, 217)
+"""Teacher's probability × 255 below which a pixel is empty, and above which it is a person."""
+OUTLINE_PX = 5
+"""Width of the outline that is not labelled: the teacher's mean of several looks is blurred there, and the public weights
+draw outlines better than it."""
 THICK_PX = 9
 """Where a drawn mask and the teacher disagree over at least so many pixels, the teacher is wrong about a thing, not about
 an outline."""
@@ -154,15 +159,24 @@ def pictures(sources: Sources, labels: Path, rng: np.random.Generator) -> Iterat
 
 
 def agreed(alpha: Image, drawn: Path | None) -> Image:
-    """Return the label of a photograph: the teacher's outlines, and what a drawn mask knows better."""
-    label = (alpha > 127).astype(np.uint8)
+    """Return the label of a photograph: where the teacher is sure, and what a drawn mask knows better."""
+    label = sure(alpha)
     if drawn is None:
         return label
     mask = np.asarray(cv2.imread(str(drawn), cv2.IMREAD_GRAYSCALE)) > 127
     element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (THICK_PX, THICK_PX))
-    thick = cv2.morphologyEx((mask != label).astype(np.uint8), cv2.MORPH_OPEN, element).astype(bool)
+    thick = cv2.morphologyEx((mask != (alpha > 127)).astype(np.uint8), cv2.MORPH_OPEN, element).astype(bool)
     label[thick & mask] = PERSON
     label[thick & ~mask] = IGNORE  # the drawn masks leave out bags, and persons in the background
+    return label
+
+
+def sure(alpha: Image) -> Image:
+    """Return the label of what the teacher is sure of, without the outline."""
+    label = np.full(alpha.shape, IGNORE, np.uint8)
+    outline = cv2.morphologyEx((alpha > 127).astype(np.uint8), cv2.MORPH_GRADIENT, np.ones((OUTLINE_PX, OUTLINE_PX)))
+    label[(alpha < SURE[0]) & (outline == 0)] = EMPTY
+    label[(alpha > SURE[1]) & (outline == 0)] = PERSON
     return label
 
 
@@ -242,7 +256,8 @@ def pasted(photo: Photo, rgb: Image, label: Image, rng: np.random.Generator) -> 
     cover = np.clip((alpha - 0.35) / 0.5, 0, 1)[..., np.newaxis]
     light = rng.uniform(0.75, 1.2)
     mixed = np.clip(cover * front * light + (1 - cover) * rgb, 0, 255).astype(np.uint8)
-    return mixed, np.where(alpha > 0.5, np.uint8(PERSON), label)
+    front_label = sure(np.rint(255 * alpha).astype(np.uint8))
+    return mixed, np.where(front_label == EMPTY, label, front_label)
 
 
 def write_validation(folder: Path, dataset: Path) -> None:

@@ -214,6 +214,15 @@ class TestKeys:
             running.key("h")
             eventually(dark, "no text")
 
+    def test_the_picture_names_the_keys_at_first(self, display):
+        with app(display, "live") as running:
+
+            def named():
+                return running.screen()[216:236, :60].mean() < 60
+
+            eventually(named, "no keys")
+            eventually(lambda: not named(), "the keys stay")
+
     def test_each_image_waits_for_a_key_that_is_none_of_the_others(self, display, tmp_path):
         (tmp_path / "masks").mkdir()
         (tmp_path / "overlays").mkdir()
@@ -344,6 +353,12 @@ class TestDrawing:
         assert (picture[40:] == 255).all()
         if width >= 400:
             assert (picture[:, 300:] == 255).all() and picture[:30, :100].min() == 63
+
+    @pytest.mark.parametrize("height", [1, 200])
+    def test_text_at_the_bottom(self, height):
+        picture = np.full((height, 400, 3), 255, np.uint8)
+        draw_text(picture, "q quit   e effect", at_bottom=True)
+        assert (picture[:-40] == 255).all() and picture[-30:, :100].min() == 63
 
 
 class TestDisplay:

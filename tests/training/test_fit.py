@@ -25,6 +25,7 @@ from training.data.check import check_dataset
 from training.data.validation import with_validation
 from training.errors import TrainingStopped
 from training.fit.adjust import adjust_logits
+from training.fit.interpolate import interpolate_weights
 from training.fit.run import fit
 from training.input.prepare import decode_splits
 from training.loop.run_folder import open_run
@@ -229,6 +230,40 @@ def test_a_model_that_finds_a_class_too_often_is_adjusted_and_the_adjustment_rec
     assert re.match(r"logits adjusted: .*; mean IoU \+0\.\d+ on halves of the validation images", note)
     with open_run(out, resume=True) as run:
         assert run.record.best[0].logit_adjustment == entry["logit_adjustment"]
+
+
+@pytest.mark.parametrize("best_in_between", [True, False])
+def test_the_weights_between_public_and_trained_that_are_best_are_kept(best_in_between, data, tmp_path):
+    out, notes, progress = tmp_path / "run", [], []
+    report = check_dataset(data)
+    config = TrainConfig.from_preset("edge", input_size=(32, 32))
+    _, validation = decode_splits(config, report, report.dataset, tmp_path, lambda *_: None)
+    trained = model_of_colors()
+    head = trained.get_layer("logits")
+    kernel, start_bias = head.get_weights()[0], np.array([1, 4, -4], np.float32)
+    # The start finds red everywhere that is unclear, the end blue; in the middle neither.
+    end_bias = np.array([1, -4, 4] if best_in_between else [1, 0, 0], np.float32)
+    with open_run(out, resume=False) as run:
+        head.set_weights([kernel, start_bias])
+        trained.save(run.start)
+        head.set_weights([kernel, end_bias])
+        run.write_best(archive_of(trained, run.root), epoch=8, val_mean_iou=0.5)
+        before = digest(run.best)
+        for _ in range(2):  # the second time, as after a resumed run, nothing is left to do
+            head.set_weights([kernel, end_bias])
+            interpolate_weights(run, trained, validation, notes.append, lambda *step: progress.append(step))
+        entry = record_of(out)["checkpoints"]["best"][0]
+        assert entry["sha256"] == digest(run.best)
+    if not best_in_between:
+        assert digest(out / "best.keras") == before and not notes and "trained_share" not in entry
+        return
+    assert 0.35 <= entry["trained_share"] <= 0.65
+    assert len(notes) == 1 and re.match(r"weights mixed: \d0% trained, the rest from the start; mean IoU", notes[0])
+    assert progress == [("mixing weights", number, 10) for number in range(10)]
+    kept = keras.models.load_model(out / "best.keras", compile=False).get_layer("logits").get_weights()[1]
+    np.testing.assert_allclose(kept, start_bias + entry["trained_share"] * (end_bias - start_bias), atol=1e-6)
+    with open_run(out, resume=True) as run:
+        assert run.record.best[0].trained_share == entry["trained_share"]
 
 
 class Interrupting(Silent):

@@ -1,0 +1,219 @@
+"""Compare the shipped person model with MediaPipe's selfie segmentation: accuracy, empty pictures, video, latency.
+
+    python tests/benchmarks/bench_person.py --data my-data --peers build/person [--package PACKAGE]
+
+DATA holds ``person_vs_val``, ``person_pool`` and ``video``; PEERS the two .tflite files. Accuracy: mean over the
+pictures of the IoU of the person, threshold 0.5, at 256x256. Empty pictures: share of the pixels that are called
+person, on pictures of clothes that nobody trained on, and on frames of a room with nobody in it. Video: of 1,000 pixels
+that stand still, those whose class changes from frame to frame, see ``flicker``, without and with each side's own
+smoothing. Latency: the model alone, 2 threads, one process per engine, taking turns, median.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from flicker import FlickerCounts, FlickerMeter
+from numpy.typing import NDArray
+
+from edge_runtime import RefinedSegmenter, Segmenter, open_source
+from edge_runtime.dataset.metrics import BoundaryCounts, boundary_counts
+from edge_runtime.image import image_files, read_image
+from edge_runtime.models import PERSON
+
+Finder = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Function from (H, W, 3) BGR uint8 to the probability of a person, (h, w) float32."""
+SCORED_PX = 256
+HELD_OUT = 4
+"""Every so many of the pictures of clothes is not trained on; see examples/person/make_dataset.py."""
+EMPTY = frozenset((*range(0, 55, 5), *range(460, 500, 5)))
+"""Numbers of frames of the video of a room with nobody in it."""
+PEER_RATIO = 0.9
+"""MediaPipe's combine_with_previous_ratio."""
+ROUNDS, RUNS, THREADS = 6, 200, 2
+PEERS = {"MediaPipe 256x256": "selfie_segmentation.tflite", "MediaPipe 144x256": "selfie_segmentation_landscape.tflite"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--peers", type=Path, required=True)
+    parser.add_argument("--package", type=Path, action="append", help="default: the shipped one; may be repeated")
+    parser.add_argument("--only", choices=("accuracy", "empty", "video", "latency"), action="append")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--time", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.time:
+        print(json.dumps(times_ms(*args.time)))
+        return
+    packages = args.package or [PERSON]
+    engines = {name: ("peer", args.peers / file) for name, file in PEERS.items() if (args.peers / file).exists()}
+    engines |= {f"ours {package.name}": ("ours", package) for package in packages}
+    found: dict[str, dict[str, float]] = {name: {} for name in engines}
+    parts = args.only or ["accuracy", "empty", "video", "latency"]
+    for name, (kind, path) in engines.items():
+        find = finder(kind, path)
+        if "accuracy" in parts:
+            found[name]["IoU"], found[name]["edge F"] = accuracy(find, args.data / "person_vs_val")
+        if "empty" in parts:
+            clothes = image_files(args.data / "person_pool" / "empty_clothing")[::HELD_OUT]
+            found[name]["clothes"] = called_person(find, [read_image(file) for file in clothes])
+            found[name]["room"] = called_person(find, empty_frames(args.data / "video"))
+        if "video" in parts:
+            found[name]["flicker"], found[name]["smoothed"] = flicker(kind, path, args.data / "video")
+    if "latency" in parts:
+        for name, times in latencies({name: (kind, str(path)) for name, (kind, path) in engines.items()}).items():
+            found[name]["ms"] = statistics.median(times)
+            found[name]["min ms"] = min(times)
+    columns = list(next(iter(found.values())))
+    print(f"{'':<24}" + "".join(f"{column:>10}" for column in columns))
+    for name, row in found.items():
+        print(f"{name:<24}" + "".join(f"{row[column]:>10.4f}" for column in columns))
+    if args.out:
+        args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def finder(kind: str, path: Path) -> Finder:
+    """Return a function that finds persons with the model of a file or package."""
+    if kind == "ours":
+        segmenter = Segmenter.load(path)
+        return lambda image_bgr: segmenter.probabilities(image_bgr)[..., -1]
+    interpreter, entry, result = opened(path)
+    height, width = entry["shape"][1:3]
+
+    def find(image_bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
+        seen = cv2.resize(image_bgr, (int(width), int(height)), interpolation=cv2.INTER_AREA)
+        interpreter.set_tensor(entry["index"], seen[np.newaxis, ..., ::-1].astype(np.float32) / np.float32(255))
+        interpreter.invoke()
+        return np.asarray(interpreter.get_tensor(result["index"])[0, ..., 0])
+
+    return find
+
+
+def opened(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """Return LiteRT's interpreter of a file, and the details of its input and output."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=THREADS)
+    interpreter.allocate_tensors()
+    return interpreter, interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+
+
+def accuracy(find: Finder, folder: Path) -> tuple[float, float]:
+    """Return the mean over the pictures of the IoU of the person, and the boundary F over all pictures."""
+    ious, borders = [], BoundaryCounts()
+    for image in image_files(folder / "images"):
+        mask = cv2.imread(str(folder / "masks" / f"{image.stem}.png"), cv2.IMREAD_GRAYSCALE)
+        truth = cv2.resize(mask, (SCORED_PX, SCORED_PX), interpolation=cv2.INTER_AREA) > 127
+        said = cv2.resize(find(read_image(image)), (SCORED_PX, SCORED_PX)) > 0.5
+        ious.append(float((said & truth).sum() / max(1, (said | truth).sum())))
+        borders += boundary_counts(truth.astype(np.uint8), said.astype(np.uint8), 2)
+    return statistics.mean(ious), borders.f_score
+
+
+def called_person(find: Finder, images: list[NDArray[np.uint8]]) -> float:
+    """Return the share of the pixels that are called person, in percent."""
+    return 100 * statistics.mean(float((find(image) > 0.5).mean()) for image in images)
+
+
+def empty_frames(folder: Path) -> list[NDArray[np.uint8]]:
+    """Return frames of the room with nobody in it."""
+    frames = frames_of(folder / "intel_one-by-one-person-detection.mp4")
+    return [frame for number, frame in enumerate(frames) if number in EMPTY]
+
+
+def frames_of(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames of a video, BGR."""
+    with open_source(path) as source:
+        for frame in source:
+            yield frame.image_bgr
+
+
+def flicker(kind: str, path: Path, folder: Path) -> tuple[float, float]:
+    """Return how many of 1,000 still pixels change their class from frame to frame, without and with smoothing."""
+    plain, smooth = FlickerCounts(), FlickerCounts()
+    find = finder(kind, path)
+    segmenter = Segmenter.load(path) if kind == "ours" else None
+    for video in sorted(folder.glob("intel_asl_*.mkv")):
+        before, after, average = FlickerMeter(), FlickerMeter(), None
+        smoother = None if segmenter is None else RefinedSegmenter(segmenter, smooth=True)
+        for frame in frames_of(video):
+            found = find(frame)
+            before.add(mask_of(found, frame), frame)
+            if smoother is not None:
+                after.add(smoother(frame).mask, frame)
+            else:
+                average = found if average is None else mediapipe_smoothed(found, average)
+                after.add(mask_of(average, frame), frame)
+        plain, smooth = plain + before.counts, smooth + after.counts
+    return plain.changed_per_mille, smooth.changed_per_mille
+
+
+def mask_of(probability: NDArray[np.float32], frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the mask of a frame at its size."""
+    height, width = frame.shape[:2]
+    return (cv2.resize(probability, (width, height)) > 0.5).astype(np.uint8)
+
+
+def mediapipe_smoothed(new: NDArray[np.float32], before: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what MediaPipe's SegmentationSmoothingCalculator makes of a frame: the less certain, the more of before."""
+    x = (new - 0.5) ** 2
+    certain = x * (5.68842 + x * (-0.748699 + x * (-57.8051 + x * (291.309 + x * -624.717))))
+    return new + (before - new) * (1 - np.minimum(1, certain)) * PEER_RATIO
+
+
+def latencies(engines: dict[str, tuple[str, str]]) -> dict[str, list[float]]:
+    """Return the times of each engine in milliseconds, measured in turns, each in its own process."""
+    found: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(ROUNDS):
+        for name, how in engines.items():
+            command = [sys.executable, __file__, "--data", ".", "--peers", ".", "--time", *how]
+            found[name] += json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return found
+
+
+def times_ms(kind: str, path: str) -> list[float]:
+    """Return the times of runs of a model alone."""
+    if kind == "peer":
+        interpreter, entry, result = opened(Path(path))
+        image = np.random.default_rng(0).random(entry["shape"], np.float32)
+
+        def once() -> None:
+            interpreter.set_tensor(entry["index"], image)
+            interpreter.invoke()
+            interpreter.get_tensor(result["index"])
+
+    else:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = THREADS
+        session = ort.InferenceSession(Path(path) / "model.onnx", options, providers=["CPUExecutionProvider"])
+        entry = session.get_inputs()[0]
+        pixels = np.random.default_rng(0).integers(0, 256, entry.shape, np.uint8)
+
+        def once() -> None:
+            session.run(["logits"], {entry.name: pixels})
+
+    for _ in range(30):
+        once()
+    times = []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        once()
+        times.append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+if __name__ == "__main__":
+    main()
