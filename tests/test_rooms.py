@@ -14,7 +14,7 @@ import pytest
 PROJECT = Path(__file__).parents[1]
 ROOMS = {
     "edge_runtime": (
-        *("errors", "progress", "storage", "resources", "headers", "whole_jpeg", "image"),
+        *("errors", "progress", "storage", "resources", "headers", "whole_jpeg", "image", "models"),
         *("model", "dataset", "sources", "segment", "effects", "sinks", "device", "run"),
         *("commands", "cli"),
     ),

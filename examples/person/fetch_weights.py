@@ -22,6 +22,7 @@ TAGS = ["--platform", "manylinux_2_28_x86_64", "--python-version", "3.11", "--on
 """Tags of one wheel; the weights are the same in all."""
 MEMBERS = {
     "mediapipe/modules/selfie_segmentation/selfie_segmentation.tflite": "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
+    "mediapipe/modules/selfie_segmentation/selfie_segmentation_landscape.tflite": "a77d03f4659b9f6b6c1f5106947bf40e99d7655094b6527f214ea7d451106edd",
     "mediapipe-0.10.21.dist-info/LICENSE": "8707eef0533987efc5b155d64761eeb6e20793f50b9bd1a68dad1cf4719d0ed8",
 }
 """SHA-256 of what is taken from the wheel, by path."""

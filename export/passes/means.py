@@ -22,6 +22,9 @@ from export.graph import (
     take_place,
 )
 
+FEW = 64
+"""Values that the last step of a mean adds up at most, where the size of the map allows it."""
+
 
 class PoolMeans(ir.passes.InPlacePass):
     """Pass for global means that consist of a mean over the columns and one over the rest.
@@ -65,11 +68,31 @@ def _parts(value: ir.Value) -> list[ir.Value]:
     return [input_of(producer_of(part), 0) if is_doubling(part.producer()) else part for part in parts]
 
 
+def _kernels(size: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Return the kernels that pool a map of (height, width) to a few values, each of few values itself.
+
+    Pooling adds up value by value, and each addition rounds: 160 in a row lose so much that a gate shows it.
+    """
+    height, width = size
+    kernels = []
+    while height * width > FEW:
+        rows, columns = (
+            max(n for n in range(1, most + 1) if side % n == 0) for side, most in ((height, 4), (width, 8))
+        )
+        if rows * columns == 1:  # both sides are prime, say
+            break
+        kernels.append((rows, columns))
+        height, width = height // rows, width // columns
+    return kernels
+
+
 def _pool(build: Builder, mean: ir.Value, parts: Sequence[ir.Value]) -> None:
     """Replace a mean by the sum of the means of maps."""
     means = []
     for number, part in enumerate(parts):
-        width = shape_of(part)[3]
-        columns = build.node("AveragePool", [part], f"columns_{number}", kernel_shape=[1, width], strides=[1, width])
-        means.append(build.node("GlobalAveragePool", [columns], f"part_{number}"))
+        pooled, size = part, shape_of(part)[2:]
+        for step, kernel in enumerate(_kernels(size)):
+            name = f"pool_{number}_{step}"
+            pooled = build.node("AveragePool", [pooled], name, kernel_shape=list(kernel), strides=list(kernel))
+        means.append(build.node("GlobalAveragePool", [pooled], f"part_{number}"))
     take_place(mean, means[0] if len(means) == 1 else build.node("Add", means, "parts"))

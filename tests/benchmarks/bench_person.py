@@ -60,11 +60,13 @@ def main() -> None:
     engines = {name: ("peer", args.peers / file) for name, file in PEERS.items() if (args.peers / file).exists()}
     engines |= {f"ours {package.name}": ("ours", package) for package in packages}
     found: dict[str, dict[str, float]] = {name: {} for name in engines}
+    ious: dict[str, dict[str, float]] = {}
     parts = args.only or ["accuracy", "empty", "video", "latency"]
     for name, (kind, path) in engines.items():
         find = finder(kind, path)
         if "accuracy" in parts:
-            found[name]["IoU"], found[name]["edge F"] = accuracy(find, args.data / "person_vs_val")
+            ious[name], found[name]["edge F"] = accuracy(find, args.data / "person_vs_val")
+            found[name]["IoU"] = statistics.mean(ious[name].values())
         if "empty" in parts:
             clothes = image_files(args.data / "person_pool" / "empty_clothing")[::HELD_OUT]
             found[name]["clothes"] = called_person(find, [read_image(file) for file in clothes])
@@ -79,6 +81,11 @@ def main() -> None:
     print(f"{'':<24}" + "".join(f"{column:>10}" for column in columns))
     for name, row in found.items():
         print(f"{name:<24}" + "".join(f"{row[column]:>10.4f}" for column in columns))
+    if ious:
+        print(f"\n{'IoU by condition':<36}{'pictures':>8}" + "".join(f"{name:>20}" for name in ious))
+        for condition, names in conditions(args.data / "person_vs_val").items():
+            means = [statistics.mean(of[name] for name in names) for of in ious.values()]
+            print(f"{condition:<36}{len(names):>8}" + "".join(f"{mean:>20.4f}" for mean in means))
     if args.out:
         args.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
@@ -109,16 +116,44 @@ def opened(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     return interpreter, interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
 
-def accuracy(find: Finder, folder: Path) -> tuple[float, float]:
-    """Return the mean over the pictures of the IoU of the person, and the boundary F over all pictures."""
-    ious, borders = [], BoundaryCounts()
+def accuracy(find: Finder, folder: Path) -> tuple[dict[str, float], float]:
+    """Return the IoU of the person in each picture, by its name, and the boundary F over all pictures."""
+    ious, borders = {}, BoundaryCounts()
     for image in image_files(folder / "images"):
-        mask = cv2.imread(str(folder / "masks" / f"{image.stem}.png"), cv2.IMREAD_GRAYSCALE)
-        truth = cv2.resize(mask, (SCORED_PX, SCORED_PX), interpolation=cv2.INTER_AREA) > 127
+        truth = truth_of(folder, image)
         said = cv2.resize(find(read_image(image)), (SCORED_PX, SCORED_PX)) > 0.5
-        ious.append(float((said & truth).sum() / max(1, (said | truth).sum())))
+        ious[image.name] = float((said & truth).sum() / max(1, (said | truth).sum()))
         borders += boundary_counts(truth.astype(np.uint8), said.astype(np.uint8), 2)
-    return statistics.mean(ious), borders.f_score
+    return ious, borders.f_score
+
+
+def truth_of(folder: Path, image: Path) -> NDArray[np.bool_]:
+    """Return where the person is, (256, 256)."""
+    mask = cv2.imread(str(folder / "masks" / f"{image.stem}.png"), cv2.IMREAD_GRAYSCALE)
+    return np.asarray(cv2.resize(mask, (SCORED_PX, SCORED_PX), interpolation=cv2.INTER_AREA) > 127)
+
+
+def conditions(folder: Path) -> dict[str, set[str]]:
+    """Return the names of the pictures of each condition: distance, number of persons, light."""
+    found: dict[str, set[str]] = {}
+    for image in image_files(folder / "images"):
+        truth, grey = truth_of(folder, image), cv2.cvtColor(read_image(image), cv2.COLOR_BGR2GRAY)
+        share = truth.mean()
+        _, _, stats, _ = cv2.connectedComponentsWithStats(truth.astype(np.uint8))
+        several = (stats[1:, cv2.CC_STAT_AREA] > 0.01 * truth.size).sum() > 1
+        inside = cv2.resize(grey, (SCORED_PX, SCORED_PX), interpolation=cv2.INTER_AREA)
+        person, around = (float(inside[part].mean()) if part.any() else 0.0 for part in (truth, ~truth))
+        met = {
+            "far (person on less than 10 %)": share < 0.1,
+            "middle (10 to 30 %)": 0.1 <= share < 0.3,
+            "near (30 % and more)": share >= 0.3,
+            "several persons apart": several,
+            "dark (mean grey below 80)": grey.mean() < 80,
+            "backlit (person darker by 60)": person < around - 60,
+        }
+        for name, is_met in met.items():
+            found.setdefault(name, set()).update({image.name} if is_met else ())
+    return found
 
 
 def called_person(find: Finder, images: list[NDArray[np.uint8]]) -> float:
