@@ -25,7 +25,7 @@ help:
 	@echo "make accuracy   compare the accuracy of several trainers on many tasks, in a day (ARGS=--help: one task, fewer minutes)"
 	@echo "make soak       check 50,000 frames for growth of memory, files and threads (PACKAGE=DIR; default: the demo's)"
 	@echo "make fuzz       send 100,000 odd inputs to each parser of foreign files, in hours (ARGS=--help: fewer, or one parser)"
-	@echo "make person     train the person model that the runtime brings, in about 45 minutes (DATA=folder of the photographs)"
+	@echo "make person     train the person model that the runtime brings, in about 40 minutes (DATA=folder of the photographs)"
 	@echo "make bench-person  compare it with MediaPipe's (DATA=the same folder)"
 	@echo "make weights    fetch the public weights for --preset selfie --start-from, and compare them with our network"
 	@echo "make clean      remove everything that make created"

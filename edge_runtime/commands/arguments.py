@@ -1,9 +1,24 @@
-"""Parse numbers, seconds, shares and sizes given as options; each function raises ``ArgumentTypeError`` otherwise."""
+"""The argument PACKAGE of several commands, and parsers of options, which raise ``ArgumentTypeError`` for other text."""
 
 from __future__ import annotations
 
 import argparse
 import math
+from pathlib import Path
+
+from edge_runtime.models import PERSON
+
+
+def add_package(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the argument PACKAGE, the person model by default; ``what`` begins its help."""
+    parser.add_argument(
+        "package",
+        metavar="PACKAGE",
+        type=Path,
+        nargs="?",
+        default=PERSON,
+        help=f"{what} (default: the person model that comes with the runtime)",
+    )
 
 
 def file_name(text: str) -> str:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.models import PERSON
+from edge_runtime.commands.arguments import add_package
 
 if TYPE_CHECKING:
     from edge_runtime.device.bench import Latency
@@ -33,14 +32,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "package",
-        metavar="PACKAGE",
-        type=Path,
-        nargs="?",
-        default=PERSON,
-        help="model package, or a bare .onnx file (default: the person model that comes with the runtime)",
-    )
+    add_package(parser, "model package, or a bare .onnx file")
     parser.add_argument(
         "--threads", metavar="N", type=int, default=0, help="threads per inference (default: all usable cores)"
     )

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.models import PERSON
+from edge_runtime.commands.arguments import add_package
 
 if TYPE_CHECKING:
     from edge_runtime.device.doctor import Report
@@ -37,14 +37,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "package",
-        metavar="PACKAGE",
-        type=Path,
-        nargs="?",
-        default=PERSON,
-        help="model package to test (default: the person model that comes with the runtime)",
-    )
+    add_package(parser, "model package to test")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=run)
 

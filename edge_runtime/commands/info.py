@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_runtime.models import PERSON
+from edge_runtime.commands.arguments import add_package
 
 if TYPE_CHECKING:
     from edge_runtime.model.package import Manifest
@@ -34,14 +33,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "package",
-        metavar="PACKAGE",
-        type=Path,
-        nargs="?",
-        default=PERSON,
-        help="model package (default: the person model that comes with the runtime)",
-    )
+    add_package(parser, "model package")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(handler=run)
 

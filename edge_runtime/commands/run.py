@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-from pathlib import Path
 
+from edge_runtime.commands.arguments import add_package
 from edge_runtime.commands.run_options import add_arguments, run_config
-from edge_runtime.models import PERSON
 
 _DESCRIPTION = """\
 Segment the frames of a source: every frame of a file, the newest frame of a camera or stream. Frames of a camera for
@@ -58,14 +57,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "package",
-        metavar="PACKAGE",
-        type=Path,
-        nargs="?",
-        default=PERSON,
-        help="model package, or a bare .onnx file (default: the person model that comes with the runtime)",
-    )
+    add_package(parser, "model package, or a bare .onnx file")
     add_arguments(parser)
     parser.set_defaults(handler=run)
 

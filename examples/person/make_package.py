@@ -51,11 +51,10 @@ def main() -> None:
     parser.add_argument("build", type=Path, metavar="BUILD", help="folder with run/ and the licence of the weights")
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of the photographs")
     parser.add_argument("out", type=Path, metavar="PACKAGE", help="model package folder to write or to replace")
-    parser.add_argument("--run", default="run", help="name of the run folder in BUILD (default: run)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / args.out.name
-        export_package(ExportConfig(run=args.build / args.run, out=exported, budget=BUDGET))
+        export_package(ExportConfig(run=args.build / "run", out=exported, budget=BUDGET))
         manifest = shippable(exported, args.out, args.build / "LICENSE", args.data / "person_pool")
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
     print(f"{args.out}: {', '.join(manifest.variants)}; {size / 1e6:.2f} MB")

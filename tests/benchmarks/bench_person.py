@@ -17,16 +17,17 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from bench_smoothing import frames_of
 from flicker import FlickerCounts, FlickerMeter
 from numpy.typing import NDArray
 
-from edge_runtime import RefinedSegmenter, Segmenter, open_source
+from edge_runtime import RefinedSegmenter, Segmenter
 from edge_runtime.dataset.metrics import BoundaryCounts, boundary_counts
 from edge_runtime.image import image_files, read_image
 from edge_runtime.models import PERSON
@@ -58,7 +59,7 @@ def main() -> None:
         return
     packages = args.package or [PERSON]
     engines = {name: ("peer", args.peers / file) for name, file in PEERS.items() if (args.peers / file).exists()}
-    engines |= {f"ours {package.name}": ("ours", package) for package in packages}
+    engines |= {f"ours {package}"[-23:]: ("ours", package) for package in packages}
     found: dict[str, dict[str, float]] = {name: {} for name in engines}
     ious: dict[str, dict[str, float]] = {}
     parts = args.only or ["accuracy", "empty", "video", "latency"]
@@ -165,13 +166,6 @@ def empty_frames(folder: Path) -> list[NDArray[np.uint8]]:
     """Return frames of the room with nobody in it."""
     frames = frames_of(folder / "intel_one-by-one-person-detection.mp4")
     return [frame for number, frame in enumerate(frames) if number in EMPTY]
-
-
-def frames_of(path: Path) -> Iterator[NDArray[np.uint8]]:
-    """Yield the frames of a video, BGR."""
-    with open_source(path) as source:
-        for frame in source:
-            yield frame.image_bgr
 
 
 def flicker(kind: str, path: Path, folder: Path) -> tuple[float, float]:

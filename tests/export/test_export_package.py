@@ -28,7 +28,7 @@ from edge_runtime.model.package import MANIFEST, Manifest, Package
 from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.storage import sha256, write_bytes
 from export.config import ExportConfig, Int8Budget
-from export.package import export_package
+from export.package import _without_folders, export_package
 from export.passes import OPTIONAL_PASSES
 
 DEADLINE_S = 120
@@ -299,6 +299,14 @@ class TestInt8:
         same = {name for name in manifest.files if "int8" not in name and name != "report.html"}
         assert {name: manifest.files[name] for name in same} == {name: with_int8[1].files[name] for name in same}
         assert manifest.variants["int8"] != with_int8[1].variants["int8"]
+
+
+def test_a_manifest_names_files_and_not_where_they_were():
+    config = {"start_from": "mediapipe:/home/me/a.tflite", "encoder_weights": "/home/me/b.weights.h5", "seed": 1}
+    named = {"start_from": "mediapipe:a.tflite", "encoder_weights": "b.weights.h5", "seed": 1}
+    assert _without_folders(config) == named
+    unset = {"start_from": None, "encoder_weights": "imagenet"}
+    assert _without_folders(unset) == unset
 
 
 class TestWithout:
