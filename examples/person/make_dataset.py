@@ -42,8 +42,8 @@ SAME_ROOM = "people-detection"
 """Frames of the room in which false persons are measured: not trained on."""
 HELD_OUT = 4
 """Every so many of the pictures of clothes is kept for measuring false persons."""
-COMPOSITES, STREETS = 2400, 500
-"""Numbers of pictures with persons before another background, and of empty parts of streets."""
+COMPOSITES, STREETS, DECOYS = 2400, 500, 1200
+"""Numbers of pictures with persons before another background, of empty parts of streets, and of those with decoys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +135,15 @@ def pictures(sources: Sources, labels: Path, rng: np.random.Generator) -> Iterat
         drawn = path.parent.parent / "masks" / f"{path.stem}.png"
         return Photo(rgb, agreed(alpha, drawn if drawn.exists() else None), alpha)
 
+    def decoy() -> Photo:
+        """Return a silhouette of a person that shows something else: what is pasted is not always a person."""
+        shape = photo(sources.streets[rng.integers(len(sources.streets))])
+        fillings = clothes if rng.random() < 0.4 else empty
+        filling = cv2.resize(part_of(fillings[rng.integers(len(fillings))], rng), shape.alpha.shape[::-1])
+        turned = int(rng.integers(4)) if rng.random() < 0.5 else 0
+        alpha, filling = np.rot90(shape.alpha, turned), np.rot90(filling, turned)
+        return Photo(np.ascontiguousarray(filling), np.zeros_like(alpha), np.ascontiguousarray(alpha))
+
     for path in (*sources.streets, *sources.portraits, *sources.rooms):
         found = photo(path)
         yield "whole", cv2.resize(found.rgb, FRAME[::-1], interpolation=cv2.INTER_AREA), shrunk(found.label, FRAME)
@@ -152,10 +161,19 @@ def pictures(sources: Sources, labels: Path, rng: np.random.Generator) -> Iterat
         backgrounds = clothes if rng.random() < 0.5 else empty
         background = part_of(backgrounds[rng.integers(len(backgrounds))], rng)
         label = np.zeros(FRAME, np.uint8)
+        if rng.random() < 0.4:
+            background, label = pasted(decoy(), background, label, rng)
         for _ in range(rng.choice([1, 2, 3], p=[0.7, 0.2, 0.1])):
             group = sources.portraits if rng.random() < 0.6 else (*sources.streets, *sources.rooms)
             background, label = pasted(photo(group[rng.integers(len(group))]), background, label, rng)
         yield "composite", background, label
+    for _ in range(DECOYS):
+        backgrounds = clothes if rng.random() < 0.3 else empty
+        background = part_of(backgrounds[rng.integers(len(backgrounds))], rng)
+        label = np.zeros(FRAME, np.uint8)
+        for _ in range(rng.integers(1, 4)):
+            background, label = pasted(decoy(), background, label, rng)
+        yield "decoy", background, label
 
 
 def agreed(alpha: Image, drawn: Path | None) -> Image:
@@ -257,7 +275,8 @@ def pasted(photo: Photo, rgb: Image, label: Image, rng: np.random.Generator) -> 
     light = rng.uniform(0.75, 1.2)
     mixed = np.clip(cover * front * light + (1 - cover) * rgb, 0, 255).astype(np.uint8)
     front_label = sure(np.rint(255 * alpha).astype(np.uint8))
-    return mixed, np.where(front_label == EMPTY, label, front_label)
+    front = front_label if photo.label.any() else np.where(front_label == PERSON, EMPTY, front_label)
+    return mixed, np.where(front_label == EMPTY, label, front).astype(np.uint8)
 
 
 def write_validation(folder: Path, dataset: Path) -> None:

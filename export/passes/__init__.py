@@ -46,7 +46,7 @@ SHARED_PASSES = (
     PassInfo("hard-sigmoid", "hard_sigmoid.FuseHardSigmoid", optional=True),
     PassInfo("normalisation", "normalisation.FoldNormalisation"),
     PassInfo("pixels", "pixels.TakePixels"),
-    PassInfo("pixel-rows", "pixel_rows.ConcatenatePixelRows", optional=True),
+    PassInfo("pixel-rows", "pixel_rows.SortPixelRows", optional=True),
     PassInfo("class map", "class_map.AddClassMap"),
 )
 """Passes for both variants."""

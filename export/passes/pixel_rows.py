@@ -1,8 +1,9 @@
-"""Compute a sub-pixel head with one convolution per row of pixels, so that a concatenation puts the rows in order.
+"""Sort the pixels of a sub-pixel head in the quickest way.
 
 The head's 1×1 convolution gives each position the logits of all its pixels, row by row. In NHWC, the pixels of one row
-already lie side by side, as in the image; only the rows must be sorted. A concatenation of rows copies whole rows,
-while a transpose moves a few numbers at a time.
+already lie side by side, as in the image; only the rows must be sorted. With four rows, one convolution per row lets a
+concatenation copy whole rows. With two rows, reading the map twice costs more than a transpose of pairs does, provided
+that it has four axes: onnxruntime takes longer for five.
 """
 
 from __future__ import annotations
@@ -16,16 +17,21 @@ from export.passes.names import row_part
 _TO_NHWC = (0, 2, 3, 1)
 _SORT = (0, 1, 3, 2, 4)
 """Row of the map, row within the position, column, and the pixels of that row with their classes."""
+_SORT_OF_FOUR = (0, 2, 1, 3)
+"""The same after the images of the batch have been put below each other."""
 
 
-class ConcatenatePixelRows(ir.passes.InPlacePass):
-    """Pass that sorts the rows of sub-pixel heads by concatenation."""
+class SortPixelRows(ir.passes.InPlacePass):
+    """Pass that sorts the rows of sub-pixel heads: two by a transpose with four axes, more by concatenation."""
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
         found = [(node, chain) for node in model.graph if (chain := _sorted_pixels(node)) is not None]
         for conv, chain in found:
-            _rewrite(Builder(model.graph, conv), conv, chain)
+            if shape_of(chain[1].outputs[0])[3] == 2:
+                _transpose(Builder(model.graph, conv, before=chain[-1]), chain)
+            else:
+                _concatenate(Builder(model.graph, conv), conv, chain)
         return ir.passes.PassResult(model, modified=bool(found))
 
 
@@ -49,7 +55,15 @@ def _sorted_pixels(conv: ir.Node) -> list[ir.Node] | None:
     return chain if same_positions and whole[:3] == (count, rows * stride, columns * stride) else None
 
 
-def _rewrite(build: Builder, conv: ir.Node, chain: list[ir.Node]) -> None:
+def _transpose(build: Builder, chain: list[ir.Node]) -> None:
+    count, rows, columns, stride, width = shape_of(chain[1].outputs[0])
+    whole = chain[-1].outputs[0]
+    value = build.reshape(chain[0].outputs[0], (count * rows, columns, stride, width), "positions")
+    value = build.node("Transpose", [value], "sorted", perm=_SORT_OF_FOUR)
+    take_place(whole, build.reshape(value, shape_of(whole), "whole"))
+
+
+def _concatenate(build: Builder, conv: ir.Node, chain: list[ir.Node]) -> None:
     count, rows, columns, stride, width = shape_of(chain[1].outputs[0])
     whole = chain[-1].outputs[0]
     weights = [np.split(array_of(value), stride) for value in conv.inputs[1:]]

@@ -2,7 +2,8 @@
 
 A 1×1 convolution and an upsampling can change places, because both are linear, one over channels, the other over places.
 ``conv(skip + double(conv_below(x)))`` becomes ``conv(skip) + double(conv∘conv_below(x))``: onnxruntime adds the doubled
-map while it convolves the skip.
+map while it convolves the skip. If the gate of the skip reads the mean of ``conv_below(x)``, it gets ``conv_below`` of the
+mean of ``x``, which is the same, and the map of ``conv_below`` need not be made either.
 """
 
 from __future__ import annotations
@@ -58,7 +59,33 @@ def _move(graph: ir.Graph, conv: ir.Node) -> bool:
     high = build.node("Resize", [low, *doubling.inputs[1:]], "doubled", **_copied(doubling))
     own = build.node("Conv", [skip, *conv.inputs[1:]], "skip", **_copied(conv))
     take_place(conv.outputs[0], build.node("Add", [own, high], "sum"))
+    graph.remove([conv, total, doubling], safe=True)
+    _convolve_mean(graph, below)
     return True
+
+
+def _convolve_mean(graph: ir.Graph, conv: ir.Node) -> None:
+    """Convolve the mean of a map instead of the map, if nothing but its mean is read."""
+    pools: list[ir.Node] = []
+    after = only_consumer(conv.outputs[0])
+    while after is not None and _averages_alike(after):
+        pools.append(after)
+        after = only_consumer(after.outputs[0])
+    if not pools or pools[-1].op_type != "GlobalAveragePool":
+        return
+    mean = input_of(conv, 0)
+    for number, pool in enumerate(pools):
+        mean = Builder(graph, pool).node(pool.op_type, [mean], f"before_{number}", **_copied(pool))
+    convolved = Builder(graph, conv, before=pools[-1]).node("Conv", [mean, *conv.inputs[1:]], "mean", **_copied(conv))
+    take_place(pools[-1].outputs[0], convolved)
+
+
+def _averages_alike(node: ir.Node) -> bool:
+    """Check for a pool in which every value is a mean of values of the map, none of what was padded."""
+    if node.op_type == "GlobalAveragePool":
+        return True
+    unpadded = not any(node.attributes.get_ints("pads") or ())
+    return node.op_type == "AveragePool" and unpadded and node.attributes.get_string("auto_pad", "NOTSET") == "NOTSET"
 
 
 def _copied(node: ir.Node) -> dict[str, object]:

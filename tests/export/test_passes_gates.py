@@ -154,6 +154,38 @@ class TestConvolveBeforeDoubling:
         assert model.graph.outputs[0].name == "y"
         assert_same(run(model, image), before, atol=2e-6)
 
+    SQUARE = INPUTS.replace("float[5,4,1,1] k, float[5] o", "float[4,4,1,1] k, float[4] o")
+    GATED = BELOW + " {mean} m = GlobalAveragePool(p) t = Add(skip, d) c = Conv(t, k, o) y = Mul(c, m)"
+
+    def test_a_gate_convolves_the_mean(self):
+        body = self.GATED.format(mean="p = AveragePool<kernel_shape=[2,2], strides=[2,2]>(x)")
+        model = weighted_graph(self.SQUARE, "float[1,4,12,16] y", body, TWICE)
+        image = numbers(model)
+        before = run(model, image)
+        assert ConvolveBeforeDoubling()(model).modified
+        clean(model)
+        means = [node for node in model.graph if node.op_type == "Conv" and node.inputs[0].producer() is not None]
+        assert "GlobalAveragePool" in [node.inputs[0].producer().op_type for node in means]
+        pooled = next(node for node in model.graph if node.op_type == "AveragePool")
+        assert pooled.inputs[0].name == "image"
+        assert_same(run(model, image), before, atol=2e-6)
+
+    @pytest.mark.parametrize(
+        "mean",
+        [
+            "p = AveragePool<kernel_shape=[2,2], strides=[2,2], pads=[1,1,1,1], count_include_pad=1>(x)",
+            "p = MaxPool<kernel_shape=[2,2]>(x)",
+        ],
+        ids=["with a border", "a maximum"],
+    )
+    def test_a_gate_of_something_else_than_the_mean_is_right(self, mean):
+        model = weighted_graph(self.SQUARE, "float[1,4,12,16] y", self.GATED.format(mean=mean), TWICE)
+        image = numbers(model)
+        before = run(model, image)
+        ConvolveBeforeDoubling()(model)
+        clean(model)
+        assert_same(run(model, image), before, atol=2e-6)
+
     @pytest.mark.parametrize(
         ("size", "body"),
         [
