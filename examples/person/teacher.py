@@ -26,6 +26,8 @@ MARGIN = 0.4
 """What the second look shows around the persons, as a share of their bounding box."""
 SEEN, FEWEST = 0.3, 1 / 800
 """Least probability of a pixel, and least share of such pixels, for a second look."""
+NARROWEST = 48
+"""Least width in pixels of a part beside the persons that is worth a look."""
 FILLED = 0.8
 """Share of the picture above which the persons fill it, so that a second look would show nothing else."""
 
@@ -53,6 +55,20 @@ class Teacher:
         part = np.ascontiguousarray(rgb[top:bottom, left:right])
         second[top:bottom, left:right] = self._looks(part, PERSON_AREAS_PX)
         return (first + 2 * second) / 3
+
+    def beside(self, rgb: NDArray[np.uint8], probability: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (H, W), what a look at the parts left and right of the persons shows there; 0 elsewhere.
+
+        Passers-by far behind the persons are found only in these.
+        """
+        found = np.zeros_like(probability)
+        columns = np.flatnonzero((probability > SEEN).any(0))
+        if not len(columns):
+            return found
+        for part in (np.s_[:, : columns[0]], np.s_[:, columns[-1] + 1 :]):
+            if rgb[part].shape[1] >= NARROWEST:
+                found[part] = self._look(np.ascontiguousarray(rgb[part]), WHOLE_AREAS_PX[-1])
+        return found
 
     def _looks(self, rgb: NDArray[np.uint8], areas_px: tuple[int, ...]) -> NDArray[np.float32]:
         """Return (H, W), the mean over sizes of the picture, and the picture squeezed to the square of the training."""

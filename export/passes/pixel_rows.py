@@ -58,9 +58,9 @@ def _sorted_pixels(conv: ir.Node) -> list[ir.Node] | None:
 def _transpose(build: Builder, chain: list[ir.Node]) -> None:
     count, rows, columns, stride, width = shape_of(chain[1].outputs[0])
     whole = chain[-1].outputs[0]
-    value = build.reshape(chain[0].outputs[0], (count * rows, columns, stride, width), "positions")
-    value = build.node("Transpose", [value], "sorted", perm=_SORT_OF_FOUR)
-    take_place(whole, build.reshape(value, shape_of(whole), "whole"))
+    value = build.reshape(chain[0].outputs[0], (count * rows, columns, stride, width), "position_rows")
+    value = build.node("Transpose", [value], "sorted_rows", perm=_SORT_OF_FOUR)
+    take_place(whole, build.reshape(value, shape_of(whole), "sorted_whole"))
 
 
 def _concatenate(build: Builder, conv: ir.Node, chain: list[ir.Node]) -> None:

@@ -3,23 +3,20 @@
     python tests/benchmarks/bench_passes.py --preset selfie --input-size 240x320 --without gates
     python tests/benchmarks/bench_passes.py --preset edge --encoder mobilenetv3small
 
-The weights are random, which does not change the time. Each graph runs in its own process; they take turns in rounds,
-and the median is over all rounds. Milliseconds are of this machine, so read the ratios.
+The weights are random, which does not change the time. Each graph runs in its own process; they take turns.
+Milliseconds are of this machine, so read the ratios.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from turns import serve, table, take_turns
 
 from edge_runtime.commands.arguments import parse_size
 from edge_runtime.model.contract import ClassInfo, Contract
@@ -28,7 +25,6 @@ from training.presets import PRESETS
 
 NEW = ("hard-sigmoid", "means", "gates", "skips")
 """Passes that are left out one by one and together by default: those for gates and squeeze-and-excitation."""
-RUNS = 100
 
 
 def main() -> None:
@@ -38,11 +34,11 @@ def main() -> None:
     parser.add_argument("--input-size", type=parse_size, default=(240, 320))
     parser.add_argument("--without", choices=OPTIONAL_PASSES, action="append", help="passes to try (may be repeated)")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--time", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.time:
-        print(json.dumps(times_ms(args.time, args.threads)))
+        serve(runner(args.time, args.threads))
         return
     tried = tuple(args.without or NEW)
     cases = {"all passes": (), **{f"without {name}": (name,) for name in tried}}
@@ -50,16 +46,10 @@ def main() -> None:
         cases[f"without {', '.join(tried)}"] = tried
     with tempfile.TemporaryDirectory() as folder:
         paths = write_graphs(args, cases, Path(folder))
-        found: dict[str, list[float]] = {name: [] for name in cases}
-        for _ in range(args.rounds):
-            for name, path in paths.items():
-                command = [sys.executable, __file__, "--time", str(path), "--threads", str(args.threads)]
-                found[name] += json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    slowest = statistics.median(found[list(cases)[-1]])
+        commands = {name: [__file__, "--time", path, "--threads", args.threads] for name, path in paths.items()}
+        found = take_turns(commands, args.rounds)
     print(f"{args.preset} {args.encoder or ''} {args.input_size[0]}x{args.input_size[1]}, {args.threads} threads")
-    for name, times in found.items():
-        median = statistics.median(times)
-        print(f"{name:<50} {median:7.3f} ms  {median / slowest:.2f} x")
+    print(table(found, list(cases)[-1]))
 
 
 def write_graphs(args: argparse.Namespace, cases: dict[str, tuple[str, ...]], folder: Path) -> dict[str, Path]:
@@ -87,8 +77,8 @@ def write_graphs(args: argparse.Namespace, cases: dict[str, tuple[str, ...]], fo
     return paths
 
 
-def times_ms(path: Path, threads: int) -> list[float]:
-    """Return the times of runs of a graph on one frame of noise."""
+def runner(path: Path, threads: int) -> Callable[[], object]:
+    """Return a function that runs a graph on one frame of noise."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -96,14 +86,7 @@ def times_ms(path: Path, threads: int) -> list[float]:
     session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     entry = session.get_inputs()[0]
     frame = {entry.name: np.random.default_rng(0).integers(0, 256, entry.shape, np.uint8)}
-    for _ in range(20):
-        session.run(None, frame)
-    times = []
-    for _ in range(RUNS):
-        start = time.perf_counter()
-        session.run(None, frame)
-        times.append(1e3 * (time.perf_counter() - start))
-    return times
+    return lambda: session.run(None, frame)
 
 
 if __name__ == "__main__":

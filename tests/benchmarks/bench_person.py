@@ -3,10 +3,10 @@
     python tests/benchmarks/bench_person.py --data my-data --peers build/person [--package PACKAGE]
 
 DATA holds ``person_vs_val``, ``person_pool`` and ``video``; PEERS the two .tflite files. Accuracy: mean over the
-pictures of the IoU of the person, threshold 0.5, at 256x256. Empty pictures: share of the pixels that are called
-person, on pictures of clothes that nobody trained on, and on frames of a room with nobody in it. Video: of 1,000 pixels
-that stand still, those whose class changes from frame to frame, see ``flicker``, without and with each side's own
-smoothing. Latency: the model alone, 2 threads, one process per engine, taking turns, median.
+pictures of the IoU of the person, threshold 0.5, at 256x256, as they are and cut to 16:9. Empty pictures: share of the
+pixels that are called person, on pictures of clothes that nobody trained on, and on frames of a room with nobody in it.
+Video: of 1,000 pixels that stand still, those whose class changes from frame to frame, see ``flicker``, without and
+with each side's own smoothing. Latency: the model alone, 2 threads, one process per engine, taking turns, median.
 """
 
 from __future__ import annotations
@@ -14,10 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ import numpy as np
 from bench_smoothing import frames_of
 from flicker import FlickerCounts, FlickerMeter
 from numpy.typing import NDArray
+from turns import serve, take_turns
 
 from edge_runtime import RefinedSegmenter, Segmenter
 from edge_runtime.dataset.metrics import BoundaryCounts, boundary_counts
@@ -34,6 +32,8 @@ from edge_runtime.models import PERSON
 
 Finder = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Function from (H, W, 3) BGR uint8 to the probability of a person, (h, w) float32."""
+Picture = tuple[str, NDArray[np.uint8], NDArray[np.uint8]]
+"""Name, (H, W, 3) BGR uint8, and (H, W) uint8 with more than 127 where a person is."""
 SCORED_PX = 256
 HELD_OUT = 4
 """Every so many of the pictures of clothes is not trained on; see examples/person/make_dataset.py."""
@@ -41,7 +41,7 @@ EMPTY = frozenset((*range(0, 55, 5), *range(460, 500, 5)))
 """Numbers of frames of the video of a room with nobody in it."""
 PEER_RATIO = 0.9
 """MediaPipe's combine_with_previous_ratio."""
-ROUNDS, RUNS, THREADS = 6, 200, 2
+ROUNDS, THREADS = 60, 2
 PEERS = {"MediaPipe 256x256": "selfie_segmentation.tflite", "MediaPipe 144x256": "selfie_segmentation_landscape.tflite"}
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--time", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.time:
-        print(json.dumps(times_ms(*args.time)))
+        serve(runner(args.time[0], Path(args.time[1])))
         return
     packages = args.package or [PERSON]
     engines = {name: ("peer", args.peers / file) for name, file in PEERS.items() if (args.peers / file).exists()}
@@ -66,8 +66,11 @@ def main() -> None:
     for name, (kind, path) in engines.items():
         find = finder(kind, path)
         if "accuracy" in parts:
-            ious[name], found[name]["edge F"] = accuracy(find, args.data / "person_vs_val")
+            pictures = list(scored(args.data / "person_vs_val"))
+            ious[name], found[name]["edge F"] = accuracy(find, pictures)
             found[name]["IoU"] = statistics.mean(ious[name].values())
+            cut, _ = accuracy(find, [wide(*picture) for picture in pictures])
+            found[name]["IoU 16:9"] = statistics.mean(cut.values())
         if "empty" in parts:
             clothes = image_files(args.data / "person_pool" / "empty_clothing")[::HELD_OUT]
             found[name]["clothes"] = called_person(find, [read_image(file) for file in clothes])
@@ -75,9 +78,10 @@ def main() -> None:
         if "video" in parts:
             found[name]["flicker"], found[name]["smoothed"] = flicker(kind, path, args.data / "video")
     if "latency" in parts:
-        for name, times in latencies({name: (kind, str(path)) for name, (kind, path) in engines.items()}).items():
-            found[name]["ms"] = statistics.median(times)
-            found[name]["min ms"] = min(times)
+        command = [__file__, "--data", ".", "--peers", ".", "--time"]
+        times = take_turns({name: [*command, kind, path] for name, (kind, path) in engines.items()}, ROUNDS)
+        for name, row in found.items():
+            row["ms"], row["min ms"] = statistics.median(times[name]), min(times[name])
     columns = list(next(iter(found.values())))
     print(f"{'':<24}" + "".join(f"{column:>10}" for column in columns))
     for name, row in found.items():
@@ -117,28 +121,45 @@ def opened(path: Path) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     return interpreter, interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 
 
-def accuracy(find: Finder, folder: Path) -> tuple[dict[str, float], float]:
+def accuracy(find: Finder, pictures: list[Picture]) -> tuple[dict[str, float], float]:
     """Return the IoU of the person in each picture, by its name, and the boundary F over all pictures."""
     ious, borders = {}, BoundaryCounts()
-    for image in image_files(folder / "images"):
-        truth = truth_of(folder, image)
-        said = cv2.resize(find(read_image(image)), (SCORED_PX, SCORED_PX)) > 0.5
-        ious[image.name] = float((said & truth).sum() / max(1, (said | truth).sum()))
+    for name, image_bgr, mask in pictures:
+        truth = cv2.resize(mask, (SCORED_PX, SCORED_PX), interpolation=cv2.INTER_AREA) > 127
+        said = cv2.resize(find(image_bgr), (SCORED_PX, SCORED_PX)) > 0.5
+        ious[name] = float((said & truth).sum() / max(1, (said | truth).sum()))
         borders += boundary_counts(truth.astype(np.uint8), said.astype(np.uint8), 2)
     return ious, borders.f_score
 
 
-def truth_of(folder: Path, image: Path) -> NDArray[np.bool_]:
-    """Return where the person is, (256, 256)."""
-    mask = cv2.imread(str(folder / "masks" / f"{image.stem}.png"), cv2.IMREAD_GRAYSCALE)
-    return np.asarray(cv2.resize(mask, (SCORED_PX, SCORED_PX), interpolation=cv2.INTER_AREA) > 127)
+def scored(folder: Path) -> Iterator[Picture]:
+    """Yield the pictures with their masks."""
+    for image in image_files(folder / "images"):
+        mask = cv2.imread(str(folder / "masks" / f"{image.stem}.png"), cv2.IMREAD_GRAYSCALE)
+        yield image.name, read_image(image), np.asarray(mask, np.uint8)
+
+
+def wide(name: str, image_bgr: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Picture:
+    """Return the part of a picture of 16:9 that has the most of the person."""
+    height, width = mask.shape
+    rows, columns = min(height, width * 9 // 16), min(width, height * 16 // 9)
+    person = mask > 127
+    top, left = (most(person.sum(axis), size) for axis, size in ((1, rows), (0, columns)))
+    part = np.s_[top : top + rows, left : left + columns]
+    return name, np.ascontiguousarray(image_bgr[part]), np.ascontiguousarray(mask[part])
+
+
+def most(counts: NDArray[np.int64], size: int) -> int:
+    """Return where the part of a length begins that has the largest sum."""
+    return int(np.convolve(counts, np.ones(size), "valid").argmax())
 
 
 def conditions(folder: Path) -> dict[str, set[str]]:
     """Return the names of the pictures of each condition: distance, number of persons, light."""
     found: dict[str, set[str]] = {}
-    for image in image_files(folder / "images"):
-        truth, grey = truth_of(folder, image), cv2.cvtColor(read_image(image), cv2.COLOR_BGR2GRAY)
+    for picture, image_bgr, mask in scored(folder):
+        truth = cv2.resize(mask, (SCORED_PX, SCORED_PX), interpolation=cv2.INTER_AREA) > 127
+        grey = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY)
         share = truth.mean()
         _, _, stats, _ = cv2.connectedComponentsWithStats(truth.astype(np.uint8))
         several = (stats[1:, cv2.CC_STAT_AREA] > 0.01 * truth.size).sum() > 1
@@ -153,7 +174,7 @@ def conditions(folder: Path) -> dict[str, set[str]]:
             "backlit (person darker by 60)": person < around - 60,
         }
         for name, is_met in met.items():
-            found.setdefault(name, set()).update({image.name} if is_met else ())
+            found.setdefault(name, set()).update({picture} if is_met else ())
     return found
 
 
@@ -201,47 +222,26 @@ def mediapipe_smoothed(new: NDArray[np.float32], before: NDArray[np.float32]) ->
     return new + (before - new) * (1 - np.minimum(1, certain)) * PEER_RATIO
 
 
-def latencies(engines: dict[str, tuple[str, str]]) -> dict[str, list[float]]:
-    """Return the times of each engine in milliseconds, measured in turns, each in its own process."""
-    found: dict[str, list[float]] = {name: [] for name in engines}
-    for _ in range(ROUNDS):
-        for name, how in engines.items():
-            command = [sys.executable, __file__, "--data", ".", "--peers", ".", "--time", *how]
-            found[name] += json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return found
-
-
-def times_ms(kind: str, path: str) -> list[float]:
-    """Return the times of runs of a model alone."""
+def runner(kind: str, path: Path) -> Callable[[], object]:
+    """Return a function that runs a model alone."""
     if kind == "peer":
-        interpreter, entry, result = opened(Path(path))
+        interpreter, entry, result = opened(path)
         image = np.random.default_rng(0).random(entry["shape"], np.float32)
 
-        def once() -> None:
+        def once() -> object:
             interpreter.set_tensor(entry["index"], image)
             interpreter.invoke()
-            interpreter.get_tensor(result["index"])
+            return interpreter.get_tensor(result["index"])
 
-    else:
-        import onnxruntime as ort
+        return once
+    import onnxruntime as ort
 
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = THREADS
-        session = ort.InferenceSession(Path(path) / "model.onnx", options, providers=["CPUExecutionProvider"])
-        entry = session.get_inputs()[0]
-        pixels = np.random.default_rng(0).integers(0, 256, entry.shape, np.uint8)
-
-        def once() -> None:
-            session.run(["logits"], {entry.name: pixels})
-
-    for _ in range(30):
-        once()
-    times = []
-    for _ in range(RUNS):
-        start = time.perf_counter()
-        once()
-        times.append(1e3 * (time.perf_counter() - start))
-    return times
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = THREADS
+    session = ort.InferenceSession(path / "model.onnx", options, providers=["CPUExecutionProvider"])
+    entry = session.get_inputs()[0]
+    pixels = {entry.name: np.random.default_rng(0).integers(0, 256, entry.shape, np.uint8)}
+    return lambda: session.run(["logits"], pixels)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,64 @@
+"""Time engines that take turns: one process each, all alive at once, so that a busy machine slows all of them alike."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+SETTLING, RUNS = 3, 20
+"""Runs of a turn that are not counted, in which caches fill and the engine before falls asleep, and those that are."""
+
+
+def take_turns(commands: Mapping[str, Sequence[object]], rounds: int) -> dict[str, list[float]]:
+    """Return the times of each engine in milliseconds, of all its turns.
+
+    Args:
+        commands: Arguments of Python by name of the engine; the script must call ``serve``.
+        rounds: Number of turns of each engine.
+    """
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, *map(str, command)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for name, command in commands.items()
+    }
+    times: dict[str, list[float]] = {name: [] for name in processes}
+    for _ in range(rounds):
+        for name, process in processes.items():
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            times[name] += json.loads(process.stdout.readline())
+    for process in processes.values():
+        process.communicate()
+    return times
+
+
+def serve(run: Callable[[], object]) -> None:
+    """Take a turn for each line on stdin, and write its times in milliseconds as a line of JSON."""
+    for _ in sys.stdin:
+        for _ in range(SETTLING):
+            run()
+        times = []
+        for _ in range(RUNS):
+            start = time.perf_counter()
+            run()
+            times.append(1e3 * (time.perf_counter() - start))
+        print(json.dumps(times), flush=True)
+
+
+def table(times: Mapping[str, Sequence[float]], reference: str) -> str:
+    """Return a table of median and shortest times, and their ratios to those of a reference."""
+    base = np.median(times[reference]), min(times[reference])
+    width = max(map(len, times))
+    lines = [f"{'':<{width}}  median ms  shortest  ratio of medians, of shortest"]
+    for name, found in times.items():
+        median, shortest = float(np.median(found)), min(found)
+        ratios = f"{median / base[0]:8.2f} {shortest / base[1]:8.2f}"
+        lines.append(f"{name:<{width}}  {median:9.3f} {shortest:9.3f} {ratios}")
+    return "\n".join(lines)
