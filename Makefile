@@ -7,8 +7,8 @@ PEERS := $(VENV)/.bench
 SPHINX := $(VENV)/.docs
 TRAINERS := .accuracy-peers
 PACKAGE ?= demo/model
-PERSON ?= edge_runtime/models/person
-PERSON_RECIPE := --input-size 240x320 --batch-size 16 --no-class-weights --loss cross_entropy+0.5*dice \
+MODELS ?= edge_runtime/models
+PERSON_RECIPE := --batch-size 16 --no-class-weights --loss cross_entropy+0.5*dice \
 	--learning-rate 3e-4 --epochs 3
 SEED ?= 0
 
@@ -25,8 +25,8 @@ help:
 	@echo "make accuracy   compare the accuracy of several trainers on many tasks, in a day (ARGS=--help: one task, fewer minutes)"
 	@echo "make soak       check 50,000 frames for growth of memory, files and threads (PACKAGE=DIR; default: the demo's)"
 	@echo "make fuzz       send 100,000 odd inputs to each parser of foreign files, in hours (ARGS=--help: fewer, or one parser)"
-	@echo "make person     train the person model that the runtime brings, in about 40 minutes (DATA=folder of the photographs)"
-	@echo "make bench-person  compare it with MediaPipe's (DATA=the same folder)"
+	@echo "make person     train the person models that the runtime brings, in about an hour (DATA=folder of the photographs)"
+	@echo "make bench-person  compare them with MediaPipe's (DATA=the same folder)"
 	@echo "make weights    fetch the public weights for --preset selfie --start-from, and compare them with our network"
 	@echo "make clean      remove everything that make created"
 
@@ -68,10 +68,16 @@ weights: $(READY)
 person: $(READY) build/person/selfie_segmentation.tflite
 	test -d "$(DATA)" || { echo "name the folder of the photographs: make person DATA=…" >&2; exit 2; }
 	$(BIN)/python examples/person/make_dataset.py build/person $(DATA)
-	$(BIN)/edge-unet train build/person/dataset --out build/person/run --preset selfie \
+	$(call fit_person,person,240x320)
+	$(call fit_person,person-small,176x240)
+
+# Name of the model, size of its input.
+define fit_person
+	$(BIN)/edge-unet train build/person/dataset --out build/person/runs/$(1) --preset selfie --input-size $(2) \
 		--start-from mediapipe:build/person/selfie_segmentation.tflite $(PERSON_RECIPE) --seed $(SEED) \
-		$$(test ! -f build/person/run/run.json || echo --resume)
-	$(BIN)/python examples/person/make_package.py build/person $(DATA) $(PERSON)
+		$$(test ! -f build/person/runs/$(1)/run.json || echo --resume)
+	$(BIN)/python examples/person/make_package.py build/person/runs/$(1) build/person/LICENSE $(DATA) $(MODELS)/$(1)
+endef
 
 bench-person: $(PEERS) build/person/selfie_segmentation.tflite
 	$(BIN)/python tests/benchmarks/bench_person.py --data $(DATA) --peers build/person $(ARGS)

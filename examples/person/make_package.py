@@ -1,6 +1,6 @@
-"""Export the trained person model, and make of the package one that may be passed on.
+"""Export a trained person model, and make of the package one that may be passed on.
 
-    python examples/person/make_package.py build/person my-data edge_runtime/models/person
+    python examples/person/make_package.py runs/person build/person/LICENSE my-data edge_runtime/models/person
 
 The golden frames become pictures that anybody may ship, instead of those that the model was validated on. The report,
 which shows validation pictures, and the list of training images are left out; the licence of the weights that the
@@ -48,14 +48,17 @@ pictures and says how it was done.
 def main() -> None:
     """Export, replace, and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("build", type=Path, metavar="BUILD", help="folder with run/ and the licence of the weights")
+    parser.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    parser.add_argument(
+        "licence", type=Path, metavar="LICENSE", help="licence of the weights that the run started from"
+    )
     parser.add_argument("data", type=Path, metavar="DATA", help="folder of the photographs")
     parser.add_argument("out", type=Path, metavar="PACKAGE", help="model package folder to write or to replace")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         exported = Path(folder) / args.out.name
-        export_package(ExportConfig(run=args.build / "run", out=exported, budget=BUDGET))
-        manifest = shippable(exported, args.out, args.build / "LICENSE", args.data / "person_pool")
+        export_package(ExportConfig(run=args.run, out=exported, budget=BUDGET))
+        manifest = shippable(exported, args.out, args.licence, args.data / "person_pool")
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
     print(f"{args.out}: {', '.join(manifest.variants)}; {size / 1e6:.2f} MB")
 

@@ -1,4 +1,4 @@
-"""Compare the shipped person model with MediaPipe's selfie segmentation: accuracy, empty pictures, video, latency.
+"""Compare the shipped person models with MediaPipe's selfie segmentation: accuracy, empty pictures, video, latency.
 
     python tests/benchmarks/bench_person.py --data my-data --peers build/person [--package PACKAGE]
 
@@ -28,7 +28,7 @@ from turns import serve, take_turns
 from edge_runtime import RefinedSegmenter, Segmenter
 from edge_runtime.dataset.metrics import BoundaryCounts, boundary_counts
 from edge_runtime.image import image_files, read_image
-from edge_runtime.models import PERSON
+from edge_runtime.models import SHIPPED
 
 Finder = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Function from (H, W, 3) BGR uint8 to the probability of a person, (h, w) float32."""
@@ -49,7 +49,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--peers", type=Path, required=True)
-    parser.add_argument("--package", type=Path, action="append", help="default: the shipped one; may be repeated")
+    parser.add_argument(
+        "--package", type=Path, action="append", help="default: those that come with the runtime; may be repeated"
+    )
     parser.add_argument("--only", choices=("accuracy", "empty", "video", "latency"), action="append")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     parser.add_argument("--time", nargs=2, help=argparse.SUPPRESS)
@@ -57,9 +59,9 @@ def main() -> None:
     if args.time:
         serve(runner(args.time[0], Path(args.time[1])))
         return
-    packages = args.package or [PERSON]
+    packages = args.package or list(SHIPPED.values())
     engines = {name: ("peer", args.peers / file) for name, file in PEERS.items() if (args.peers / file).exists()}
-    engines |= {f"ours {package}"[-23:]: ("ours", package) for package in packages}
+    engines |= {f"ours {'/'.join(package.parts[-2:])}": ("ours", package) for package in packages}
     found: dict[str, dict[str, float]] = {name: {} for name in engines}
     ious: dict[str, dict[str, float]] = {}
     parts = args.only or ["accuracy", "empty", "video", "latency"]

@@ -264,6 +264,14 @@ def test_the_weights_between_public_and_trained_that_are_best_are_kept(best_in_b
     np.testing.assert_allclose(kept, start_bias + entry["trained_share"] * (end_bias - start_bias), atol=1e-6)
     with open_run(out, resume=True) as run:
         assert run.record.best[0].trained_share == entry["trained_share"]
+        # A run that was trained on has another end, and is mixed again.
+        head.set_weights([kernel, start_bias])
+        run.write_best(archive_of(trained, run.root), epoch=0, val_mean_iou=0.1, trained_share=0.5)
+        run.add_epoch(epoch_record(1))
+        head.set_weights([kernel, end_bias])
+        interpolate_weights(run, trained, validation, lambda _: None, lambda *_: None)
+        again = run.best_on_disk()
+        assert (again.epoch, again.trained_share) == (1, entry["trained_share"])
 
 
 class Interrupting(Silent):

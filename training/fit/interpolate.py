@@ -45,9 +45,11 @@ def interpolate_weights(
     Reference:
         Wortsman et al.: Robust fine-tuning of zero-shot models, CVPR 2022. https://arxiv.org/abs/2109.01903
     """
-    best = run.best_on_disk()
-    if best is None or not run.start.is_file() or best.trained_share is not None or best.logit_adjustment:
-        return  # without a start, or a resumed run that had got here before
+    best, epoch = run.best_on_disk(), len(run.record.history)
+    if best is None or not run.start.is_file() or best.logit_adjustment:
+        return
+    if best.trained_share is not None and best.epoch == epoch:
+        return  # a resumed run that had got here before
     start = keras.saving.load_model(run.start, compile=False).get_weights()
     end = trained.get_weights()
     unadjusted = np.zeros(max(2, trained.output_shape[-1]))
@@ -61,7 +63,6 @@ def interpolate_weights(
     if found[share] - reached < LEAST_GAIN:
         return
     trained.set_weights(between(start, end, share))
-    epoch = len(run.record.history)
     run.write_best(archive_of(trained, run.root), epoch=epoch, val_mean_iou=found[share], trained_share=share)
     note(
         f"weights mixed: {share:.0%} trained, the rest from the start; mean IoU on the validation images "
