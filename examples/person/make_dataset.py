@@ -47,9 +47,9 @@ SAME_ROOM = "people-detection"
 """Frames of the room in which false persons are measured: not trained on."""
 HELD_OUT = 4
 """Every so many of the pictures of clothes is kept for measuring false persons."""
-MOSAICS, COMPOSITES, STREETS, DECOYS = 2000, 2400, 800, 1200
-"""Numbers of pictures of several photographs side by side, with persons before another background, of streets with
-nobody, and of those with decoys."""
+CLOTHES_PARTS, MOSAICS, COMPOSITES, STREETS, DECOYS = 3, 2000, 2400, 800, 1200
+"""Numbers of parts of each picture of clothes, of pictures of several photographs side by side, with persons before
+another background, of streets with nobody, and of those with decoys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class Studio:
         for _ in range(MOSAICS):
             yield "mosaic", *mosaic(lambda: self._photo(self._one_of(self._persons)), self._frame(), self._rng)
         for rgb in self._clothes:
-            for _ in range(2):
+            for _ in range(CLOTHES_PARTS):
                 yield "clothes", *nobody(part_of(rgb, self._frame(), self._rng))
         for _ in range(STREETS):
             yield "street", *nobody(self._street(self._frame()))

@@ -22,8 +22,9 @@ from export.graph import (
     take_place,
 )
 
-FEW = 64
-"""Values that the last step of a mean adds up at most, where the size of the map allows it."""
+FEW, KERNEL, LONGEST = 128, 64, 16
+"""Values that the last step of a mean adds up at most, that a step before it does, and the longest side of its kernel,
+where the map's size allows it."""
 
 
 class PoolMeans(ir.passes.InPlacePass):
@@ -76,14 +77,19 @@ def _kernels(size: tuple[int, ...]) -> list[tuple[int, int]]:
     height, width = size
     kernels = []
     while height * width > FEW:
-        rows, columns = (
-            max(n for n in range(1, most + 1) if side % n == 0) for side, most in ((height, 4), (width, 8))
+        rows, columns = max(
+            ((rows, columns) for rows in _divisors(height) for columns in _divisors(width) if rows * columns <= KERNEL),
+            key=lambda kernel: (kernel[0] * kernel[1], -abs(kernel[0] - kernel[1])),  # of several, the squarest
         )
-        if rows * columns == 1:  # both sides are prime, say
+        if rows * columns == 1:  # both sides are large primes
             break
         kernels.append((rows, columns))
         height, width = height // rows, width // columns
     return kernels
+
+
+def _divisors(number: int) -> list[int]:
+    return [n for n in range(1, min(number, LONGEST) + 1) if number % n == 0]
 
 
 def _pool(build: Builder, mean: ir.Value, parts: Sequence[ir.Value]) -> None:

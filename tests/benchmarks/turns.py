@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import subprocess
 import sys
 import time
@@ -10,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-SETTLING, RUNS = 3, 20
-"""Runs of a turn that are not counted, in which caches fill and the engine before falls asleep, and those that are."""
+SETTLING_S, RUNS = 0.05, 20
+"""Seconds of a turn that are not counted, in which caches fill and the threads of the engine before stop spinning, and
+runs that are."""
 
 
 def take_turns(commands: Mapping[str, Sequence[object]], rounds: int) -> dict[str, list[float]]:
@@ -28,8 +30,10 @@ def take_turns(commands: Mapping[str, Sequence[object]], rounds: int) -> dict[st
         for name, command in commands.items()
     }
     times: dict[str, list[float]] = {name: [] for name in processes}
-    for _ in range(rounds):
-        for name, process in processes.items():
+    for number in range(rounds):
+        # In another order each round, so that no engine is always timed after the same one.
+        for name in random.Random(number).sample(list(processes), len(processes)):
+            process = processes[name]
             assert process.stdin is not None and process.stdout is not None
             process.stdin.write("\n")
             process.stdin.flush()
@@ -42,7 +46,8 @@ def take_turns(commands: Mapping[str, Sequence[object]], rounds: int) -> dict[st
 def serve(run: Callable[[], object]) -> None:
     """Take a turn for each line on stdin, and write its times in milliseconds as a line of JSON."""
     for _ in sys.stdin:
-        for _ in range(SETTLING):
+        begin = time.perf_counter()
+        while time.perf_counter() < begin + SETTLING_S:
             run()
         times = []
         for _ in range(RUNS):
