@@ -9,7 +9,7 @@ TRAINERS := .accuracy-peers
 PACKAGE ?= demo/model
 MODELS ?= edge_runtime/models
 PERSON_RECIPE := --batch-size 16 --no-class-weights --loss cross_entropy+0.5*dice \
-	--learning-rate 3e-4 --epochs 2
+	--learning-rate 3e-4 --epochs 3
 SEED ?= 0
 
 .PHONY: help demo test test-slow lint docs bench bench-person accuracy soak fuzz weights person clean
@@ -68,8 +68,8 @@ weights: $(READY)
 person: $(READY) build/person/selfie_segmentation.tflite
 	test -d "$(DATA)" || { echo "name the folder of the photographs: make person DATA=…" >&2; exit 2; }
 	$(BIN)/python examples/person/make_dataset.py build/person $(DATA)
-	$(call fit_person,person,256x352)
-	$(call fit_person,person-small,176x240)
+	$(call fit_person,person,240x320)
+	$(call fit_person,person-small,192x256)
 
 # Name of the model, size of its input.
 define fit_person

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
-from pathlib import Path
 
-from edge_runtime.models import PERSON, SHIPPED
+from edge_runtime.models import PERSON, SHIPPED, located
 
 
 def add_package(parser: argparse.ArgumentParser, what: str) -> None:
@@ -15,16 +13,11 @@ def add_package(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument(
         "package",
         metavar="PACKAGE",
-        type=package_path,
+        type=located,
         nargs="?",
         default=PERSON,
         help=f"{what}, or {' or '.join(SHIPPED)}, which come with the runtime (default: person)",
     )
-
-
-def package_path(text: str) -> Path:
-    """Return the path of a model package: a model that comes with the runtime by its name, unless a file has that name."""
-    return SHIPPED.get(text, Path(text)) if not os.path.lexists(text) else Path(text)
 
 
 def file_name(text: str) -> str:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_runtime.commands.arguments import package_path
 from edge_runtime.commands.tolerance import TOLERATED, add_switches, values_of
+from edge_runtime.models import located
 from edge_runtime.progress import silent
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("package", metavar="PACKAGE", type=package_path, help="model package, or a bare .onnx file")
+    parser.add_argument("package", metavar="PACKAGE", type=located, help="model package, or a bare .onnx file")
     parser.add_argument("data", metavar="DATA", type=Path, help="dataset folder: [train|val|test]/images and masks")
     parser.add_argument(
         "--split",

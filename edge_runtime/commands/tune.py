@@ -8,7 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from edge_runtime.commands.arguments import package_path
+from edge_runtime.models import located
 from edge_runtime.progress import OnProgress, silent
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("package", metavar="PACKAGE", type=package_path, help="model package")
+    parser.add_argument("package", metavar="PACKAGE", type=located, help="model package")
     parser.add_argument(
         "--goal-ms",
         metavar="MS",

@@ -19,6 +19,7 @@ from edge_runtime.errors import EdgeUnetError
 from edge_runtime.image import MAX_PIXELS
 from edge_runtime.model.package import MANIFEST
 from edge_runtime.model.session import SessionOptions
+from edge_runtime.models import located
 from edge_runtime.resources import usable_cores
 from edge_runtime.run.config import RunConfig
 from edge_runtime.run.observer import Observer
@@ -208,7 +209,7 @@ def _source(config: RunConfig) -> Source:
 def _check_outputs(config: RunConfig, source: Source) -> None:
     """Refuse outputs that would replace what is read, or what no run of ours has written."""
     _, _, background = (config.effect or "").partition("=")
-    package = Path(config.package)
+    package = located(config.package)
     read = [*source.files, package, *([Path(background)] if background else [])]
     with suppress(OSError):  # loading it says what is wrong
         if (package / MANIFEST).is_file():  # not any folder, which may be a whole disk

@@ -15,7 +15,7 @@ from edge_runtime.model.contract import Contract
 from edge_runtime.model.device_profile import DeviceProfile, usable_profile
 from edge_runtime.model.package import Package
 from edge_runtime.model.session import Session, SessionOptions
-from edge_runtime.models import PERSON
+from edge_runtime.models import PERSON, located
 from edge_runtime.segment.postprocess import probabilities_of
 from edge_runtime.segment.preprocess import checked_frame, model_input, resize_mask
 from edge_runtime.segment.segmentation import Segmentation
@@ -74,7 +74,7 @@ class Segmenter:
         """Load a model package, or a bare ``.onnx`` file that `edge-unet export` wrote.
 
         Args:
-            path: Package folder or ONNX file; the person model that comes with the runtime by default. A package's
+            path: Package folder or ONNX file, or "person" or "person-small", which come with the runtime. A package's
                 files are first checked against their SHA-256; for a bare file there is no checksum.
             variant: Variant to load, such as "fp32"; None: the device profile's, else the fastest in the package. A
                 bare file is one variant, and says in its metadata which.
@@ -88,7 +88,7 @@ class Segmenter:
             ModelError: The package or file is missing, damaged or not a model of ours, or its outputs are not finite.
             UsageError: This onnxruntime does not have the execution provider.
         """
-        path = Path(path)
+        path = located(path)
         with translated("read", path, ModelError):
             bare = path.suffix == ".onnx" and not path.is_dir()
         if bare:

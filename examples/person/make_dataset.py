@@ -47,7 +47,7 @@ SAME_ROOM = "people-detection"
 """Frames of the room in which false persons are measured: not trained on."""
 HELD_OUT = 4
 """Every so many of the pictures of clothes is kept for measuring false persons."""
-CLOTHES_PARTS, MOSAICS, COMPOSITES, STREETS, DECOYS = 3, 2000, 2400, 800, 1200
+CLOTHES_PARTS, MOSAICS, COMPOSITES, STREETS, DECOYS = 2, 2000, 2400, 800, 1200
 """Numbers of parts of each picture of clothes, of pictures of several photographs side by side, with persons before
 another background, of streets with nobody, and of those with decoys."""
 

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from edge_runtime import RunConfig, Segmenter
+from edge_runtime import RunConfig, Segmenter, execute
 from edge_runtime.cli import main
 from edge_runtime.dataset.mask_files import read_mask
 from edge_runtime.device.golden import golden_test
@@ -66,6 +66,8 @@ def test_commands_take_a_model_by_its_name(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["info", "person-small", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["name"] == "person-small"
+    assert Segmenter.load("person-small").contract.name == "person-small"
+    assert execute(RunConfig(source=str(PORTRAIT), package="person-small"))["processed"] == 1
     large, small = (Package.open(package).manifest.contract for package in (PERSON, PERSON_SMALL))
     assert small.height_px * small.width_px < 0.7 * large.height_px * large.width_px
 

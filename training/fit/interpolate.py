@@ -20,8 +20,8 @@ from training.loop.trainer import archive_of
 
 SHARES = tuple(tenths / 10 for tenths in range(1, 11))
 """Shares of the way from the start to the end at which the network is tried."""
-LEAST_GAIN = 0.0005
-"""Mean IoU that must be gained over the best epoch."""
+NOISE = 0.0005
+"""Difference of mean IoU that says nothing: less is not gained over the best epoch, and shares within it are alike."""
 
 
 def interpolate_weights(
@@ -59,9 +59,11 @@ def interpolate_weights(
         on_progress("mixing weights", number, len(SHARES))
         trained.set_weights(between(start, end, share))
         found[share] = answers_of(trained, validation).mean_iou(unadjusted)
-    share = max(found, key=lambda key: found[key])
-    if found[share] - reached < LEAST_GAIN:
+    most = max(found.values())
+    if most - reached < NOISE:
         return
+    # Of those alike, the most trained: training has seen what validation images may lack.
+    share = max(tried for tried, mean_iou in found.items() if mean_iou > most - NOISE)
     trained.set_weights(between(start, end, share))
     run.write_best(archive_of(trained, run.root), epoch=epoch, val_mean_iou=found[share], trained_share=share)
     note(
