@@ -25,7 +25,7 @@ from training.data.check import check_dataset
 from training.data.validation import with_validation
 from training.errors import TrainingStopped
 from training.fit.adjust import adjust_logits
-from training.fit.interpolate import interpolate_weights
+from training.fit.interpolate import chosen_share, interpolate_weights
 from training.fit.run import fit
 from training.input.prepare import decode_splits
 from training.loop.run_folder import open_run
@@ -272,6 +272,18 @@ def test_the_weights_between_public_and_trained_that_are_best_are_kept(best_in_b
         interpolate_weights(run, trained, validation, lambda _: None, lambda *_: None)
         again = run.best_on_disk()
         assert (again.epoch, again.trained_share) == (1, entry["trained_share"])
+
+
+@pytest.mark.parametrize(
+    ("found", "share"),
+    [
+        pytest.param({0.1: 0.80, 0.2: 0.82, 0.3: 0.81, 1.0: 0.7}, 0.2, id="the best"),
+        pytest.param({0.1: 0.8198, 0.2: 0.82, 0.3: 0.8198, 1.0: 0.7}, 0.3, id="of those alike the most trained"),
+        pytest.param({0.1: 0.82, 0.2: 0.8, 0.3: 0.8, 1.0: 0.8194}, 0.1, id="not what is worse"),
+    ],
+)
+def test_of_shares_alike_the_most_trained_is_taken(found, share):
+    assert chosen_share(found) == share
 
 
 class Interrupting(Silent):

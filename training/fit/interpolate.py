@@ -6,7 +6,7 @@ a network that knows what is in the dataset and has not forgotten the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -59,17 +59,25 @@ def interpolate_weights(
         on_progress("mixing weights", number, len(SHARES))
         trained.set_weights(between(start, end, share))
         found[share] = answers_of(trained, validation).mean_iou(unadjusted)
-    most = max(found.values())
-    if most - reached < NOISE:
+    share = chosen_share(found)
+    if max(found.values()) - reached < NOISE:
         return
-    # Of those alike, the most trained: training has seen what validation images may lack.
-    share = max(tried for tried, mean_iou in found.items() if mean_iou > most - NOISE)
     trained.set_weights(between(start, end, share))
     run.write_best(archive_of(trained, run.root), epoch=epoch, val_mean_iou=found[share], trained_share=share)
     note(
         f"weights mixed: {share:.0%} trained, the rest from the start; mean IoU on the validation images "
         f"{found[share]:.4f}, trained alone {found[1.0]:.4f}, best epoch {reached:.4f}"
     )
+
+
+def chosen_share(found: Mapping[float, float]) -> float:
+    """Return the best share by its mean IoU; of those alike the most trained, which has seen what validation images lack.
+
+    Args:
+        found: Mean IoU on the validation images by share.
+    """
+    most = max(found.values())
+    return max(share for share, mean_iou in found.items() if mean_iou > most - NOISE)
 
 
 def between(
