@@ -120,8 +120,8 @@ def test_an_import_uphill_is_found_wherever_it_stands(tmp_path):
 
 
 def test_help_imports_few_modules():
-    # What `edge-unet --help` takes is what it imports, 0.1 to 0.3 s for 200 modules; a time would fail on a slow machine.
+    # What `edge-unet --help` takes is what it imports, some 200 modules; a time would fail on a slow machine.
     code = "import sys; from edge_runtime.cli import build_parser; build_parser(); print(len(sys.modules))"
     environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
     counted = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment)
-    assert int(counted.stdout) < 300
+    assert int(counted.stdout) < 250

@@ -8,10 +8,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from edge_runtime.model.device_profile import notice
-from edge_runtime.models import located
 from edge_runtime.run import Observer, RunConfig
 from edge_runtime.run.counts import Statistics
 from edge_runtime.segment.segmenter import Segmenter
@@ -40,7 +40,7 @@ class Console(logging.Handler, Observer):
         super().__init__()
         self.draws = sys.stderr.isatty() and not config.service
         self.period_s = _PROGRESS_S if self.draws else 1.0
-        self._package = located(config.package)
+        self._package = Path(config.package)
         self._kept = config.output.draws or config.json is not None
         self._source: Source | None = None
         self._next_at = 0.0

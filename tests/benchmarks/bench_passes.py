@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-from turns import serve, table, take_turns
+from turns import onnx_runner, serve, table, take_turns
 
 from edge_runtime.commands.arguments import parse_size
 from edge_runtime.model.contract import ClassInfo, Contract
@@ -38,7 +36,7 @@ def main() -> None:
     parser.add_argument("--time", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.time:
-        serve(runner(args.time, args.threads))
+        serve(onnx_runner(args.time, args.threads))
         return
     tried = tuple(args.without or NEW)
     cases = {"all passes": (), **{f"without {name}": (name,) for name in tried}}
@@ -75,18 +73,6 @@ def write_graphs(args: argparse.Namespace, cases: dict[str, tuple[str, ...]], fo
         paths[name] = folder / f"{number}.onnx"
         paths[name].write_bytes(optimise(raw, contract, layers, without=without)[-1].model.SerializeToString())
     return paths
-
-
-def runner(path: Path, threads: int) -> Callable[[], object]:
-    """Return a function that runs a graph on one frame of noise."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    entry = session.get_inputs()[0]
-    frame = {entry.name: np.random.default_rng(0).integers(0, 256, entry.shape, np.uint8)}
-    return lambda: session.run(None, frame)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import numpy as np
 from bench_smoothing import frames_of
 from flicker import FlickerCounts, FlickerMeter
 from numpy.typing import NDArray
-from turns import serve, take_turns
+from turns import onnx_runner, serve, take_turns
 
 from edge_runtime import RefinedSegmenter, Segmenter
 from edge_runtime.dataset.metrics import BoundaryCounts, boundary_counts
@@ -65,14 +65,14 @@ def main() -> None:
     found: dict[str, dict[str, float]] = {name: {} for name in engines}
     ious: dict[str, dict[str, float]] = {}
     parts = args.only or ["accuracy", "empty", "video", "latency"]
+    pictures = list(scored(args.data / "person_vs_val")) if "accuracy" in parts else []
+    cut = [wide(*picture) for picture in pictures]
     for name, (kind, path) in engines.items() if parts != ["latency"] else ():
         find = finder(kind, path)
         if "accuracy" in parts:
-            pictures = list(scored(args.data / "person_vs_val"))
             ious[name], found[name]["edge F"] = accuracy(find, pictures)
             found[name]["IoU"] = statistics.mean(ious[name].values())
-            cut, _ = accuracy(find, [wide(*picture) for picture in pictures])
-            found[name]["IoU 16:9"] = statistics.mean(cut.values())
+            found[name]["IoU 16:9"] = statistics.mean(accuracy(find, cut)[0].values())
         if "empty" in parts:
             clothes = image_files(args.data / "person_pool" / "empty_clothing")[::HELD_OUT]
             found[name]["clothes"] = called_person(find, [read_image(file) for file in clothes])
@@ -90,7 +90,7 @@ def main() -> None:
         print(f"{name:<24}" + "".join(f"{row[column]:>10.4f}" for column in columns))
     if ious:
         print(f"\n{'IoU by condition':<36}{'pictures':>8}" + "".join(f"{name:>20}" for name in ious))
-        for condition, names in conditions(args.data / "person_vs_val").items():
+        for condition, names in conditions(pictures).items():
             means = [statistics.mean(of[name] for name in names) for of in ious.values()]
             print(f"{condition:<36}{len(names):>8}" + "".join(f"{mean:>20.4f}" for mean in means))
     if args.out:
@@ -127,11 +127,16 @@ def accuracy(find: Finder, pictures: list[Picture]) -> tuple[dict[str, float], f
     """Return the IoU of the person in each picture, by its name, and the boundary F over all pictures."""
     ious, borders = {}, BoundaryCounts()
     for name, image_bgr, mask in pictures:
-        truth = cv2.resize(mask, (SCORED_PX, SCORED_PX), interpolation=cv2.INTER_AREA) > 127
+        truth = truth_of(mask)
         said = cv2.resize(find(image_bgr), (SCORED_PX, SCORED_PX)) > 0.5
         ious[name] = float((said & truth).sum() / max(1, (said | truth).sum()))
         borders += boundary_counts(truth.astype(np.uint8), said.astype(np.uint8), 2)
     return ious, borders.f_score
+
+
+def truth_of(mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return where the person is, (256, 256)."""
+    return np.asarray(cv2.resize(mask, (SCORED_PX, SCORED_PX), interpolation=cv2.INTER_AREA) > 127)
 
 
 def scored(folder: Path) -> Iterator[Picture]:
@@ -156,11 +161,11 @@ def most(counts: NDArray[np.int64], size: int) -> int:
     return int(np.convolve(counts, np.ones(size), "valid").argmax())
 
 
-def conditions(folder: Path) -> dict[str, set[str]]:
+def conditions(pictures: list[Picture]) -> dict[str, set[str]]:
     """Return the names of the pictures of each condition: distance, number of persons, light."""
     found: dict[str, set[str]] = {}
-    for picture, image_bgr, mask in scored(folder):
-        truth = cv2.resize(mask, (SCORED_PX, SCORED_PX), interpolation=cv2.INTER_AREA) > 127
+    for picture, image_bgr, mask in pictures:
+        truth = truth_of(mask)
         grey = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY)
         share = truth.mean()
         _, _, stats, _ = cv2.connectedComponentsWithStats(truth.astype(np.uint8))
@@ -236,14 +241,7 @@ def runner(kind: str, path: Path) -> Callable[[], object]:
             return interpreter.get_tensor(result["index"])
 
         return once
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = THREADS
-    session = ort.InferenceSession(path / "model.onnx", options, providers=["CPUExecutionProvider"])
-    entry = session.get_inputs()[0]
-    pixels = {entry.name: np.random.default_rng(0).integers(0, 256, entry.shape, np.uint8)}
-    return lambda: session.run(["logits"], pixels)
+    return onnx_runner(path / "model.onnx", THREADS, ["logits"])
 
 
 if __name__ == "__main__":

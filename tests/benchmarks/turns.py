@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -55,6 +56,18 @@ def serve(run: Callable[[], object]) -> None:
             run()
             times.append(1e3 * (time.perf_counter() - start))
         print(json.dumps(times), flush=True)
+
+
+def onnx_runner(path: Path, threads: int, outputs: list[str] | None = None) -> Callable[[], object]:
+    """Return a function that runs an ONNX file of ours on one frame of noise; ``outputs`` None: all of them."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    entry = session.get_inputs()[0]
+    frame = {entry.name: np.random.default_rng(0).integers(0, 256, entry.shape, np.uint8)}
+    return lambda: session.run(outputs, frame)
 
 
 def table(times: Mapping[str, Sequence[float]], reference: str) -> str:

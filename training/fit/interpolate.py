@@ -59,9 +59,9 @@ def interpolate_weights(
         on_progress("mixing weights", number, len(SHARES))
         trained.set_weights(between(start, end, share))
         found[share] = answers_of(trained, validation).mean_iou(unadjusted)
-    share = chosen_share(found)
     if max(found.values()) - reached < NOISE:
         return
+    share = chosen_share(found)
     trained.set_weights(between(start, end, share))
     run.write_best(archive_of(trained, run.root), epoch=epoch, val_mean_iou=found[share], trained_share=share)
     note(
