@@ -8,11 +8,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 import yaml
-from foreign_datasets import BUILDERS, imported, same
+from foreign_datasets import BUILDERS, imported, same, write
 
 from edge_runtime.cli import build_parser
+from edge_runtime.dataset.pairs import files_below
+from edge_runtime.headers import IMAGE_SUFFIXES
+from edge_runtime.image import read_image
 from training.commands.importing import register
 from training.data.check import check_dataset
 from training.importers import IMPORTERS, import_dataset
@@ -153,3 +157,13 @@ def test_registering_the_command_loads_nothing_heavy():
     )
     assert child.stdout.strip() == "[]"
     assert build_parser()  # and the whole command line still comes up
+
+
+@pytest.mark.parametrize("kind", ["coco", "labelme", "yolo", "label-studio", "via", "supervisely", "cvat"])
+def test_images_that_were_converted_after_they_were_annotated_are_found(tmp_path, kind):
+    expected = BUILDERS[kind](tmp_path / "src")
+    for image in [path for path in files_below(tmp_path / "src") if path.suffix in IMAGE_SUFFIXES]:
+        write(image.with_suffix(".bmp"), cv2.imencode(".bmp", read_image(image))[1].tobytes())
+        image.unlink()
+    import_dataset(kind, tmp_path / "src", tmp_path / "data")
+    assert same(imported(tmp_path / "data"), expected)

@@ -27,6 +27,7 @@ from foreign_datasets import (
     write,
 )
 
+from edge_runtime.errors import UsageError
 from training.errors import DataError
 from training.importers import import_dataset
 from training.importers.brush import brush_mask
@@ -673,9 +674,20 @@ class TestVia:
 
     def test_several_attributes_without_such_a_name_are_refused(self, src):
         via(src, via_entry("a.png", via_region(RECT, colour="red", size="big")))
-        assert "regions have the attributes colour, size — expected one, or one named class or label" in refused(
-            "via", src
-        )
+        message = refused("via", src)
+        assert "regions have the attributes colour, size — expected one, or one named class or label" in message
+        assert "edge-unet data import via … --attribute NAME" in message
+
+    def test_the_user_may_name_the_attribute(self, src):
+        via(src, via_entry("a.png", via_region(RECT, colour="red", size="big", label="x")))
+        message = refused("via", src, attribute="weight")
+        assert "no region has a value of the attribute 'weight' — expected one of colour, size, label" in message
+        assert [c.name for c in run("via", src, attribute="size")[0].classes] == ["background", "big"]
+
+    def test_other_formats_have_no_attribute(self, src):
+        src.mkdir()
+        with pytest.raises(UsageError, match="attribute 'size' — of a coco dataset — expected it for via only"):
+            import_dataset("coco", src, src.parent / "out", attribute="size")
 
     def test_a_region_of_two_classes_or_none_is_refused_or_left_out(self, src):
         both = via_region(RECT, kind={"a": True, "b": True})

@@ -68,7 +68,13 @@ def register(data: Commands) -> None:
             help="join classes of SRC to one, which may be one of them or new; may be repeated",
         )
         one.add_argument("--skip-bad", action="store_true", help="leave out faulty shapes and files")
-        one.set_defaults(handler=_import, kind=kind)
+        if kind == "via":
+            one.add_argument(
+                "--attribute",
+                metavar="NAME",
+                help="attribute whose values are the classes, if regions have several",
+            )
+        one.set_defaults(handler=_import, kind=kind, attribute=None)
 
 
 def _import(args: argparse.Namespace) -> int:
@@ -92,6 +98,7 @@ def _import(args: argparse.Namespace) -> int:
                 classes=_names("--classes", args.classes),
                 merge=_merges(args.merge or []),
                 skip_bad=args.skip_bad,
+                attribute=args.attribute,
                 on_progress=lambda what, done, total: progress.update(
                     task, description=what, completed=done, total=total
                 ),

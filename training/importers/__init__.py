@@ -35,6 +35,7 @@ def import_dataset(
     classes: Sequence[str] | None = None,
     merge: Mapping[str, Sequence[str]] | None = None,
     skip_bad: bool = False,
+    attribute: str | None = None,
     on_progress: OnProgress = silent,
 ) -> ImportSummary:
     """Convert a dataset of another format to a dataset folder.
@@ -50,13 +51,15 @@ def import_dataset(
             keeps all classes; of annotations with shapes, all that occur.
         merge: Names of classes to join, by the name of the class that they become, which may be new.
         skip_bad: Leave out faulty shapes and files, which are named in the summary.
+        attribute: Name of the attribute of VIA's regions whose values are the classes; None takes the only one, or one
+            that is named class, label, category, name or type.
         on_progress: Called with "importing" and the number of images done and in all.
 
     Returns:
         A summary of the images that were written and left out.
 
     Raises:
-        UsageError: The format or a class is unknown, or ``dst`` is not empty.
+        UsageError: The format or a class is unknown, ``dst`` is not empty, or an attribute is named for a format without.
         DataError: ``src`` is not of this format, or "auto" finds none or several; an ``ImportProblemsError`` lists every problem.
         StorageError: ``dst`` cannot be written.
 
@@ -87,9 +90,11 @@ def import_dataset(
     evidence = None
     if kind == "auto":
         kind, evidence = detect(src, dst)
+    if attribute is not None and kind != "via":
+        raise UsageError(f"attribute '{printable(attribute)}' — of a {kind} dataset — expected it for via only")
     module = importlib.import_module(f"training.importers.{IMPORTERS[kind].module}")
     try:
-        plan: Plan = module.plan(src)
+        plan: Plan = module.plan(src) if attribute is None else module.plan(src, attribute)
     except ImportProblemsError:
         raise
     except DataError as error:

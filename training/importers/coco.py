@@ -264,7 +264,7 @@ def _read_images(
         entry, where = image.entry, f"{printable(path)}: an image"
         try:
             name = documents.field(entry, "file_name" if entry.get("file_name") else "coco_url", str, where)
-            file = finder.find(name, folders, printable(path))
+            file = finder.find_image(name, folders, printable(path))
         except DataError as error:
             found.problems.append(str(error))
             continue

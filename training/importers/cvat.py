@@ -60,7 +60,7 @@ def plan(src: Path) -> Plan:
     for element in elements:
         name, where = element.get("name", ""), f"{printable(path)}: image '{printable(element.get('name', ''))}'"
         try:
-            image = finder.find(name, _image_folders(path, element.get("subset", "")), where)
+            image = finder.find_image(name, _image_folders(path, element.get("subset", "")), where)
             size = _size(element, where)
         except DataError as error:
             problems.append(str(error))

@@ -74,6 +74,24 @@ class FileFinder:
                 return found
         return next((found for parts in spellings if (found := self._below(parts, bases, where))), None)
 
+    def find_image(self, name: str, folders: Sequence[Path], where: str) -> Path | None:
+        """Return the image that a path means: the file that ``find`` returns, or else that of the same stem in a folder.
+
+        Images are often converted after they were annotated, as from a.png to a.jpg.
+        """
+        if found := self.find(name, folders, where):
+            return found
+        named = [parts for parts in _spellings(name) if parts and Path(parts[-1]).suffix.lower() in IMAGE_SUFFIXES]
+        places = [
+            (_absolute(place), Path(parts[-1]).stem)
+            for parts in named
+            for folder in folders
+            for place in (folder.joinpath(*parts[:-1]), folder)
+        ]
+        inside = ((place, stem) for place, stem in places if place.is_relative_to(self._root))
+        candidates = (self.with_stem(place, stem, IMAGE_SUFFIXES) for place, stem in inside)
+        return next((path for path in candidates if path), None)
+
     def name(self, path: Path) -> str:
         """Return a found file's path relative to the root."""
         return _absolute(path).relative_to(self._root).as_posix()

@@ -233,6 +233,6 @@ def _image(name: str, near: Path, src: Path, where: str, finder: FileFinder) -> 
     """Return the image of this path, also without the eight digits that an upload puts before its name."""
     for one in dict.fromkeys((name, _UPLOAD_PREFIX.sub("", name))):
         for folders in ([near, near / "images"], [src / "images", src]):
-            if image := finder.find(one, folders, where):
+            if image := finder.find_image(one, folders, where):
                 return image
     return None

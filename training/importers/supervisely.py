@@ -202,7 +202,7 @@ def _image(path: Path, meta: _Meta, finder: FileFinder, found: Findings) -> _Ima
     document, where = documents.read_json_value(path), printable(path)
     entries = documents.field(document, "objects", list, where)
     folder, name = path.parent.parent / "img", path.name[: -len(path.suffix)]
-    image = finder.find(name, [folder], where) or finder.with_stem(folder, name, IMAGE_SUFFIXES)
+    image = finder.find_image(name, [folder], where) or finder.with_stem(folder, name, IMAGE_SUFFIXES)
     if image is None:
         found.left_out.append(f"{where} — no image {printable(name)} in img/ ({len(entries)} objects)")
         return None

@@ -78,8 +78,12 @@ def recognise(src: Path) -> str | None:
     return None
 
 
-def plan(src: Path) -> Plan:
+def plan(src: Path, attribute: str | None = None) -> Plan:
     """Read the annotation files of VIA below a folder.
+
+    Args:
+        src: Folder to read.
+        attribute: Name of the attribute whose values are the classes; None takes the only one, or one whose name says so.
 
     Raises:
         DataError: There is none, none can be read, or it is unclear which attribute is the class.
@@ -90,7 +94,7 @@ def plan(src: Path) -> Plan:
         options |= _attributes(document)
         for index, entry in enumerate(_entries(document)):
             _read_image(entry, f"{printable(path)}: image {index}", path, src, finder, found)
-    labels, class_of = _classes(found, options, src)
+    labels, class_of = _classes(found, options, src, attribute)
     names = [finder.name(image) for image in found.regions]
     items = []
     for (image, regions), name, split in zip(
@@ -198,8 +202,8 @@ def _read_image(entry: dict[str, Any], where: str, path: Path, src: Path, finder
     try:
         name = documents.field(entry, "filename", str, where)
         where = f"{printable(path)}: {printable(name)}"
-        beside = finder.find(name, [path.parent, path.parent / "images"], where)
-        image = beside or finder.find(name, [src / "images", src], where)
+        folders = [path.parent, path.parent / "images"]
+        image = finder.find(name, folders, where) or finder.find_image(name, [*folders, src / "images", src], where)
         regions = entry["regions"]
         regions = (
             list(regions.values()) if isinstance(regions, dict) else documents.field(entry, "regions", list, where)
@@ -250,10 +254,10 @@ def _region(entry: Any, where: str, found: _Found) -> _Region | None:
     return _Region(where=where, kind=kind, attributes=attributes, points=points, numbers=numbers)
 
 
-def _classes(found: _Found, options: Mapping[str, Any], src: Path) -> tuple[Labels, Any]:
+def _classes(found: _Found, options: Mapping[str, Any], src: Path, wanted: str | None) -> tuple[Labels, Any]:
     """Return the classes, and the function that returns a region's class name."""
     regions = [region for own in found.regions.values() for region in own]
-    attribute = _class_attribute(regions, src)
+    attribute = _class_attribute(regions, src, wanted)
     if attribute is None:
         found.notes.add(f"regions have no attribute: their class is {UNNAMED}", count=len(regions))
         return label_classes([UNNAMED], where=printable(src)), lambda _region: UNNAMED
@@ -275,18 +279,26 @@ def _classes(found: _Found, options: Mapping[str, Any], src: Path) -> tuple[Labe
     return label_classes(names, where=printable(src)), class_of
 
 
-def _class_attribute(regions: Iterable[_Region], src: Path) -> str | None:
-    """Return the attribute that is the class: the only one that has values, or one with a name that says so."""
+def _class_attribute(regions: Iterable[_Region], src: Path, wanted: str | None) -> str | None:
+    """Return the attribute that is the class: the wanted one, the only one that has values, or one whose name says so."""
     names = dict.fromkeys(name for region in regions for name, value in region.attributes.items() if _values(value))
+    listed = ", ".join(printable(name) for name in names)
+    if wanted is not None:
+        if wanted not in names:
+            raise DataError(
+                f"{printable(src)} — no region has a value of the attribute '{printable(wanted)}' — expected one of "
+                f"{listed or 'none: no region has attributes'}"
+            )
+        return wanted
     if len(names) < 2:
         return next(iter(names), None)
-    for wanted in _CLASS_ATTRIBUTES:
+    for likely in _CLASS_ATTRIBUTES:
         for name in names:
-            if name.strip().casefold() == wanted:
+            if name.strip().casefold() == likely:
                 return name
-    listed = ", ".join(printable(name) for name in names)
     raise DataError(
-        f"{printable(src)} — regions have the attributes {listed} — expected one, or one named class or label"
+        f"{printable(src)} — regions have the attributes {listed} — expected one, or one named class or label — name the "
+        "one that is the class: edge-unet data import via … --attribute NAME"
     )
 
 
