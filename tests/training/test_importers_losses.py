@@ -429,6 +429,9 @@ class TestLabelMe:
         assert "classes.json — no file of LabelMe" in summary.left_out[0]
 
 
+OF_VOC_ITSELF = "20 classes are those of VOC itself, because neither labelmap.txt nor class_names.txt names others"
+
+
 class TestVoc:
     @staticmethod
     def build(src, names, lists, folder="", suffix=".jpg", where="ImageSets/Segmentation"):
@@ -458,7 +461,8 @@ class TestVoc:
         self.build(src, names, dict(zip(subsets, lines, strict=True)))
         summary, _ = run(src, "voc")
         assert summary.images == {"train": 1, "val": 1}
-        assert summary.left_out == summary.notes == ()
+        assert summary.left_out == ()
+        assert summary.notes == (OF_VOC_ITSELF,)
 
     def test_finds_the_splits_by_other_words(self, src):
         self.build(src, ("a", "b", "c"), {"Training.txt": "a", "valid.txt": "b", "Testing.txt": "c"})
@@ -682,12 +686,58 @@ class TestVocFolders:
         with pytest.raises(ImportProblemsError, match=r"b\.bmp — a mask in another format — expected PNG"):
             run(src, "voc")
 
-    @pytest.mark.parametrize(("text", "expected"), [("background\ncell\n", "cell"), ("cell\nrod\n", "aeroplane")])
-    def test_classes_are_those_of_a_list_with_the_background(self, src, text, expected):
+    @pytest.mark.parametrize("name", ["class_names.txt", "labels.txt", "classes.txt"])
+    @pytest.mark.parametrize(
+        "background", ["background", "_background_", "Background", "BG", "__ignore__\n_background_"]
+    )
+    def test_classes_are_those_of_a_list_with_the_background(self, src, name, background):
         pictures(src, "JPEGImages/a.png")
         write(src / "SegmentationClass/a.png", part(1, 0))
-        write(src / "labels.txt", text.encode())
-        assert run(src, "voc")[0].classes[1].name == expected
+        write(src / name, f"{background}\ncell\n")
+        summary, values = run(src, "voc")
+        assert [c.name for c in summary.classes] == ["background", "cell"]
+        assert values == {"a": {1: 10 * HEIGHT}}
+        assert summary.notes == ()
+
+    def test_class_names_without_the_background_would_each_be_a_value_too_low(self, src):
+        pictures(src, "JPEGImages/a.png")
+        write(src / "SegmentationClass/a.png", part(1, 0))
+        write(src / "class_names.txt", "cell\nrod\n")
+        with pytest.raises(
+            DataError, match="its first class is 'cell' — expected the one of the value 0, the background"
+        ):
+            run(src, "voc")
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("labels.txt", "cell\n"),
+            ("classes.txt", "cell\n"),
+            ("class_names.txt", ""),
+            ("SegmentationClass/labelmap.txt", "background:0,0,0::\ncell:128,0,0::\n"),
+            ("ImageSets/class_names.txt", "background\ncell\n"),
+        ],
+    )
+    def test_lists_of_classes_that_are_not_read_are_named_and_so_are_the_classes_in_their_place(self, src, name, text):
+        pictures(src, "JPEGImages/a.png")
+        write(src / "SegmentationClass/a.png", part(1, 0))
+        write(src / name, text)
+        summary, _ = run(src, "voc")
+        assert summary.classes[1].name == "aeroplane"
+        assert {f"1 lists of classes that are not read (first: {name})", OF_VOC_ITSELF} <= set(summary.notes)
+
+    @pytest.mark.parametrize("empty", [False, True])
+    def test_white_masks_of_one_class_are_not_taken_for_ignored_pixels_alone(self, src, empty):
+        pictures(src, "JPEGImages/a.png", "JPEGImages/b.png")
+        write(src / "SegmentationClass/a.png", part(255, 0))
+        write(src / "SegmentationClass/b.png", part(0 if empty else 255, 0))
+        write(src / "class_names.txt", "background\ncell\n")
+        with pytest.raises(
+            DataError, match=r"masks with ignored pixels .* none with a pixel of a class — expected cell"
+        ):
+            run(src, "voc")
+        write(src / "SegmentationClass/b.png", part(1, 20))
+        assert run(src, "voc")[1] == {"a": {255: 10 * HEIGHT}, "b": {1: 10 * HEIGHT}}
 
     def test_lists_in_main_make_the_split_if_there_are_no_others(self, src):
         pictures(src, "JPEGImages/a.png", "JPEGImages/b.png")

@@ -114,7 +114,7 @@ names that all images have. An image without objects is all background; one with
 VOCdevkit/VOC2012/ or its content:
   JPEGImages/a.jpg  SegmentationClass/a.png
   ImageSets/Segmentation/train.txt, val.txt, trainval.txt, test.txt, default.txt (optional), or CVAT's Train.txt …
-  labelmap.txt or class_names.txt (optional)  classes other than the 20 of VOC
+  labelmap.txt or class_names.txt (optional)  classes other than the 20 of VOC, the background first
 """,
         rules="""\
 With labelmap.txt masks are read by colour, else by palette index or grey level, and RGB masks by VOC's colours. 255

@@ -22,7 +22,7 @@ Color: TypeAlias = tuple[int, int, int]
 Draw: TypeAlias = Callable[[Size], NDArray[np.uint8]]
 """Function that reads the mask of an image, (H, W) uint8 class ids or 255; raises InputError."""
 BACKGROUND = "background"
-BACKGROUND_NAMES = (BACKGROUND, "_background_")
+BACKGROUND_NAMES = (BACKGROUND, "_background_", "__background__", "bg")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

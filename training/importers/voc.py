@@ -7,12 +7,13 @@ https://docs.cvat.ai/docs/dataset_management/formats/format-smask/ (labelmap.txt
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
 from edge_runtime.dataset.label_key import IGNORE
 from edge_runtime.dataset.pairs import SPLITS, Split, files_below
+from edge_runtime.errors import InputError
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.data.color_tables import VOC, voc_color
@@ -21,11 +22,13 @@ from training.importers.documents import read_lines
 from training.importers.files import FileFinder, split_of, unlisted_images
 from training.importers.glance import folders
 from training.importers.mask_files import draw_by_color, draw_by_value_or_color
-from training.importers.plan import BACKGROUND, Color, Draw, Item, Labels, Plan, Tally, label_classes
+from training.importers.painting import Drawing
+from training.importers.plan import BACKGROUND_NAMES, Color, Draw, Item, Labels, Plan, Tally, label_classes
 
 _NAMES = [name for name, _ in VOC.classes]
 _BORDER: Color = (224, 224, 192)
 _IGNORED = "__ignore__"
+_LABELMAP = "labelmap.txt"
 _NAME_LISTS = ("class_names.txt", "labels.txt", "classes.txt")
 
 
@@ -41,12 +44,12 @@ def plan(src: Path) -> Plan:
     """Find the images and masks of a VOC folder.
 
     Raises:
-        DataError: The folder is not VOC, or its list of labels is wrong.
+        DataError: The folder is not VOC, its list of labels is wrong, or its masks have ignored pixels alone.
     """
     root = _root(src)
     notes, finder = Tally(), FileFinder(src)
     masks, images = _mask_folder(root, notes), root / "JPEGImages"
-    labels, read = _reader(root)
+    labels, read = _reader(root, src, notes)
     items: dict[Path, Item] = {}
     seen: set[Path] = set()
     problems, left_out = [], []
@@ -70,6 +73,7 @@ def plan(src: Path) -> Plan:
             problems.append(
                 f"{listed_in} — '{printable(stem)}' — is in the list of {items[image].split}, too — expected one of them"
             )
+    _require_objects((item.draw for item in items.values() if not isinstance(item.draw, Drawing)), labels, root)
     for path in unlisted_images(images, items.keys()):
         notes.add("images without a mask, or that no list names: not imported", finder.name(path))
     for path in unlisted_images(masks, seen):
@@ -84,6 +88,29 @@ def plan(src: Path) -> Plan:
         left_out=tuple(left_out),
         notes=notes.lines(),
     )
+
+
+def _require_objects(draws: Iterable[Draw], labels: Labels, root: Path) -> None:
+    """Refuse masks of background and ignored pixels alone: where white stands for the object, every object is lost.
+
+    They are read up to the first one with an object, which is one of the first in most datasets.
+    """
+    ignored = 0
+    for draw in draws:
+        try:
+            mask = draw((0, 0))
+        except InputError:  # named when its image is written
+            return
+        if ((mask > 0) & (mask < IGNORE)).any():
+            return
+        ignored += bool((mask == IGNORE).any())
+    if ignored:
+        names = [printable(c.name) for c in labels.classes[1:]]
+        raise DataError(
+            f"{printable(root)} — {ignored} masks with ignored pixels (255), none with a pixel of a class — expected "
+            f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''} — if white is the object, put the pictures into images/ "
+            "and their masks into masks/, and run edge-unet data check on that folder"
+        )
 
 
 def _image(finder: FileFinder, stem: str, images: Path, where: str) -> Path | None:
@@ -119,25 +146,46 @@ def _root(src: Path) -> Path:
     )
 
 
-def _reader(root: Path) -> tuple[Labels, Callable[[Path], Draw]]:
+def _reader(root: Path, src: Path, notes: Tally) -> tuple[Labels, Callable[[Path], Draw]]:
     """Return the classes, and the function that reads a mask file into their ids."""
-    if (path := root / "labelmap.txt").is_file():
-        colors = _labelmap(path)
-        labels = label_classes(colors, colors, where=printable(path))
+    lists = {root / file: names for file in _NAME_LISTS if (names := _listed_names(root / file))}
+    labelmap = root / _LABELMAP
+    path = labelmap if labelmap.is_file() else next(iter(lists), None)
+    for other in files_below(src):
+        if other.name in (_LABELMAP, *_NAME_LISTS) and other != path:
+            notes.add("lists of classes that are not read", other.relative_to(src).as_posix())
+    if path == labelmap:
+        colors = _labelmap(labelmap)
+        labels = label_classes(colors, colors, where=printable(labelmap))
         by_color = {_BORDER: IGNORE, (0, 0, 0): 0} | {color: labels.ids[name] for name, color in colors.items()}
         return labels, partial(draw_by_color, ids=by_color)
-    names = next((names for file in _NAME_LISTS if (names := _listed_names(root / file))), _NAMES)
-    labels = label_classes(names, {name: voc_color(i) for i, name in enumerate(names)}, where=printable(root))
-    by_value = {value: labels.ids[name] for value, name in enumerate(names)} | {255: IGNORE}
-    by_color = {_BORDER: IGNORE} | {voc_color(value): labels.ids[name] for value, name in enumerate(names)}
+    if path is None:
+        what = f"classes are those of VOC itself, because neither {_LABELMAP} nor {_NAME_LISTS[0]} names others"
+        notes.add(what, count=len(_NAMES) - 1)
+    ordered = lists[path] if path else _NAMES
+    labels = label_classes(
+        ordered, {name: voc_color(i) for i, name in enumerate(ordered)}, where=printable(path or root)
+    )
+    by_value = {value: labels.ids[name] for value, name in enumerate(ordered)} | {255: IGNORE}
+    by_color = {_BORDER: IGNORE} | {voc_color(value): labels.ids[name] for value, name in enumerate(ordered)}
     return labels, partial(draw_by_value_or_color, values=by_value, colors=by_color)
 
 
 def _listed_names(path: Path) -> list[str]:
-    """Return the names in a list of classes; none from one of another tool without the background, whose value is unknown."""
+    """Return the names in a list of classes by value, the background first; none from a list of another tool without it.
+
+    Raises:
+        DataError: The list is the one of LabelMe and begins with another class: every name would be a value too low.
+    """
     names = [name for name in read_lines(path) if name != _IGNORED] if path.is_file() else []
-    is_ours = path.name == _NAME_LISTS[0] or (names and names[0].strip("_").lower() == BACKGROUND)
-    return names if is_ours else []
+    if not names or names[0].casefold() in BACKGROUND_NAMES:
+        return names
+    if path.name == _NAME_LISTS[0]:
+        raise DataError(
+            f"{printable(path)} — its first class is '{printable(names[0])}' — expected the one of the value 0, the "
+            "background — put a line _background_ before it"
+        )
+    return []
 
 
 def _labelmap(path: Path) -> dict[str, Color]:
