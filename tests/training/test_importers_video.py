@@ -285,6 +285,19 @@ class TestRefusals:
         message = refusal(src, track(box(0, 4), box(1, 6)), task(last=2))
         assert message == "src — files of frames 1 to 3 — expected the numbers in the video, 0 to 2 — rename them"
 
+    @pytest.mark.parametrize("meta", ["<job><id>9</id><start_frame>0</start_frame></job>", task()])
+    @pytest.mark.parametrize("last", [(box(2, 8),), (box(2, 8, outside=1),), (box(1, 8, outside=1),), ()])
+    def test_frames_counted_from_one_are_refused_where_nothing_states_the_frames(self, src, meta, last):
+        frames(src, [1, 2, 3])
+        assert refusal(src, track(box(0, 4), *last), meta).startswith(
+            "src — files of frames 1 to 3, shapes on frames 0 to "
+        )
+
+    def test_files_without_the_first_frame_are_no_shifted_ones(self, src):
+        frames(src, [1, 2])
+        _, found = masks(src, track(box(0, 4), box(1, 6), box(2, 8)), "<job><id>9</id></job>")
+        assert [int(mask[5].argmax()) for _, mask in sorted(found.items())] == [6, 8]
+
     def test_used_frames_counted_in_a_row_would_get_the_shapes_of_others(self, src):
         frames(src, [0, 1, 2])
         meta = task(last=10, more="<frame_filter>step=5</frame_filter>")

@@ -81,12 +81,14 @@ class _Shapes:
 
     Attributes:
         by_frame: Shapes that are seen on each frame.
+        listed: Frames for which a track lists a shape, also one that is outside.
         unlisted: Frames for which a track lists no shape but has one, one for each shape.
         unmatched: Reason why a frame cannot be drawn.
         problems: Faulty shapes, one line each.
     """
 
     by_frame: dict[int, list[Element]] = field(default_factory=lambda: defaultdict(list))
+    listed: set[int] = field(default_factory=set)
     unlisted: list[int] = field(default_factory=list)
     unmatched: dict[int, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
@@ -115,6 +117,8 @@ def frames_of_tracks(root: Element, path: Path, src: Path) -> Tracks:
     for task, own in of_tasks:
         files = _files(task, [other for other, _ in of_tasks], pictures, path, src)
         shapes = _shapes(own, task, sorted(files), path)
+        if task.frames is None and shapes.listed:
+            _refuse_shifted(files, shapes.listed, src)
         problems += shapes.problems
         for number in shapes.unlisted:
             notes.add("shapes are moved from key frame to key frame, as CVAT shows them", printable(files[number]))
@@ -230,6 +234,23 @@ def _require_numbers(files: Collection[int], frames: range, src: Path) -> None:
         )
 
 
+def _refuse_shifted(files: Collection[int], listed: Collection[int], src: Path) -> None:
+    """Refuse files that are numbered from one more than the frames that the tracks list, where nothing states the frames.
+
+    An object may be gone before the last frame, so that more files than frames follow; without the first frame's file,
+    the last file and the last frame would be the same.
+
+    Raises:
+        DataError: Each file would get the shapes of the next one.
+    """
+    if min(files) == min(listed) + 1 and max(files) > max(listed):
+        raise DataError(
+            f"{printable(src)} — files of frames {min(files)} to {max(files)}, shapes on frames {min(listed)} to {max(listed)} "
+            f"— expected the numbers in the video, from {min(listed)} — rename the files, or add the one of frame "
+            f"{min(listed)}"
+        )
+
+
 def _shapes(tracks: Sequence[Element], task: _Task, numbers: Sequence[int], path: Path) -> _Shapes:
     """Collect the shapes of tracks by frame, in the order of the XML."""
     found = _Shapes()
@@ -242,6 +263,7 @@ def _shapes(tracks: Sequence[Element], task: _Task, numbers: Sequence[int], path
             except DataError as error:
                 found.problems.append(str(error))
         listed.sort(key=lambda pair: pair[0])
+        found.listed.update(number for number, _ in listed)
         for number, shape in listed:
             if shape.get("outside") != "1":
                 found.by_frame[number].append(_with_label(shape, track))
