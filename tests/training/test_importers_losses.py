@@ -748,6 +748,74 @@ class TestVocFolders:
         assert summary.images == {"train": 1, "val": 1}
 
 
+def in_yolo(src, folder, name):
+    pictures(src, f"{folder}/images/{name}.png")
+    write(src / f"{folder}/labels/{name}.txt", POLYGON.encode())
+
+
+def in_labelme_of(src, folder, name):
+    pictures(src, f"{folder}/{name}.png")
+    write(src / f"{folder}/{name}.json", labelme_document(f"{name}.png", [labelme_shape("cell", CORNERS)]))
+
+
+def in_coco_of(src, folder, name):
+    entry = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [BOX]}
+    pictures(src, f"{folder}/{name}.png")
+    images, categories = [{"id": 1, "file_name": f"{name}.png"}], [{"id": 1, "name": "cell"}]
+    write(src / folder / "result.json", {"images": images, "annotations": [entry], "categories": categories})
+
+
+def in_via(src, folder, name):
+    shape = {"name": "rect", "x": 5, "y": 5, "width": 20, "height": 10}
+    region = {"shape_attributes": shape, "region_attributes": {"class": "cell"}}
+    pictures(src, f"{folder}/{name}.png")
+    write(src / folder / "via.json", {"a": {"filename": f"{name}.png", "regions": [region]}})
+
+
+def in_object_masks(src, folder, name):
+    pictures(src, f"{folder}/images/{name}.png")
+    write(src / f"{folder}/masks/cell/{name}.png", part(255, 0))
+
+
+IN_FOLDERS = {
+    "yolo": in_yolo,
+    "labelme": in_labelme_of,
+    "coco": in_coco_of,
+    "via": in_via,
+    "object-masks": in_object_masks,
+}
+
+
+@pytest.mark.parametrize("kind", IN_FOLDERS)
+class TestSplitsOfFolders:
+    @pytest.mark.parametrize("folder", ["training_set/{}", "data/{}", "{}/test_hall", "{}/data", "My_{}", "{}_2"])
+    def test_are_the_deepest_folder_that_is_called_as_a_split(self, src, kind, folder):
+        for split, name in (("train", "a"), ("valid", "b"), ("Test", "c")):
+            IN_FOLDERS[kind](src, folder.format(split), name)
+        assert run(src, kind)[0].images == {"train": 1, "val": 1, "test": 1}
+
+    def test_are_not_made_of_the_name_of_the_source(self, tmp_path, kind):
+        IN_FOLDERS[kind](tmp_path / "train-and-test", "data", "a")
+        summary, _ = run(tmp_path / "train-and-test", kind)
+        assert summary.images == {"all": 1}
+        assert not any("split" in note for note in summary.notes)
+
+    @pytest.mark.parametrize(("folder", "split"), [("test_pieces", "test"), ("valid", "val")])
+    def test_are_not_made_where_train_would_have_no_image(self, src, kind, folder, split):
+        IN_FOLDERS[kind](src, folder, "a")
+        summary, _ = run(src, kind)
+        assert summary.images == {"all": 1}
+        lone = f"1 images are all in {split} by the names of files or folders: no splits are made"
+        assert lone in summary.notes
+
+
+@pytest.mark.parametrize("place", ["first-test.json", "sub/first-test.json"])
+def test_a_single_json_of_coco_with_test_in_its_name_makes_no_split(src, place):
+    coco(src, [(1, [BOX])], name=place)
+    summary, _ = run(src)
+    assert summary.images == {"all": 3}
+
+
 class TestSeveralFiles:
     def test_coco_takes_another_split_under_another_name(self, src):
         coco(src, [(1, [BOX])], images={1: "1.png"}, name="instances_train.json")

@@ -43,7 +43,8 @@ class TestRoboflow:
         return ids
 
     @pytest.mark.parametrize(
-        ("folder", "split"), [("", ""), ("train", "train/"), ("project.v1/valid", "val/"), ("export", "")]
+        ("folder", "split"),
+        [("", ""), ("train", "train/"), ("project.v1/train", "train/"), ("export", ""), ("valid", ""), ("test_1", "")],
     )
     def test_of_one_folder_is_read_wherever_it_is(self, src, folder, split):
         ids = self.pair(src / folder)

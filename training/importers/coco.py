@@ -18,7 +18,7 @@ from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
 from training.importers.errors import ImportProblemsError
-from training.importers.files import FileFinder, split_of, unlisted_images
+from training.importers.files import FileFinder, deepest_split, split_of, unlisted_images, without_lone_split
 from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Findings, Item, Labels, Plan, label_classes
@@ -87,13 +87,13 @@ def plan(src: Path) -> Plan:
     found, finder = _Found(), FileFinder(src)
     documents_by_path = _documents(src, found)
     labels = _labels(documents_by_path, src)
-    splits = {path: split_of(path.stem) or split_of(path.parent.name) for path in documents_by_path}
+    splits = {path: split_of(path.stem) or deepest_split(path.parent.relative_to(src)) for path in documents_by_path}
     takes_crowds = _takes_crowds(documents_by_path, found)
     for path, document in documents_by_path.items():
         _read_images(document, path, splits[path], labels, takes_crowds, src, finder, found)
     for path in unlisted_images(src, found.items.keys()):
         found.notes.add("images that no JSON lists: not imported", finder.name(path))
-    return found.plan(labels.classes, found.items.values())
+    return found.plan(labels.classes, without_lone_split(list(found.items.values()), found.notes))
 
 
 def _documents(src: Path, found: _Found) -> dict[Path, dict[str, Any]]:

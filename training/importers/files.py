@@ -7,7 +7,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePath
 from urllib.parse import unquote
 
 from edge_runtime.dataset.layout import SPLIT_WORDS
@@ -27,9 +28,35 @@ def split_of(name: str) -> Split | None:
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
 
 
-def deepest_split(folder: Path) -> Split | None:
-    """Return the split that a folder names, or else one above it; the path is relative to the source."""
-    return next((split for part in reversed(folder.parts) if (split := split_of(part))), None)
+def split_called(name: str) -> Split | None:
+    """Return the split that a name means as a whole, apart from case, numbers and marks: "val" for ``Valid_2017``."""
+    words = re.findall("[a-z]+", name.lower())
+    return SPLIT_WORDS.get(words[0]) if len(words) == 1 else None
+
+
+def deepest_split(folder: PurePath) -> Split | None:
+    """Return the split that a folder names, or else one above it; the path is relative to the source.
+
+    A folder that is called as a split counts before those that have the word among others: ``training_set/val`` and
+    ``val/train_station`` are both of "val".
+    """
+    found = (split for read in (split_called, split_of) for part in reversed(folder.parts) if (split := read(part)))
+    return next(found, None)
+
+
+def without_lone_split(items: Sequence[Item], notes: Tally) -> list[Item]:
+    """Return images whose splits come from names; without a split if that is val alone or test alone."""
+    is_lone = _is_lone([item.split for item in items], notes)
+    return [replace(item, split=None) for item in items] if is_lone else list(items)
+
+
+def _is_lone(splits: Sequence[Split | None], notes: Tally) -> bool:
+    """Tell whether names put all images in val or test: the word then often means something else (``test_pieces``)."""
+    first = splits[0] if splits else None
+    if first in (None, "train") or len(set(splits)) > 1:
+        return False
+    notes.add(f"images are all in {first} by the names of files or folders: no splits are made", count=len(splits))
+    return True
 
 
 class FileFinder:
@@ -146,13 +173,13 @@ def unlisted_images(root: Path, listed: Collection[Path | bytes]) -> list[Path]:
 
 
 def folder_splits(names: Sequence[str], notes: Tally) -> list[Split | None]:
-    """Return the split that the folders of each path name; None for all, unless each path has one."""
-    found = [next((split for part in name_parts(name)[:-1] if (split := split_of(part))), None) for name in names]
+    """Return the split that the folders of each path name; None for all, unless each path has one and train has some."""
+    found = [deepest_split(PurePath(*name_parts(name)[:-1])) for name in names]
     without = [name for name, split in zip(names, found, strict=True) if split is None]
     if 0 < len(without) < len(found):
-        what = "images are in no folder of a split, others are: no splits are made"
+        what = "files are in no folder of a split, others are: no splits are made"
         notes.add(what, printable(without[0]), count=len(without))
-    return [None] * len(found) if without else found
+    return [None] * len(found) if without or _is_lone(found, notes) else found
 
 
 def name_parts(name: str) -> list[str]:

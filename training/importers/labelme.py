@@ -13,14 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.dataset.pairs import Split, files_below
+from edge_runtime.dataset.pairs import files_below
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.image import decode
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
 from training.importers.errors import ImportProblemsError
-from training.importers.files import FileFinder, split_of, unlisted_images
+from training.importers.files import FileFinder, folder_splits, unlisted_images
 from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Item, Labels, Plan, Tally, label_classes
@@ -73,7 +73,7 @@ def plan(src: Path) -> Plan:
         raise DataError(f"{printable(src)} — no JSON file of LabelMe{reason} — expected a.json beside a.jpg")
     labels, undrawn, notes = _labels(src, files), Tally(), Tally()
     finder = FileFinder(src)
-    splits = _splits(src, files, notes)
+    splits = dict(zip(files, folder_splits([finder.name(path) for path in files], notes), strict=True))
     items: list[Item] = []
     of_file: dict[Path, Path] = {}
     for path, document in files.items():
@@ -118,21 +118,6 @@ def _labels(src: Path, files: dict[Path, dict[str, Any]]) -> Labels:
         names = sorted({label for label in labels if isinstance(label, str) and label.strip()})
         where = printable(src)
     return label_classes((name for name in names if name != _IGNORED), where=where)
-
-
-def _splits(src: Path, files: dict[Path, dict[str, Any]], notes: Tally) -> dict[Path, Split | None]:
-    """Return the split of each file by its top folder; None for all, unless each top folder names a split."""
-    splits = {path: split_of(path.relative_to(src).parts[0]) if path.parent != src else None for path in files}
-    without = [path for path, split in splits.items() if split is None]
-    if not without:
-        return splits
-    if len(without) < len(splits):
-        notes.add(
-            "JSON files are in no folder of a split, others are: no splits are made",
-            printable(without[0]),
-            count=len(without),
-        )
-    return dict.fromkeys(files)
 
 
 def _image(document: dict[str, Any], path: Path, src: Path, finder: FileFinder) -> tuple[Path | bytes | None, str]:

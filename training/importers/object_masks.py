@@ -24,7 +24,7 @@ from edge_runtime.dataset.pairs import files_below
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable, read_bytes
 from training.errors import DataError
-from training.importers.files import FileFinder, deepest_split
+from training.importers.files import FileFinder, deepest_split, without_lone_split
 from training.importers.glance import entries, folders
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Item, Labels, Plan, Tally, label_classes
@@ -154,7 +154,7 @@ def plan(src: Path) -> Plan:
         ]
     return Plan(
         classes=labels.classes,
-        items=tuple(items),
+        items=tuple(without_lone_split(items, notes)),
         problems=tuple(problems),
         left_out=tuple(left_out),
         notes=notes.lines(),

@@ -13,10 +13,10 @@ from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers.documents import read_text
-from training.importers.files import FileFinder, deepest_split
+from training.importers.files import FileFinder, deepest_split, without_lone_split
 from training.importers.glance import files, peek
 from training.importers.mask_files import classes_by_value, draw_by_value
-from training.importers.plan import Item, Plan
+from training.importers.plan import Item, Plan, Tally
 
 CLASSES = "_classes.csv"
 _MASK = "_mask"
@@ -62,7 +62,9 @@ def plan(src: Path) -> Plan:
         left_out += [
             f"{printable(mask)} — no image beside it" for mask in sorted(masks) if finder.name(mask) not in used
         ]
-    return Plan(classes=classes, items=tuple(items), left_out=tuple(left_out))
+    notes = Tally()
+    items = without_lone_split(items, notes)
+    return Plan(classes=classes, items=tuple(items), left_out=tuple(left_out), notes=notes.lines())
 
 
 def _names(paths: list[Path], src: Path) -> tuple[dict[int, str], str]:
