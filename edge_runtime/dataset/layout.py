@@ -14,9 +14,9 @@ from edge_runtime.errors import InputError
 from edge_runtime.storage import printable, translated
 
 SPLIT_WORDS: dict[str, Split] = {
-    **dict.fromkeys(("train", "training", "trainval"), "train"),
-    **dict.fromkeys(("val", "valid", "validation"), "val"),
-    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("train", "training", "trainset", "trainval"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "valset"), "val"),
+    **dict.fromkeys(("test", "testing", "testset"), "test"),
 }
 """Names of split folders, in lower case."""
 _IMAGE_NAMES = ("images", "image", "imgs", "img", "img_dir")

@@ -243,8 +243,8 @@ class TestYolo:
             ("", "no polygon in its label files"),
             ("0 320 240 400 240 400 300", "labels/a.txt: line 1 — a coordinate of 400 — expected shares of 1"),
             (
-                "2 0.1 0.1 0.5 0.1 0.5 0.5",
-                "labels/a.txt: line 1 — class 2 — expected one of the 2 classes, from 0 to 1",
+                "3 0.1 0.1 0.5 0.1 0.5 0.5",
+                "labels/a.txt: line 1 — class 3 — expected one of the 2 classes, from 0 to 1",
             ),
             ("-1 0.1 0.1 0.5 0.1 0.5 0.5", "labels/a.txt: line 1 — class -1 — expected a whole number from 0"),
             ("red 0.1 0.1 0.5 0.1 0.5 0.5", "labels/a.txt: line 1 — class is 'red' — expected a number"),

@@ -645,6 +645,79 @@ class TestYolo:
         write(src / "Labels/a.txt", POLYGON.encode())
         assert list(run(src, "yolo")[1]["a"]) == [1]
 
+    @pytest.mark.parametrize(
+        "lists",
+        [
+            {"train.txt": "images/0.png\n", "val.txt": "images/1.png\n", "test.txt": "images/2.png\n"},
+            {
+                "data/train.txt": "/home/me/x/images/0.png",
+                "data/valid.txt": "images/1.png",
+                "a/test.txt": "images/2.png",
+            },
+            {
+                "trainval.txt": "images/0.png\nimages/1.png\n",
+                "train.txt": "images/0.png\n",
+                "val2017.txt": "images/1.png\n",
+                "test.txt": "./images/2.png\n",
+            },
+            {
+                "obj.data": "classes = 1\ntrain = data/a.txt\nvalid=data/b.txt\nnames = data/obj.names\n",
+                "a.txt": "data/images/0.png\n",
+                "b.txt": "data/images/1.png\n",
+                "test.txt": "images/2.png\n",
+            },
+        ],
+    )
+    @pytest.mark.parametrize("config", [None, "names: [cell]\n"])
+    def test_lists_called_as_splits_make_splits_if_data_yaml_does_not(self, src, lists, config):
+        for i in range(3):
+            pictures(src, f"images/{i}.png")
+            write(src / f"labels/{i}.txt", POLYGON.encode())
+        for name, text in lists.items() | ({"data.yaml": config} if config else {}).items():
+            write(src / name, text.encode())
+        summary, _ = run(src, "yolo")
+        assert summary.images == {"train": 1, "val": 1, "test": 1}
+        assert noted(summary, "1 lists of images that are not read") == ("trainval.txt" in lists)
+
+    def test_a_list_of_one_split_does_not_say_where_the_others_are_and_is_named(self, src):
+        for i in range(2):
+            pictures(src, f"images/{i}.png")
+            write(src / f"labels/{i}.txt", POLYGON.encode())
+        write(src / "train.txt", b"images/0.png\n")
+        write(src / "labels/val.txt", POLYGON.encode())
+        summary, _ = run(src, "yolo")
+        assert summary.images == {"all": 2}
+        assert "1 lists of images that are not read (first: train.txt)" in summary.notes
+
+    @pytest.mark.parametrize("names", ["data.yaml", "classes.txt"])
+    def test_ids_from_1_are_refused_with_names_by_number_which_then_are_right(self, src, names):
+        for number in (1, 2):
+            pictures(src, f"images/{number}.png")
+            write(src / f"labels/{number}.txt", POLYGON.replace("0 ", f"{number} ", 1).encode())
+        write(src / names, b"cat\ndog\n" if names == "classes.txt" else b"names: [cat, dog]\n")
+        with pytest.raises(
+            DataError, match=r"the ids seem to start at 1 — name them by number in data\.yaml"
+        ) as refused:
+            import_dataset("yolo", src, src.parent / "data", skip_bad=True)
+        write(src / "data.yaml", str(refused.value).rpartition(", as ")[2].encode())
+        summary, values = run(src, "yolo")
+        assert [c.name for c in summary.classes] == ["background", "cat", "dog"]
+        assert [list(found) for found in values.values()] == [[1], [2]]
+
+    @pytest.mark.parametrize("name", ["labels/train/classes.txt", "labels/classes.txt", "labels/train/obj.names"])
+    def test_names_beside_the_labels_are_read(self, src, name):
+        pictures(src, "images/train/a.png", "images/val/b.png")
+        for place in ("train/a", "val/b"):
+            write(src / f"labels/{place}.txt", POLYGON.encode())
+        write(src / name, b"cell\nrod\n")
+        summary, _ = run(src, "yolo")
+        assert summary.classes[1].name == "cell"
+        write(src / "labels/val/classes.txt", b"cell\n")
+        assert import_dataset("yolo", src, src.parent / "again").classes == summary.classes
+        write(src / "labels/val/classes.txt", b"rod\n")
+        with pytest.raises(DataError, match=r"classes\.txt — \['rod'\] — expected the names of .*\['cell', 'rod'\]"):
+            import_dataset("yolo", src, src.parent / "third")
+
 
 class TestMasksPerImage:
     @pytest.mark.parametrize("form", ["masks/{}/{}.png", "masks/{}_{}.png", "masks/{}-{}_1.png"])
@@ -817,12 +890,13 @@ def test_a_single_json_of_coco_with_test_in_its_name_makes_no_split(src, place):
 
 
 class TestSeveralFiles:
-    def test_coco_takes_another_split_under_another_name(self, src):
-        coco(src, [(1, [BOX])], images={1: "1.png"}, name="instances_train.json")
-        document = json.loads((src / "instances_train.json").read_bytes())
+    @pytest.mark.parametrize(("first", "other"), [("instances_train", "val"), ("trainset", "valset")])
+    def test_coco_takes_another_split_under_another_name(self, src, first, other):
+        coco(src, [(1, [BOX])], images={1: "1.png"}, name=f"{first}.json")
+        document = json.loads((src / f"{first}.json").read_bytes())
         document["images"][0]["file_name"] = "2.png"
         write(src / "images/2.png", png(scene(2)[0]))
-        write(src / "val.json", document)
+        write(src / f"{other}.json", document)
         summary, values = run(src)
         assert summary.images == {"train": 1, "val": 1}
         assert values.keys() == {"1", "2"}

@@ -58,7 +58,8 @@ one is on top. An image without a JSON is left out.
         layout="""\
 data.yaml  names, and train, val and test as folders or as lists of images (optional)
 images/train/a.jpg  labels/train/a.txt    or train/images/a.jpg  train/labels/a.txt  (val, valid, test)
-classes.txt (optional)  one class per line, if data.yaml has no names
+train.txt, val.txt … (optional)  lists of images, if data.yaml names no splits; also those of darknet's obj.data
+classes.txt (optional)  one class per line, if data.yaml has no names; also beside the labels
 """,
         rules="""\
 Class 0 is the background; the classes of the labels become 1, 2 … in their order. Where polygons overlap, the smaller

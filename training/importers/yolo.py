@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -21,7 +21,7 @@ from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
-from training.importers.files import FileFinder, folder_splits, name_parts
+from training.importers.files import FileFinder, folder_splits, name_parts, split_called
 from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Findings, Item, Labels, Plan, label_classes
@@ -86,12 +86,15 @@ def plan(src: Path) -> Plan:
     splits = _listed(config, document, src, images, found) if config else {}
     elsewhere = "images that data.yaml does not list: not imported"
     if not splits:
+        splits = _listed(src / "*.txt", _lists(src, found), src, images, found)
+        elsewhere = "images that no list names: not imported"
+    if not splits:
         elsewhere = "images outside of images/ and without labels: not imported"
         taken = [path for path in images if labels_of[path] or "images" in _folders(path, src)]
         names = [path.relative_to(src).as_posix() for path in taken]
         splits = dict(zip(taken, folder_splits(names, found.notes), strict=True))
     polygons = {image: _polygons(labels_of[image], found) for image in splits}
-    labels, ids = _classes(config, document, src, polygons.values(), found)
+    labels, ids = _classes(config, document, src, labels_of, polygons.values(), found)
     items = []
     for image, split in splits.items():
         shapes = [
@@ -170,7 +173,7 @@ def _all_labels(src: Path, used: Collection[Path]) -> Iterator[Path]:
 def _listed(
     config: Path, document: dict[str, Any], src: Path, images: Sequence[Path], found: Findings
 ) -> dict[Path, Split | None]:
-    """Return the split of each image that data.yaml lists; empty if it lists none that are there."""
+    """Return the split of each image that data.yaml or lists beside it name; empty if they name none that are there."""
     splits: dict[Path, Split | None] = {}
     known, where, finder = set(images), printable(config), FileFinder(src)
     for split, key, entry in _entries(document, where):
@@ -188,6 +191,39 @@ def _listed(
             f"{where} — lists no image that is there — all images in {printable(src)} are taken instead"
         )
     return splits
+
+
+def _lists(src: Path, found: Findings) -> dict[str, list[str]]:
+    """Return the lists of images called train.txt, val.txt … or named in darknet's obj.data, as data.yaml would have them.
+
+    Lists are none unless train is among several splits: one alone does not say where the other images belong.
+    """
+    texts = [path for path in files_below(src) if path.suffix.lower() == ".txt" or path.name == "obj.data"]
+    of_darknet: dict[str, Split] = {}
+    for path in (path for path in texts if path.name == "obj.data"):
+        for key, _, value in (line.partition("=") for line in documents.read_lines(path)):
+            if (split := split_called(key)) and (parts := name_parts(value.strip())):
+                of_darknet[parts[-1]] = split
+    by_split: dict[Split, list[Path]] = {}
+    for path in texts:
+        if (split := of_darknet.get(path.name) or split_called(path.stem)) and _is_list_of_images(path):
+            by_split.setdefault(split, []).append(path)
+    # trainval.txt stands for train.txt: it names the images of val.txt, too.
+    trains = by_split.get("train", [])
+    read = by_split | {"train": [path for path in trains if path.stem.lower() != "trainval"] or trains}
+    if not trains or len(by_split) == 1:
+        read = {}
+    for path in (path for split, paths in by_split.items() for path in paths if path not in read.get(split, ())):
+        found.notes.add("lists of images that are not read", path.relative_to(src).as_posix())
+    return {split: [path.relative_to(src).as_posix() for path in paths] for split, paths in read.items()}
+
+
+def _is_list_of_images(path: Path) -> bool:
+    """Tell whether a text file names images; a file of labels may be called train.txt, too."""
+    try:
+        return any(Path(line).suffix.lower() in IMAGE_SUFFIXES for line in documents.read_lines(path))
+    except DataError:
+        return False
 
 
 def _entries(document: dict[str, Any], where: str) -> Iterator[tuple[Split, str, str]]:
@@ -286,22 +322,32 @@ def _polygon(words: Sequence[str], where: str, found: Findings) -> _Polygon | No
 
 
 def _classes(
-    config: Path | None, document: dict[str, Any], src: Path, polygons: Collection[list[_Polygon]], found: Findings
+    config: Path | None,
+    document: dict[str, Any],
+    src: Path,
+    labels_of: Mapping[Path, Path | None],
+    polygons: Collection[list[_Polygon]],
+    found: Findings,
 ) -> tuple[Labels, dict[int, int]]:
     """Return the classes, and the class id of each number in the label files."""
     first: dict[int, _Polygon] = {}
     for own in polygons:
         for one in own:
             first.setdefault(one.class_number, one)
-    lists = [path for name in _NAME_LISTS for path in (src / name, src / "labels" / name) if path.is_file()]
-    names = _names(document, config, found) if config else {}
-    if not names and lists:
-        names = dict(enumerate(line.strip() for line in documents.read_text(lists[0]).rstrip().splitlines()))
+    names, where = _names(document, config, found) if config else {}, printable(config or src)
+    if not names and (path := _name_list(src, labels_of)):
+        names, where = dict(enumerate(_lines(path))), printable(path)
     if not names and first:
         names = {number: f"class_{number}" for number in sorted(first)}
         found.notes.add("classes have no name, because neither data.yaml nor classes.txt names them", count=len(names))
     if not names:  # of no polygon
         names = {0: "class_0"}
+    if names and first and 0 not in first and max(first) == len(names) and names.keys() == set(range(len(names))):
+        by_number = ", ".join(f"{number}: {name}" for number, name in enumerate(names.values(), 1))
+        raise DataError(
+            f"{first[len(names)].where} — class {len(names)}, and no label has class 0 — expected 0 to {max(names)}: the ids "
+            f"seem to start at 1 — name them by number in data.yaml, as names: {{{by_number}}}"
+        )
     found.problems += [
         f"{one.where} — class {one.class_number} — expected one of the {len(names)} classes, from 0 to {max(names)} — "
         "add its name"
@@ -310,8 +356,30 @@ def _classes(
         if one.class_number not in names
     ]
     ordered = [names[number] for number in sorted(names)]
-    labels = label_classes(ordered, where=printable(config or (lists[0] if lists else src)))
+    labels = label_classes(ordered, where=where)
     return labels, {number: labels.ids[name] for number, name in names.items()}
+
+
+def _name_list(src: Path, labels_of: Mapping[Path, Path | None]) -> Path | None:
+    """Return the list of names in the folder, in labels/ or beside label files; the longest, if others begin like it.
+
+    Raises:
+        DataError: Two lists differ, so that one number has two names.
+    """
+    beside = sorted({path.parent for path in labels_of.values() if path} - {src, src / "labels"})
+    lists = [f / name for name in _NAME_LISTS for f in (src, src / "labels", *beside) if (f / name).is_file()]
+    longest = max(lists, key=lambda path: len(_lines(path)), default=None)
+    for path in lists:
+        if longest and _lines(path) != _lines(longest)[: len(_lines(path))]:
+            raise DataError(
+                f"{printable(path)} — {documents.short(_lines(path))} — expected the names of {printable(longest)}, "
+                f"{documents.short(_lines(longest))} — write the right ones into data.yaml, as names"
+            )
+    return longest
+
+
+def _lines(path: Path) -> list[str]:
+    return [line.strip() for line in documents.read_text(path).rstrip().splitlines()]
 
 
 def _names(document: dict[str, Any], config: Path, found: Findings) -> dict[int, str]:
