@@ -901,6 +901,21 @@ class TestSeveralFiles:
         assert summary.images == {"train": 1, "val": 1}
         assert values.keys() == {"1", "2"}
 
+    @pytest.mark.parametrize("folder", ["valid", "Val", "images/validation", "annotations/val_2017"])
+    def test_coco_finds_the_images_of_a_split_in_a_folder_called_otherwise(self, src, folder):
+        for split, place in (("train", "train"), ("val", folder)):
+            coco(
+                src,
+                [(1, [BOX])],
+                images={1: "1.png"},
+                files=f"{place}/{{}}.png",
+                name=f"annotations/instances_{split}.json",
+            )
+        pictures(src, f"{folder}/1.png")
+        summary, _ = run(src)
+        assert summary.images == {"train": 1, "val": 1}
+        assert {path.stem for path in (src.parent / "data/val/images").iterdir()} == {f"{folder.replace('/', '_')}_1"}
+
     def test_the_folder_of_an_annotation_says_which_of_two_images_it_means(self, src):
         for camera in ("cam1", "cam2"):
             pictures(src, f"images/{camera}/a.png")

@@ -6,7 +6,7 @@ Reference: https://cocodataset.org/#format-data
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,7 +18,14 @@ from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
 from training.importers.errors import ImportProblemsError
-from training.importers.files import FileFinder, deepest_split, split_of, unlisted_images, without_lone_split
+from training.importers.files import (
+    FileFinder,
+    deepest_split,
+    split_called,
+    split_of,
+    unlisted_images,
+    without_lone_split,
+)
 from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Findings, Item, Labels, Plan, label_classes
@@ -89,8 +96,11 @@ def plan(src: Path) -> Plan:
     labels = _labels(documents_by_path, src)
     splits = {path: split_of(path.stem) or deepest_split(path.parent.relative_to(src)) for path in documents_by_path}
     takes_crowds = _takes_crowds(documents_by_path, found)
+    holding = {path.parent for path in files_below(src)}
+    folders = sorted(holding.union(*(folder.parents for folder in holding)))
     for path, document in documents_by_path.items():
-        _read_images(document, path, splits[path], labels, takes_crowds, src, finder, found)
+        places = _image_folders(path, splits[path], src, folders)
+        _read_images(document, path, splits[path], places, labels, takes_crowds, finder, found)
     for path in unlisted_images(src, found.items.keys()):
         found.notes.add("images that no JSON lists: not imported", finder.name(path))
     return found.plan(labels.classes, without_lone_split(list(found.items.values()), found.notes))
@@ -237,14 +247,13 @@ def _read_images(
     document: dict[str, Any],
     path: Path,
     split: Split | None,
+    folders: Sequence[Path],
     labels: Labels,
     takes_crowds: bool,
-    src: Path,
     finder: FileFinder,
     found: _Found,
 ) -> None:
     """Add the images of one annotation file, with their objects, to ``found``."""
-    folders = _image_folders(path, split, src)
     images, order = _ByIdentity[_Image](), []
     for entry in document["images"]:
         try:
@@ -342,9 +351,13 @@ def _identity(entry: Any, key: str, where: str) -> int | str:
     return value if isinstance(value, str) else documents.field(entry, key, int, where)
 
 
-def _image_folders(path: Path, split: Split | None, src: Path) -> list[Path]:
-    """Return the folders that may hold the images of a file: train2017 for instances_train2017.json."""
-    names = [path.stem.removeprefix("instances_"), *([split] if split else [])]
+def _image_folders(path: Path, split: Split | None, src: Path, folders: Collection[Path]) -> list[Path]:
+    """Return the folders that may hold the images of a file, the likeliest first.
+
+    For instances_train2017.json it is train2017, or else one that is called as its split, such as Training; ``folders``
+    are all that there are.
+    """
+    name = path.stem.removeprefix("instances_")
     bases = [
         src / "images",
         src,
@@ -353,7 +366,12 @@ def _image_folders(path: Path, split: Split | None, src: Path) -> list[Path]:
         path.parent.parent / "images",
         path.parent.parent,
     ]
-    return [base / name for name in names for base in bases] + bases
+    called = [folder for folder in folders if split and split_called(folder.name) == split]
+    return (
+        [base / name for base in bases]
+        + [folder for base in bases for folder in called if folder.parent == base]
+        + bases
+    )
 
 
 def _parts(segmentation: Any, where: str) -> list[Any]:
