@@ -382,6 +382,28 @@ class TestLabelStudio:
         assert np.array_equal(only(masks), area((8, 8, 24, 24, 2), (40, 0, 50, 9, 1)))
         assert [c.name for c in summary.classes] == ["background", "blue", "red"]
 
+    @pytest.mark.parametrize("kind", ["polygon", "rectangle"])
+    def test_two_shapes_of_one_id_are_two_regions(self, src, kind):
+        box = {"x": 100 * 40 / WIDTH, "y": 0, "width": 100 * 10 / WIDTH, "height": 100 * 9 / HEIGHT}
+        other = {"points": percent(40, 0, 50, 9)} if kind == "polygon" else box
+        studio(src, studio_task({**POLYGON, "id": "x"}, {**studio_result(kind, "blue", **other), "id": "x"}))
+        _, masks = run("label-studio", src)
+        assert np.array_equal(only(masks), area((8, 8, 24, 24, 2), (40, 0, 50, 9, 1)))
+
+    @pytest.mark.parametrize(("times", "left"), [((None, None), 40), (("2026-01-02", "2026-01-01"), 8)])
+    def test_of_several_annotations_of_a_task_in_json_min_the_last_is_taken_as_in_json(self, src, times, left):
+        entries = []
+        for x, time in zip((8, 40), times, strict=True):
+            value = {"points": percent(x, 8, x + 9, 24), "polygonlabels": ["red"], "original_width": WIDTH}
+            entry = {"id": 1, "image": "/data/upload/1/a.png", "label": [{**value, "original_height": HEIGHT}]}
+            entries.append(entry | ({"updated_at": time} if time else {}))
+        studio(src, *entries)
+        summary, masks = run("label-studio", src)
+        assert np.array_equal(only(masks), area((left, 8, left + 9, 24, 1)))
+        assert any(
+            note.startswith("1 tasks have several annotations: the ground truth, or else") for note in summary.notes
+        )
+
     def test_bitmasks_are_pictures_of_the_whole_image(self, src):
         mask = area((5, 6, 30, 20, 255))
         rgba = np.repeat(mask[..., None], 4, axis=2)
@@ -663,6 +685,7 @@ class TestVia:
             ({"quality": {"blurred": True}, "Label": "cell"}, "cell"),
             ({"note": "", "kind": "cell"}, "cell"),
             ({"name": "big", "class": "cell"}, "cell"),
+            ({"name": "", "type": "cell", "quality": "good"}, "cell"),
             ({"id": 5}, "5"),
         ],
     )
@@ -672,10 +695,11 @@ class TestVia:
         assert [c.name for c in summary.classes] == ["background", name]
         assert only(masks).sum() == 256
 
-    def test_several_attributes_without_such_a_name_are_refused(self, src):
-        via(src, via_entry("a.png", via_region(RECT, colour="red", size="big")))
+    @pytest.mark.parametrize("pair", [("colour", "size"), ("name", "type"), ("Class", "label")])
+    def test_several_attributes_of_which_any_may_be_the_class_are_refused(self, src, pair):
+        via(src, via_entry("a.png", via_region(RECT, **dict.fromkeys(pair, "x"))))
         message = refused("via", src)
-        assert "regions have the attributes colour, size — expected one, or one named class or label" in message
+        assert f"regions have the attributes {', '.join(pair)} — expected one, or one named class or label" in message
         assert "edge-unet data import via … --attribute NAME" in message
 
     def test_the_user_may_name_the_attribute(self, src):

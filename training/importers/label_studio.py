@@ -134,7 +134,7 @@ def _tasks(document: Any) -> list[dict[str, Any]]:
     if all(isinstance(entry.get("task"), dict) and isinstance(entry.get("result"), list) for entry in entries):
         entries = [{**entry["task"], "annotations": [entry]} for entry in entries]
     elif not any(isinstance(entry.get("data"), dict) for entry in entries):
-        entries = [_from_min(entry) for entry in entries if _is_min(entry)]
+        entries = _joined([_from_min(entry) for entry in entries if _is_min(entry)])
     return [entry for entry in entries if isinstance(entry.get("data"), dict)]
 
 
@@ -153,7 +153,18 @@ def _from_min(entry: dict[str, Any]) -> dict[str, Any]:
                 # One region has a value for each of its tags, alike but for the labels.
                 region = json.dumps([value.get(name) for name in GEOMETRY])
                 results.append({"id": region, "from_name": key, "type": "", "value": value, **sizes})
-    return {"id": entry.get("id"), "data": entry, "annotations": [{"result": results}]}
+    times = {name: entry[name] for name in ("created_at", "updated_at") if name in entry}
+    return {"id": entry.get("id"), "data": entry, "annotations": [{"result": results, **times}]}
+
+
+def _joined(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each task of JSON-MIN once, with all of its annotations: there, every annotation is an entry of its own."""
+    joined: dict[Any, dict[str, Any]] = {}
+    for index, task in enumerate(tasks):
+        first = joined.setdefault(f"entry {index}" if task["id"] is None else str(task["id"]), task)
+        if first is not task:
+            first["annotations"] += task["annotations"]
+    return list(joined.values())
 
 
 def _annotations(task: dict[str, Any]) -> list[dict[str, Any]]:

@@ -130,13 +130,21 @@ def read_areas(
 
 
 def _regions(result: list[Any], where: str) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Yield kind, value and result of each region: the results of one id are a shape, its labels and other answers."""
-    groups: dict[Any, list[dict[str, Any]]] = {}
+    """Yield kind, value and result of each region: the results of one id are a shape, its labels and other answers.
+
+    Results of one id with two shapes are two regions; a result without a shape belongs to the first of them.
+    """
+    groups: dict[str, list[list[dict[str, Any]]]] = {}
     for index, entry in enumerate(result):
         if not isinstance(entry, dict):
             raise DataError(f"{where} — result {index} is {documents.short(entry)} — expected an object")
-        groups.setdefault(str(entry.get("id") or f"result {index}"), []).append(entry)
-    for entries in groups.values():
+        regions = groups.setdefault(str(entry.get("id") or f"result {index}"), [])
+        own = next((entries for entries in regions if not any(_differ(entry, other) for other in entries)), None)
+        if own is None:
+            regions.append([entry])
+        else:
+            own.append(entry)
+    for entries in (entries for regions in groups.values() for entries in regions):
         values = [entry["value"] for entry in entries if isinstance(entry.get("value"), dict)]
         value = {key: content for one in values for key, content in one.items()}
         kind = _kind(value)
@@ -147,6 +155,14 @@ def _regions(result: list[Any], where: str) -> Iterator[tuple[str, dict[str, Any
             ]
             kind = kinds[0] or "unknown"
         yield kind, value, entries[0]
+
+
+def _differ(entry: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Tell whether two results describe two shapes."""
+    first, second = (one["value"] if isinstance(one.get("value"), dict) else {} for one in (entry, other))
+    if len({_kind(first), _kind(second), None}) == 3:
+        return True
+    return any(first[key] != second[key] for key in GEOMETRY if key in first and key in second)
 
 
 def _kind(value: dict[str, Any]) -> str | None:

@@ -31,8 +31,8 @@ from training.importers.shapes import Region, Size, box, ellipse, polygon
 
 UNNAMED = "object"
 """Class of the regions of a project without attributes."""
-_CLASS_ATTRIBUTES = ("class", "label", "category", "name", "type")
-"""Attributes that name a class where regions have several, the likeliest first."""
+_CLASS_ATTRIBUTES = (("class", "label", "category"), ("name", "type"))
+"""Attributes that name a class where regions have several: the certain ones, and those that may be of each object."""
 _NUMBERS = {"rect": ("x", "y", "width", "height"), "circle": ("cx", "cy", "r"), "ellipse": ("cx", "cy", "rx", "ry")}
 _WITHOUT_AREA = ("point", "polyline", "line")
 _MAX_CELL = 1 << 27
@@ -293,9 +293,11 @@ def _class_attribute(regions: Iterable[_Region], src: Path, wanted: str | None) 
     if len(names) < 2:
         return next(iter(names), None)
     for likely in _CLASS_ATTRIBUTES:
-        for name in names:
-            if name.strip().casefold() == likely:
-                return name
+        if found := [name for name in names if name.strip().casefold() in likely]:
+            if len(found) == 1:
+                return found[0]
+            listed = ", ".join(printable(name) for name in found)
+            break
     raise DataError(
         f"{printable(src)} — regions have the attributes {listed} — expected one, or one named class or label — name the "
         "one that is the class: edge-unet data import via … --attribute NAME"
