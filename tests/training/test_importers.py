@@ -80,6 +80,18 @@ def test_import_makes_a_dataset_that_the_check_finds_clean(tmp_path, kind):
     assert [path.name for path in dst.parent.iterdir()] == ["data"]
 
 
+@pytest.mark.parametrize("kind", IMPORTERS)
+def test_an_earlier_import_inside_the_source_is_passed_over_and_named(tmp_path, kind):
+    src = tmp_path / "src"
+    expected = BUILDERS[kind](src)
+    first = import_dataset(kind, src, src / "first")
+    summary = import_dataset(kind, src, tmp_path / "data")
+    assert same(imported(tmp_path / "data"), expected)
+    assert summary.images == first.images
+    assert summary.left_out == first.left_out
+    assert set(summary.notes) == {*first.notes, "1 dataset folders inside: not read (first: first)"}
+
+
 @pytest.mark.parametrize("kind", CLASSES)
 def test_classes_keep_their_names_and_get_ids_without_gaps(tmp_path, kind):
     BUILDERS[kind](tmp_path / "src")

@@ -84,6 +84,8 @@ def import_dataset(
         raise DataError(f"{printable(src)} — {found} — expected the folder of a {what}")
     from training.importers.choice import choose
     from training.importers.detection import detect, import_hint
+    from training.importers.files import datasets_inside
+    from training.importers.plan import Tally
     from training.importers.writing import require_free, write_plan
 
     require_free(dst)
@@ -101,5 +103,9 @@ def import_dataset(
         if hint := import_hint(src, dst, instead_of=kind):
             raise DataError(f"{error} — {hint}") from error
         raise
+    notes = Tally()
+    for folder in datasets_inside(src):
+        notes.add("dataset folders inside: not read", folder.relative_to(src).as_posix())
+    plan = replace(plan, notes=(*plan.notes, *notes.lines()))
     summary = write_plan(choose(plan, src, classes, merge), src, dst, on_progress, skip_bad=skip_bad)
     return replace(summary, kind=kind, evidence=evidence)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from edge_runtime.dataset.pairs import Split, files_below
+from edge_runtime.dataset.pairs import Split
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
@@ -21,6 +21,7 @@ from training.importers.errors import ImportProblemsError
 from training.importers.files import (
     FileFinder,
     deepest_split,
+    source_files,
     split_called,
     split_of,
     unlisted_images,
@@ -96,7 +97,7 @@ def plan(src: Path) -> Plan:
     labels = _labels(documents_by_path, src)
     splits = {path: split_of(path.stem) or deepest_split(path.parent.relative_to(src)) for path in documents_by_path}
     takes_crowds = _takes_crowds(documents_by_path, found)
-    holding = {path.parent for path in files_below(src)}
+    holding = {path.parent for path in source_files(src)}
     folders = sorted(holding.union(*(folder.parents for folder in holding)))
     for path, document in documents_by_path.items():
         places = _image_folders(path, splits[path], src, folders)
@@ -111,7 +112,7 @@ def _documents(src: Path, found: _Found) -> dict[Path, dict[str, Any]]:
 
     Files that are named as such are taken, or else all that hold instances; deeper folders only if there are none.
     """
-    paths = [path for path in files_below(src) if path.suffix.lower() == ".json"]
+    paths = [path for path in source_files(src) if path.suffix.lower() == ".json"]
     read: dict[Path, dict[str, Any]] = {}
     passed: dict[Path, str] = {}
     for level in ([path for path in paths if len(path.relative_to(src).parts) <= 2], paths):

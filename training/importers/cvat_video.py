@@ -22,11 +22,11 @@ from xml.etree.ElementTree import Element
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.dataset.pairs import files_below
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
+from training.importers.files import source_files
 from training.importers.plan import Tally
 
 _VIDEO_SUFFIXES = frozenset({".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"})
@@ -108,7 +108,7 @@ def frames_of_tracks(root: Element, path: Path, src: Path) -> Tracks:
     tracks = root.findall("track")
     if not tracks:
         return Tracks()
-    pictures = [file for file in files_below(src) if file.suffix.lower() in IMAGE_SUFFIXES]
+    pictures = [file for file in source_files(src) if file.suffix.lower() in IMAGE_SUFFIXES]
     images: list[Element] = []
     problems: list[str] = []
     left_out: list[str] = []
@@ -209,7 +209,7 @@ def _files(task: _Task, tasks: Sequence[_Task], pictures: Sequence[Path], path: 
 
 def _no_frames(task: _Task, src: Path) -> str:
     """Return the problem of an export without its frames, with the way to get them."""
-    video = next((file for file in files_below(src) if file.suffix.lower() in _VIDEO_SUFFIXES), None)
+    video = next((file for file in source_files(src) if file.suffix.lower() in _VIDEO_SUFFIXES), None)
     found = f"the video {printable(video)}, but not its frames" if video else "no frames of the video"
     name = f"'{printable(video.name)}'" if video else "VIDEO"
     return (

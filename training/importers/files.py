@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 from urllib.parse import unquote
@@ -15,7 +15,9 @@ from edge_runtime.dataset.layout import SPLIT_WORDS
 from edge_runtime.dataset.pairs import Split, files_below
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
+from training.data.dataset import CONFIG
 from training.errors import DataError
+from training.importers.documents import read_yaml
 from training.importers.plan import Item, Tally
 
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
@@ -57,6 +59,30 @@ def _is_lone(splits: Sequence[Split | None], notes: Tally) -> bool:
         return False
     notes.add(f"images are all in {first} by the names of files or folders: no splits are made", count=len(splits))
     return True
+
+
+def source_files(root: Path) -> list[Path]:
+    """Return the files below a folder, without those in ``datasets_inside``."""
+    found = list(files_below(root))
+    inside = _datasets(found, root)
+    return [path for path in found if inside.isdisjoint(path.parents)] if inside else found
+
+
+def datasets_inside(root: Path) -> list[Path]:
+    """Return the dataset folders below a folder, such as an earlier import; their images are copies of the source's."""
+    return sorted(_datasets(files_below(root), root))
+
+
+def _datasets(paths: Iterable[Path], root: Path) -> set[Path]:
+    return {path.parent for path in paths if path.name == CONFIG and path.parent != root and _has_classes(path)}
+
+
+def _has_classes(config: Path) -> bool:
+    """Tell whether a dataset.yaml is one of ours; other tools write "names" into a file of this name."""
+    try:
+        return "classes" in read_yaml(config)
+    except DataError:
+        return False
 
 
 class FileFinder:
@@ -138,7 +164,7 @@ class FileFinder:
         """Return the file anywhere below the bases whose path ends most like these parts."""
         if self._by_name is None:
             self._by_name = {}
-            for path in files_below(self._root):
+            for path in source_files(self._root):
                 self._by_name.setdefault(_folded(path.name), []).append(path)
         wanted = [_folded(part) for part in reversed(parts)]
         found: dict[int, list[Path]] = {}
@@ -169,7 +195,7 @@ def _nearest(paths: Sequence[Path], base: Path) -> list[Path]:
 
 def unlisted_images(root: Path, listed: Collection[Path | bytes]) -> list[Path]:
     """Return the image files below a folder that are not among the listed ones."""
-    return [p for p in files_below(root) if p.suffix.lower() in IMAGE_SUFFIXES and _absolute(p) not in listed]
+    return [p for p in source_files(root) if p.suffix.lower() in IMAGE_SUFFIXES and _absolute(p) not in listed]
 
 
 def folder_splits(names: Sequence[str], notes: Tally) -> list[Split | None]:

@@ -12,13 +12,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.dataset.pairs import files_below
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
 from training.importers.errors import ImportProblemsError
-from training.importers.files import FileFinder, folder_splits, unlisted_images
+from training.importers.files import FileFinder, folder_splits, source_files, unlisted_images
 from training.importers.glance import files, peek
 from training.importers.label_studio_regions import DATA_URL, GEOMETRY, Area, read_areas
 from training.importers.painting import Drawing, Shape
@@ -106,7 +105,7 @@ def _labels(tasks: Iterable[_Task], src: Path, found: Findings) -> Labels:
 def _exports(src: Path, found: Findings) -> dict[Path, list[dict[str, Any]]]:
     """Return the tasks of each export below a folder; other JSON files are named."""
     exports, errors = {}, []
-    for path in files_below(src):
+    for path in source_files(src):
         if path.suffix.lower() != ".json":
             continue
         try:

@@ -13,14 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.dataset.pairs import files_below
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.image import decode
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
 from training.importers.errors import ImportProblemsError
-from training.importers.files import FileFinder, folder_splits, unlisted_images
+from training.importers.files import FileFinder, folder_splits, source_files, unlisted_images
 from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Item, Labels, Plan, Tally, label_classes
@@ -55,7 +54,7 @@ def plan(src: Path) -> Plan:
     problems: list[str] = []
     left_out: list[str] = []
     files: dict[Path, dict[str, Any]] = {}
-    for path in files_below(src):
+    for path in source_files(src):
         if path.suffix.lower() == ".json":
             try:
                 document = documents.read_json_value(path)

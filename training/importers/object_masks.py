@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 from edge_runtime.dataset.detect import looks_soft
 from edge_runtime.dataset.label_key import SOFT_THRESHOLD
 from edge_runtime.dataset.mask_files import decode_mask, histogram
-from edge_runtime.dataset.pairs import files_below
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable, read_bytes
 from training.errors import DataError
-from training.importers.files import FileFinder, deepest_split, without_lone_split
+from training.importers.files import FileFinder, deepest_split, source_files, without_lone_split
 from training.importers.glance import entries, folders
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Item, Labels, Plan, Tally, label_classes
@@ -164,7 +163,7 @@ def plan(src: Path) -> Plan:
 def _units(src: Path, notes: Tally, problems: list[str]) -> list[_Unit]:
     """Return the folders that hold ``images/`` or ``masks/``, and count the image files elsewhere."""
     units: dict[Path, _Unit] = {}
-    for path in (path for path in files_below(src) if _is_image(path)):
+    for path in (path for path in source_files(src) if _is_image(path)):
         folder = path.parent
         if folder.name.casefold() == _IMAGES and folder != src:
             unit = units.setdefault(folder.parent, _Unit(folder=folder.parent))

@@ -8,12 +8,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from edge_runtime.dataset.pairs import files_below
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers.documents import read_text
-from training.importers.files import FileFinder, deepest_split, without_lone_split
+from training.importers.files import FileFinder, deepest_split, source_files, without_lone_split
 from training.importers.glance import files, peek
 from training.importers.mask_files import classes_by_value, draw_by_value
 from training.importers.plan import Item, Plan, Tally
@@ -37,7 +36,7 @@ def plan(src: Path) -> Plan:
     Raises:
         DataError: There is no ``_classes.csv``, one is wrong, or two state other classes.
     """
-    found = list(files_below(src))
+    found = list(source_files(src))
     names, where = _names([path for path in found if path.name == CLASSES], src)
     classes, ids = classes_by_value(names, where=where)
     by_folder: dict[Path, dict[str, Path]] = {}

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.dataset.pairs import Split, files_below
+from edge_runtime.dataset.pairs import Split
 from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.image import decode
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
 from training.importers.errors import ImportProblemsError
-from training.importers.files import FileFinder, folder_splits, split_of, unlisted_images
+from training.importers.files import FileFinder, folder_splits, source_files, split_of, unlisted_images
 from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Color, Findings, Item, Labels, Plan, label_classes
@@ -119,7 +119,7 @@ def plan(src: Path) -> Plan:
     found, finder = Findings(), FileFinder(src)
     meta = _meta(src)
     images: dict[Path, _Image] = {}
-    paths = [path for path in files_below(src) if path.parent.name == "ann" and path.suffix.lower() == ".json"]
+    paths = [path for path in source_files(src) if path.parent.name == "ann" and path.suffix.lower() == ".json"]
     if not paths:
         raise DataError(
             f"{printable(src)} — no annotations — expected meta.json and DATASET/img/a.jpg, DATASET/ann/a.jpg.json"
@@ -150,7 +150,7 @@ def plan(src: Path) -> Plan:
 def _meta(src: Path) -> _Meta:
     """Return the classes of all projects below a folder."""
     meta = _Meta()
-    for path in files_below(src):
+    for path in source_files(src):
         if path.name != "meta.json" or path.parent.name in ("ann", "meta"):
             continue
         for index, entry in enumerate(

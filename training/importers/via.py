@@ -18,12 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.dataset.pairs import files_below
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
 from training.importers.errors import ImportProblemsError
-from training.importers.files import FileFinder, folder_splits, unlisted_images
+from training.importers.files import FileFinder, folder_splits, source_files, unlisted_images
 from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Findings, Item, Labels, Plan, label_classes
@@ -118,7 +117,7 @@ def _files(src: Path, found: _Found) -> dict[Path, Any]:
     """Return the content of VIA's files: of JSON, or else of CSV, because both are exports of one project."""
     by_suffix: dict[str, dict[Path, Any]] = {".json": {}, ".csv": {}}
     errors, others = [], []
-    for path in files_below(src):
+    for path in source_files(src):
         suffix = path.suffix.lower()
         if suffix not in by_suffix:
             continue

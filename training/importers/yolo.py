@@ -21,7 +21,7 @@ from edge_runtime.headers import IMAGE_SUFFIXES
 from edge_runtime.storage import printable
 from training.errors import DataError
 from training.importers import documents
-from training.importers.files import FileFinder, folder_splits, name_parts, split_called
+from training.importers.files import FileFinder, folder_splits, name_parts, source_files, split_called
 from training.importers.glance import files, peek
 from training.importers.painting import Drawing, Shape
 from training.importers.plan import Findings, Item, Labels, Plan, label_classes
@@ -74,7 +74,7 @@ def plan(src: Path) -> Plan:
     src, found = Path(os.path.abspath(src)), Findings()  # noqa: PTH100 - resolve() would follow links
     config = _config_file(src)
     document = documents.read_yaml(config) if config else {}
-    images = [path for path in files_below(src) if path.suffix.lower() in IMAGE_SUFFIXES]
+    images = [path for path in source_files(src) if path.suffix.lower() in IMAGE_SUFFIXES]
     labels_of = _label_files(images, src)
     if not any(labels_of.values()):
         raise DataError(
@@ -164,7 +164,7 @@ def _label_files(images: Sequence[Path], src: Path) -> dict[Path, Path | None]:
 def _all_labels(src: Path, used: Collection[Path]) -> Iterator[Path]:
     """Yield the text files in folders named labels, and in folders other than SRC that hold label files in use."""
     busy = {path.parent for path in used} - {src}
-    for path in files_below(src):
+    for path in source_files(src):
         beside = "labels" in _folders(path, src) or path.parent in busy
         if path.suffix.lower() == ".txt" and path.name not in _NAME_LISTS and beside:
             yield path
@@ -198,7 +198,7 @@ def _lists(src: Path, found: Findings) -> dict[str, list[str]]:
 
     Lists are none unless train is among several splits: one alone does not say where the other images belong.
     """
-    texts = [path for path in files_below(src) if path.suffix.lower() == ".txt" or path.name == "obj.data"]
+    texts = [path for path in source_files(src) if path.suffix.lower() == ".txt" or path.name == "obj.data"]
     of_darknet: dict[str, Split] = {}
     for path in (path for path in texts if path.name == "obj.data"):
         for key, _, value in (line.partition("=") for line in documents.read_lines(path)):
