@@ -25,6 +25,7 @@ from PIL import Image
 
 from training.errors import DataError
 from training.importers import ImportProblemsError, import_dataset
+from training.importers.detection import recognised
 
 BOX = [5, 5, 25, 5, 25, 15, 5, 15]
 """A box of 200 pixels."""
@@ -729,6 +730,40 @@ class TestMasksPerImage:
         summary, values = run(src, "object-masks")
         assert [c.name for c in summary.classes] == ["background", "car", "person"]
         assert values["a"] == {1: 10 * HEIGHT, 2: 10 * HEIGHT}
+
+    @pytest.mark.parametrize("form", ["{}_{}", "{}-{}", "{}_{}_1"])
+    def test_names_that_come_again_are_classes_with_one_mask_per_image_too(self, src, form):
+        for name, label in zip("abcd", ("car", "car", "dog", "dog"), strict=True):
+            pictures(src, f"images/{name}.png")
+            write(src / f"masks/{form.format(name, label)}.png", part(255, 0))
+        assert recognised(src) == {
+            "object-masks": f"masks has masks called by image and class, such as {form.format('a', 'car')}.png"
+        }
+        summary, values = run(src, "object-masks")
+        assert [c.name for c in summary.classes] == ["background", "car", "dog"]
+        assert values == {name: {number: 10 * HEIGHT} for name, number in zip("abcd", (1, 1, 2, 2), strict=True)}
+
+    def test_classes_of_one_split_are_those_of_another_with_few_masks(self, src):
+        for split, name, label in (
+            ("train", "a", "car"),
+            ("train", "b", "dog"),
+            ("val", "c", "car"),
+            ("val", "d", "dog"),
+        ):
+            pictures(src, f"{split}/images/{name}.png")
+            write(src / f"{split}/masks/{name}_{label}.png", part(255, 0))
+        summary, _ = run(src, "object-masks")
+        assert summary.images == {"train": 2, "val": 2}
+        assert [c.name for c in summary.classes] == ["background", "car", "dog"]
+
+    @pytest.mark.parametrize("endings", [("_mask", "_mask"), ("_1", "_2"), ("_car", "_dog"), ("", "_car")])
+    def test_one_mask_per_image_without_names_that_come_again_is_a_dataset_as_it_is(self, src, endings):
+        for name, ending in zip("ab", endings, strict=True):
+            pictures(src, f"images/{name}.png")
+            write(src / f"masks/{name}{ending}.png", part(255, 0))
+        assert recognised(src) == {}
+        with pytest.raises(DataError, match="a dataset as it is: run `edge-unet data check`"):
+            run(src, "object-masks")
 
     def test_a_folder_per_class_may_repeat_its_name_in_the_files(self, src):
         pictures(src, "images/a.png", "images/b.png")

@@ -192,7 +192,7 @@ The classes are those of _classes.csv, in the order of their values; all folders
         title="Masks of one object or one class each, white on black",
         layout="""\
 ID/images/ID.png   ID/masks/*.png       a folder per image, a mask per object (Data Science Bowl 2018)
-images/a.png       masks/a/*.png        a folder of masks per image, or masks/a_1.png, a_2.png …
+images/a.png       masks/a/*.png        a folder of masks per image, or masks/a_1.png, a_2.png …, or a_CLASS.png
 images/a.png       masks/CLASS/a.png    a folder of masks per class
 """,
         rules="""\

@@ -51,8 +51,8 @@ class _Unit:
     images: dict[str, Path] = field(default_factory=dict)
     masks: dict[str, list[Path]] = field(default_factory=dict)
 
-    def kind(self) -> _Kind:
-        """Return what the files in ``masks/`` are.
+    def kind(self, names: Collection[str]) -> _Kind:
+        """Return what the files in ``masks/`` are; ``names`` are the classes that would be behind the images' names.
 
         Raises:
             DataError: They can be several things, or none.
@@ -66,7 +66,7 @@ class _Unit:
         if not inside:
             if len(self.images) == 1:
                 return "objects of one image"
-            if _are_numbered(self.masks[""], self.images):
+            if self.by_name(names):
                 return "objects by name"
             raise DataError(
                 f"{where} — one file per image, no folder per class or per image — a dataset as it is: run "
@@ -81,6 +81,19 @@ class _Unit:
             )
         return "objects by image" if are_images else "classes"
 
+    def by_name(self, names: Collection[str]) -> str | None:
+        """Return how masks directly in ``masks/`` are called after their images; None if each has the name of one.
+
+        A single mask per image is one of a dataset as it is, unless several classes are behind the images' names.
+        """
+        masks = self.masks.get("", [])
+        if any(path.stem in self.images for path in masks):
+            return None
+        owners = Counter(_owner(path.stem, self.images) for path in masks)
+        if any(count > 1 for owner, count in owners.items() if owner):
+            return "several masks of an image"
+        return "masks called by image and class" if names else None
+
 
 def recognise(src: Path) -> str | None:
     """Return what shows that a folder is of this format, or None."""
@@ -94,8 +107,9 @@ def recognise(src: Path) -> str | None:
             return f"{where} has folders of masks, such as {inside[0].name}/"
         if len(masks) > 1 and not inside and len(images) == 1:
             return f"{where} has {len(masks)} masks of one image"
-        if not inside and _are_numbered(masks, images):
-            return f"{where} has several masks of an image, such as {masks[0].name}"
+        unit = _Unit(folder=folder, images=images, masks={"": masks})
+        if not inside and (form := unit.by_name(_class_names([unit], "objects by name"))):
+            return f"{where} has {form}, such as {masks[0].name}"
     return None
 
 
@@ -114,7 +128,8 @@ def plan(src: Path) -> Plan:
     """
     notes, problems, left_out = Tally(), list[str](), list[str]()
     units = _units(src, notes, problems)
-    kinds = {unit.kind(): unit for unit in units if unit.images and unit.masks}
+    behind = _class_names(units, "objects by name")
+    kinds = {unit.kind(behind): unit for unit in units if unit.images and unit.masks}
     if not kinds:
         raise DataError(
             f"{printable(src)} — no folder with images/ and masks/ — expected ID/images/ID.png with ID/masks/*.png, or "
@@ -234,12 +249,6 @@ def _masks_by_image(unit: _Unit, kind: _Kind, names: Collection[str]) -> dict[st
                 label = _called(path, unit, kind)
             found.setdefault(stem, {}).setdefault(label, []).append(path)
     return found
-
-
-def _are_numbered(masks: Sequence[Path], images: Collection[str]) -> bool:
-    """Tell whether masks are called a_1.png, a_2.png … for the image a.png, and none has the name of an image."""
-    owners = Counter(_owner(path.stem, images) for path in masks)
-    return not any(path.stem in images for path in masks) and any(n > 1 for owner, n in owners.items() if owner)
 
 
 def _owner(stem: str, images: Collection[str]) -> str | None:
