@@ -650,6 +650,7 @@ class TestYolo:
         "lists",
         [
             {"train.txt": "images/0.png\n", "val.txt": "images/1.png\n", "test.txt": "images/2.png\n"},
+            {"train.txt": "0.png\n", "val.txt": "1.png\n", "test.txt": "2.png\n"},
             {
                 "data/train.txt": "/home/me/x/images/0.png",
                 "data/valid.txt": "images/1.png",
@@ -903,8 +904,8 @@ class TestSplitsOfFolders:
         assert run(src, kind)[0].images == {"train": 1, "val": 1, "test": 1}
 
     def test_are_not_made_of_the_name_of_the_source(self, tmp_path, kind):
-        IN_FOLDERS[kind](tmp_path / "train-and-test", "data", "a")
-        summary, _ = run(tmp_path / "train-and-test", kind)
+        IN_FOLDERS[kind](tmp_path / "crack-test", ".", "a")
+        summary, _ = run(tmp_path / "crack-test", kind)
         assert summary.images == {"all": 1}
         assert not any("split" in note for note in summary.notes)
 

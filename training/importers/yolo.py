@@ -270,7 +270,8 @@ def _images_of(target: Path, src: Path, known: set[Path], finder: FileFinder, fo
     else:
         for line in documents.read_lines(target):
             *parts, name = [part for part in name_parts(line) if part != ".."] or [""]
-            ends = (folder.joinpath(*parts[i:]) for i in range(len(parts) + 1) for folder in (target.parent, src))
+            bases = (target.parent, src, src / "images")
+            ends = (folder.joinpath(*parts[i:]) for i in range(len(parts) + 1) for folder in bases)
             suffix = frozenset({Path(name).suffix})
             places = (finder.with_stem(end, Path(name).stem, suffix) for end in ends)  # in any case and Unicode form
             path = next((place for place in places if place in known), None)
