@@ -62,13 +62,15 @@ def detect_encoding(
 def two_scales(masks: Sequence[MaskContents]) -> tuple[int, int] | None:
     """Return how many masks hold ids such as 1, and how many hold white (255) in their place, if both occur.
 
-    White beside ids in the same masks is usually that of ignored pixels. It is not if more masks have white alone.
+    White beside ids in the same masks is usually that of ignored pixels. It is not if more masks have white alone: more
+    than the others where some hold ids alone, and far more where none does, because then the ids are stray pixels.
     """
     grey = [mask.counts for mask in masks if mask.form == "grey" and not mask.lossy]
     ids = sum(255 not in counts and 0 < max(counts) < 255 for counts in grey)
     whites = sum(counts.keys() == {0, 255} or looks_soft(counts) for counts in grey)
     together = sum(255 in counts and len(counts.keys() - {0, 255}) > 0 and not looks_soft(counts) for counts in grey)
-    return (ids, whites) if ids and whites > together else None
+    in_place = whites > together if ids else whites > 2 * together > 0
+    return (ids + together, whites) if in_place and whites else None
 
 
 def swapped_colors(

@@ -159,13 +159,8 @@ def class_table(contents: MaskContents, key: LabelKey, where: str, remedy: str =
         contents: Values of the mask.
         key: Meaning of the values.
         where: Name of the file in error messages.
-        remedy: Remedy for unknown values, if the whole dataset tells one; by default what the mask itself tells.
-
-    Args:
-        contents: Values of the mask.
-        key: Meaning of the values.
-        where: Name of the file in error messages.
-        remedy: Remedy for a mask that does not fit, where ``dataset.yaml`` is not read; by default what to set there.
+        remedy: Remedy for a mask that does not fit, if the whole dataset tells one or ``dataset.yaml`` is not read; by
+            default what the mask itself tells.
 
     Raises:
         InputError: A value stands for no class, the file's form does not fit the encoding, or a lossy file holds ids.

@@ -96,7 +96,7 @@ class TestMasksOfTwoTools:
         discs(empty_dataset, *[(0, 1)] * ones, *[(0, 255)] * whites)
         if names:
             empty_dataset.yaml(f"classes: [{', '.join(names)}]\n")
-        background, shown = names or ("background", "class_1")
+        background, shown = names or ("background", "foreground" if whites > ones else "class_1")
         classes = f"classes: [{background}, {shown}]"
         ids = f"ids: {{0: {background}, 1: {shown}, 255: {shown}}}"
         remedy = f"write `{ids}`" if names else f"write `{classes}` and `{ids}`"
@@ -138,6 +138,25 @@ class TestMasksOfTwoTools:
     def test_are_not_seen_where_255_lies_beside_ids(self, empty_dataset, masks):
         report = check_dataset(discs(empty_dataset, *masks).root)
         assert (report.ok, report.info.ignore_id) == (True, 255)
+
+    @pytest.mark.parametrize("yaml", ["", "classes: [background, cell]\n", "classes: [background, cell, dirt]\n"])
+    @pytest.mark.parametrize("stray", [(0, 1, 255), (0, 1, 2, 255), (0, 1)])
+    def test_are_black_and_white_where_a_stray_value_lies_in_one_of_many(self, empty_dataset, stray, yaml):
+        discs(empty_dataset, *[(0, 255)] * 5, stray)
+        if yaml:
+            empty_dataset.yaml(yaml)
+        messages = refused(empty_dataset)
+        assert all("1 masks hold ids as 1 and 5 hold white (255) in their place" in message for message in messages)
+        assert not any("ignore_id" in message for message in messages), "every object would be ignored"
+        if "dirt" not in yaml:
+            assert [message.split(" — ")[1].split(" (")[0] for message in messages] == ["unknown label id 1"]
+            assert "05.png" in messages[0]
+
+    @pytest.mark.parametrize("stray", [2, 128, 254])
+    def test_are_black_and_white_whatever_the_stray_value_is(self, empty_dataset, stray):
+        discs(empty_dataset, *[(0, 255)] * 5, (0, stray, 255))
+        (message,) = refused(empty_dataset)
+        assert f"05.png — unknown label id {stray} " in message
 
     def test_may_be_stated_to_be_one(self, empty_dataset):
         discs(empty_dataset, (0, 1), (0, 1), (0, 255), (0, 255)).yaml("classes: [a, b]\nignore_id: 255\n")

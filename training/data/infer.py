@@ -64,9 +64,11 @@ def infer_info(masks: Sequence[MaskContents]) -> DatasetInfo:
         else:
             counts.update(mask.counts)
         palette |= {index: unpack_color(color) for index, color in mask.colors.items()}
-    if most != "palette" and (counts.keys() <= {0, 255} or looks_soft(counts)):
+    scales = two_scales(masks)
+    mostly_white = scales is not None and scales[1] > scales[0]
+    if most != "palette" and (mostly_white or counts.keys() <= {0, 255} or looks_soft(counts)):
         return DatasetInfo(classes=make_classes(["background", "foreground"]))
-    return _info_of_ids(set(counts), palette, two_tools=two_scales(masks) is not None)
+    return _info_of_ids(set(counts), palette, two_tools=scales is not None)
 
 
 def _require_own_colors(info: DatasetInfo, masks: Sequence[MaskContents]) -> None:

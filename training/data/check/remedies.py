@@ -34,12 +34,14 @@ def remedy_of_values(masks: Sequence[MaskContents], info: DatasetInfo, key: Labe
     values = {value for mask in masks if mask.form == "grey" or key.encoding == "palette" for value in mask.counts}
     unknown = values - known.keys()
     names = [c.name for c in info.classes]
-    scales = two_scales(masks)
+    scales = two_scales(masks) if key.encoding != "palette" else None
     if scales is not None and info.ignore_id != 255:
         meanings = dict(enumerate(names)) | {255: names[1] if len(names) == 2 else "CLASS"}
+        # Where most masks are black and white, ignoring white would leave them without an object.
+        other = "ignore_id: 255 if white counts nowhere" if scales[0] >= scales[1] else "correct the fewer masks"
         return (
             f"{scales[0]} masks hold ids as 1 and {scales[1]} hold white (255) in their place: write {_yaml(names, meanings, stated)} "
-            "to read both, or ignore_id: 255 if white counts nowhere"
+            f"to read both, or {other}"
         )
     if len(names) == 2 and len(unknown) == 1 and values - unknown <= {0, 1}:
         value = next(iter(unknown))
