@@ -6,7 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from edge_runtime.dataset.label_key import IGNORE, SOFT_THRESHOLD, LabelKey, MaskEncoding, class_table, fits
+from edge_runtime.dataset.label_key import (
+    IGNORE,
+    SOFT_THRESHOLD,
+    LabelKey,
+    MaskEncoding,
+    class_table,
+    fits,
+    stored_values,
+)
 from edge_runtime.dataset.mask_files import RGB, MaskContents, contents_of, pack_color, read_mask, unpack_color
 from edge_runtime.dataset.pairs import Pair
 from edge_runtime.errors import InputError
@@ -42,7 +50,9 @@ def detect_encoding(
     with_ids = sum(m.form == "grey" and not {m.color_of(value) for value in m.counts} <= greys for m in masks)
     if forms["color"] and forms["color"] + forms["palette"] > with_ids:
         return "color"
-    if 2 * forms["palette"] > len(masks):
+    if _palettes_show_levels(masks, classes, ignore_id, known_colors, ids):
+        masks = [mask.as_grey() or mask for mask in masks]
+    elif 2 * forms["palette"] > len(masks):
         known_ids = {*(ids if ids is not None else range(classes)), ignore_id}
         stated = [pack_color(color) for color in (colors or ())[:classes]] if ids is None else []
         swapped = bool(swapped_colors(masks, stated, ignore_id=ignore_id)) and _palette_colors(masks) <= known_colors
@@ -65,7 +75,7 @@ def two_scales(masks: Sequence[MaskContents]) -> tuple[int, int] | None:
     White beside ids in the same masks is usually that of ignored pixels. It is not if more masks have white alone: more
     than the others where some hold ids alone, and far more where none does, because then the ids are stray pixels.
     """
-    grey = [mask.counts for mask in masks if mask.form == "grey" and not mask.lossy]
+    grey = [shown.counts for mask in masks if not mask.lossy and (shown := mask.as_grey()) is not None]
     ids = sum(255 not in counts and 0 < max(counts) < 255 for counts in grey)
     whites = sum(counts.keys() == {0, 255} or looks_soft(counts) for counts in grey)
     together = sum(255 in counts and len(counts.keys() - {0, 255}) > 0 and not looks_soft(counts) for counts in grey)
@@ -196,12 +206,11 @@ def _all_fit(masks: Sequence[MaskContents], key: LabelKey) -> bool:
     """Tell whether all values of all masks have a meaning in a key."""
     known = {value for value, _ in key.meanings}
     for mask in masks:
-        values = {mask.color_of(v) if key.encoding == "color" else v for v in mask.counts}
         are_levels = mask.lossy or key.encoding == "soft"
-        if not fits(mask.form, key.encoding) or not (are_levels or values <= known):
+        if not fits(mask, key) or not (are_levels or known.issuperset(stored_values(mask, key).values())):
             return False
     # Masks of 0 and 1 are ids, although a soft mask may have such levels.
-    return key.encoding != "soft" or any(255 in mask.counts for mask in masks)
+    return key.encoding != "soft" or any(255 in stored_values(mask, key).values() for mask in masks)
 
 
 def _palette_colors(masks: Sequence[MaskContents]) -> set[int]:
@@ -212,6 +221,37 @@ def _at_ends(counts: Mapping[int, int]) -> dict[int, int]:
     """Return the pixel counts of a lossy black-and-white mask as before its compression: 0 and 255 only."""
     white = sum(n for value, n in counts.items() if value >= SOFT_THRESHOLD)
     return {0: sum(counts.values()) - white, 255: white}
+
+
+def _palettes_show_levels(
+    masks: Sequence[MaskContents],
+    classes: int,
+    ignore_id: int | None,
+    known_colors: set[int],
+    ids: Mapping[int, int] | None,
+) -> bool:
+    """Tell whether palettes of greys stand for the grey levels that they show, and not for their indices.
+
+    Levels that are ids, black and white, or soft edges are those of a grey mask that was made smaller. Other levels only
+    show the ids, each in a grey of its own.
+    """
+    greys = [mask.as_grey() for mask in masks if mask.form == "palette"]
+    counts: Counter[int] = Counter()
+    for grey in greys:
+        if grey is None:
+            return False
+        counts.update(grey.counts)
+    if {level * 0x010101 for level in counts} <= known_colors:
+        return False
+    named = dict(ids if ids is not None else {i: i for i in range(classes)})
+    ignored = {ignore_id} | {value for value, class_id in named.items() if class_id == IGNORE}
+    if classes and counts.keys() - {0} - ignored and counts.keys() <= named.keys() | ignored:
+        return True
+    if ids is not None or ignore_id == 255 or classes not in (0, 2):
+        return False
+    levels = counts.keys() - {255}
+    are_ids = not classes and max(levels, default=0) > 0 and 2 * len(levels) > max(levels)
+    return are_ids or (255 in counts and counts.keys() <= {0, 255}) or looks_soft(counts)
 
 
 def _palettes_mean_colors(masks: Sequence[MaskContents], known_ids: set[int | None], known_colors: set[int]) -> bool:

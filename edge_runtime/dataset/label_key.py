@@ -116,9 +116,24 @@ class LabelKey:
         return key
 
 
-def fits(form: MaskForm, encoding: MaskEncoding) -> bool:
-    """Tell whether a file of this form can be a mask of a dataset with this encoding."""
-    return encoding == "color" or form == ("palette" if encoding == "palette" else "grey")
+def fits(contents: MaskContents, key: LabelKey) -> bool:
+    """Tell whether a file of this form can be a mask of a dataset with this key.
+
+    A palette of greys can be one of grey levels: programs that make PNG files smaller store them so.
+    """
+    if key.encoding == "color" or contents.form != "palette":
+        return key.encoding == "color" or (contents.form == "grey" and key.encoding != "palette")
+    grey = contents.as_grey()
+    return key.encoding == "palette" or (grey is not None and (key.encoding == "soft" or _are_known(grey.counts, key)))
+
+
+def stored_values(contents: MaskContents, key: LabelKey) -> dict[int, int]:
+    """Return what a key has a meaning for, by stored value: a colour, the grey level of a palette's grey, or itself."""
+    if key.encoding == "color":
+        return {value: contents.color_of(value) for value in contents.counts}
+    if contents.form == "palette" and key.encoding != "palette":
+        return {value: contents.colors[value] & 255 for value in contents.counts}
+    return {value: value for value in contents.counts}
 
 
 def to_class_ids(mask: StoredMask, key: LabelKey, where: str) -> NDArray[np.uint8]:
@@ -165,7 +180,7 @@ def class_table(contents: MaskContents, key: LabelKey, where: str, remedy: str =
     Raises:
         InputError: A value stands for no class, the file's form does not fit the encoding, or a lossy file holds ids.
     """
-    if not fits(contents.form, key.encoding):
+    if not fits(contents, key):
         raise InputError(
             f"{where} — {_FORMS[contents.form]} — expected '{key.encoding}' as most masks of this dataset: the same "
             f"number may mean another class — {remedy or 'save it as the others are, or set mask_encoding in dataset.yaml'}"
@@ -175,7 +190,7 @@ def class_table(contents: MaskContents, key: LabelKey, where: str, remedy: str =
             f"{where} — class ids in a lossy file — expected PNG: neighbouring ids cannot be told apart after "
             "compression — save masks as PNG"
         )
-    stored = {value: contents.color_of(value) if key.encoding == "color" else value for value in contents.counts}
+    stored = stored_values(contents, key)
     meanings = dict(key.meanings)
     are_levels = contents.lossy or (key.encoding == "soft" and max(stored.values()) <= 255)
     if are_levels and (key.encoding == "color" or max(stored.values()) != 1):
@@ -202,6 +217,16 @@ _NEAR = 40
 _FORMS: dict[MaskForm, str] = {"grey": "one channel of values", "palette": "a palette PNG", "color": "a colour mask"}
 VOC_GREYS = frozenset({38, 75, 113, 14, 52, 89, 128})
 """Grey levels that the colours of the usual mask palette become."""
+
+
+def _are_known(levels: Iterable[int], key: LabelKey) -> bool:
+    """Tell whether grey levels of a palette all have a meaning, and are more than pixels to ignore.
+
+    White is the usual level of ignored pixels, and the usual colour in which id 1 is shown.
+    """
+    meanings = dict(key.meanings)
+    found = [meanings.get(level) for level in levels if level]
+    return None not in found and (not found or any(class_id != IGNORE for class_id in found))
 
 
 def _nearest(values: list[int], key: LabelKey) -> dict[int, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,17 @@ class MaskContents:
         if self.form == "grey":
             return value * 0x010101 if value < 256 else UNSHOWN
         return self.colors[value] if self.form == "palette" else value
+
+    def as_grey(self) -> MaskContents | None:
+        """Return the grey levels that the mask shows, of a palette of greys too; None if it shows colours."""
+        if self.form == "grey":
+            return self
+        if self.form != "palette" or any(color != (color & 255) * 0x010101 for color in self.colors.values()):
+            return None
+        counts = Counter[int]()
+        for value, n in self.counts.items():
+            counts[self.colors[value] & 255] += n
+        return MaskContents(form="grey", lossy=self.lossy, counts=dict(sorted(counts.items())), colors={})
 
 
 def read_mask(path: Path, *, allow_lossy: bool = False) -> StoredMask:

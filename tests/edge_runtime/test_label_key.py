@@ -229,7 +229,7 @@ class TestOtherForms:
     )
     def test_than_the_dataset_s_are_refused(self, data, encoding, found):
         mask = decode_mask(data, "m")
-        assert not fits(mask.form, encoding)
+        assert not fits(contents_of(mask), LabelKey.of(encoding, CLASSES[:2]))
         with pytest.raises(InputError, match=f"^m — {found} as most masks of this dataset"):
             to_class_ids(mask, LabelKey.of(encoding, CLASSES[:2]), "m")
 

@@ -211,6 +211,61 @@ class TestPalettesAgainstColors:
         assert check_dataset(empty_dataset.root).pixels.tolist() == self.pixels
 
 
+class TestPalettesOfGreys:
+    @staticmethod
+    def check(dataset, palette, *, yaml="", greys=0, values=(0, 255)):
+        """Check masks whose index 1 is a fourth of the pixels, the last ones in one channel with two values."""
+        for i in range(4):
+            ids = np.zeros((32, 32), np.uint8)
+            ids[8 * i : 8 * i + 8] = 1
+            dataset.image(f"{i}.png", png(squares(i)[0]))
+            as_grey = png(np.array(values, np.uint8)[ids])
+            dataset.mask(f"{i}.png", as_grey if i >= 4 - greys else paletted(ids, [(v, v, v) for v in palette]))
+        if yaml:
+            dataset.yaml(yaml)
+        return check_dataset(dataset.root)
+
+    TWO, THREE = "classes: [ground, a]\n", "classes: [ground, a, b]\n"
+
+    @pytest.mark.parametrize(
+        ("palette", "yaml", "encoding", "shares"),
+        [
+            ((0, 2), "", "index", [3, 0, 1]),
+            ((0, 2), THREE, "index", [3, 0, 1]),
+            ((2, 0), THREE, "index", [1, 0, 3]),
+            ((0, 255), "", "binary", [3, 1]),
+            ((255, 0), "", "binary", [1, 3]),
+            ((255, 0), TWO, "binary", [1, 3]),
+            ((0, 128), THREE + "ids: {0: ground, 7: a, 128: b}\n", "index", [3, 0, 1]),
+            # Greys that only show the ids.
+            ((0, 85), "", "palette", [3, 1]),
+            ((85, 170), THREE, "palette", [3, 1, 0]),
+            ((0, 255), THREE, "palette", [3, 1, 0]),
+            ((0, 255), TWO + "ignore_id: 255\n", "palette", [3, 1]),
+            ((255, 0), TWO + "mask_encoding: palette\n", "palette", [3, 1]),
+            ((0, 128), THREE + "ids: {0: ground, 1: b}\n", "palette", [3, 0, 1]),
+        ],
+    )
+    def test_are_levels_where_these_are_ids_or_white(self, empty_dataset, palette, yaml, encoding, shares):
+        report = self.check(empty_dataset, palette, yaml=yaml)
+        assert (report.ok, report.encoding) == (True, encoding)
+        assert (4 * report.pixels / report.pixels.sum()).tolist() == shares
+
+    @pytest.mark.parametrize(("palette", "values"), [((0, 255), (0, 255)), ((255, 0), (255, 0)), ((0, 2), (0, 2))])
+    @pytest.mark.parametrize("greys", [1, 2, 3])
+    def test_are_levels_beside_masks_of_these(self, empty_dataset, palette, values, greys):
+        report = self.check(empty_dataset, palette, greys=greys, values=values)
+        assert report.ok
+        assert sorted(report.pixels.tolist())[-2:] == [1024, 3072]
+        assert report.pixels[0] == (3072 if palette[0] == 0 else 1024)
+
+    @pytest.mark.parametrize("palette", [(0, 127), (0, 255)])
+    def test_are_refused_beside_ids_that_have_other_levels(self, empty_dataset, palette):
+        report = self.check(empty_dataset, palette, greys=3, values=(0, 1), yaml=self.TWO + "ignore_id: 255\n")
+        (problem,) = (p for p in report.problems if p.severity == "error")
+        assert problem.code == "mixed_encoding"
+
+
 def test_black_is_the_background_of_colour_masks_even_if_another_colour_has_more_pixels(empty_dataset):
     for i in range(3):
         mask = np.full((32, 32, 3), (10, 20, 200), np.uint8)

@@ -58,13 +58,14 @@ def infer_info(masks: Sequence[MaskContents]) -> DatasetInfo:
         return _info_of_colors(_colors(masks))
     counts: Counter[int] = Counter()
     palette: dict[int, RGB] = {}
-    for mask in (m for m in masks if m.form != "color"):
+    shown = masks if most == "palette" else [grey for mask in masks if (grey := mask.as_grey()) is not None]
+    for mask in (m for m in shown if m.form != "color"):
         if mask.lossy:
             counts.update({255 * (value >= SOFT_THRESHOLD): n for value, n in mask.counts.items()})
         else:
             counts.update(mask.counts)
         palette |= {index: unpack_color(color) for index, color in mask.colors.items()}
-    scales = two_scales(masks)
+    scales = two_scales(masks) if most != "palette" else None
     mostly_white = scales is not None and scales[1] > scales[0]
     if most != "palette" and (mostly_white or counts.keys() <= {0, 255} or looks_soft(counts)):
         return DatasetInfo(classes=make_classes(["background", "foreground"]))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.dataset.label_key import LabelKey, all_near_known, class_counts, fits
+from edge_runtime.dataset.label_key import LabelKey, all_near_known, class_counts, fits, stored_values
 from edge_runtime.dataset.mask_files import MaskContents
 from edge_runtime.dataset.pairs import Pair, Problem
 from edge_runtime.errors import InputError
@@ -96,13 +96,12 @@ def _third_level(contents: MaskContents, key: LabelKey) -> int | None:
 
 def refused_labels(contents: MaskContents, key: LabelKey) -> str:
     """Return the problem code of a mask whose values do not fit the dataset's label key."""
-    if not fits(contents.form, key.encoding):
+    if not fits(contents, key):
         return "mixed_encoding"
     if contents.lossy:
         return "lossy_mask"
     known = {value for value, _ in key.meanings}
-    as_known = {contents.color_of(v) if key.encoding == "color" else v for v in contents.counts}
-    unknown = as_known - known
+    unknown = set(stored_values(contents, key).values()) - known
     if key.encoding == "color":
         return "smeared_mask" if all_near_known(unknown, key) else "unknown_id"
     if max(unknown, default=0) > 255:
@@ -119,9 +118,9 @@ def smeared_binary(masks: Mapping[Pair, MaskContents], info: DatasetInfo, key: L
     if key.encoding != "soft" or info.encoding == "soft":
         return []
     between = {
-        pair.mask: _between(contents.counts, info.ignore_id)
+        pair.mask: _between(grey.counts, info.ignore_id)
         for pair, contents in masks.items()
-        if contents.form == "grey" and not contents.lossy and pair.mask is not None
+        if (grey := contents.as_grey()) is not None and not contents.lossy and pair.mask is not None
     }
     compressed = {path for path, (pixels, close) in between.items() if close > _COMPRESSED * pixels}
     soft = {path for path, (pixels, _) in between.items() if pixels} - compressed

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 from edge_runtime.dataset.detect import two_scales
-from edge_runtime.dataset.label_key import IGNORE, VOC_GREYS, LabelKey
+from edge_runtime.dataset.label_key import IGNORE, VOC_GREYS, LabelKey, fits, stored_values
 from edge_runtime.dataset.mask_files import MaskContents
 from edge_runtime.storage import printable
 from training.data.dataset import DatasetInfo
@@ -31,7 +31,8 @@ def remedy_of_values(masks: Sequence[MaskContents], info: DatasetInfo, key: Labe
         return f"add 0: {printable(info.classes[0].name)} to ids in dataset.yaml" if zeros else ""
     if key.encoding == "color" or info.ids is not None:
         return ""
-    values = {value for mask in masks if mask.form == "grey" or key.encoding == "palette" for value in mask.counts}
+    read = [mask for mask in masks if mask.form == "grey" or fits(mask, key)]
+    values = {value for mask in read for value in stored_values(mask, key).values()}
     unknown = values - known.keys()
     names = [c.name for c in info.classes]
     scales = two_scales(masks) if key.encoding != "palette" else None
