@@ -196,6 +196,12 @@ def class_table(contents: MaskContents, key: LabelKey, where: str, remedy: str =
     if are_levels and (key.encoding == "color" or max(stored.values()) != 1):
         meanings = _nearest(list(stored.values()), key) | meanings
     unknown = {stored[value]: n for value, n in contents.counts.items() if stored[value] not in meanings}
+    if unknown and is_grey_copy(contents, key):
+        levels = ", ".join(str(value & 255) for value in list(unknown)[:5])
+        raise InputError(
+            f"{where} — a grey mask of levels that the colours of the others become ({levels}) — expected these colours — "
+            f"{remedy or 'save it in colour, as the others are'}"
+        )
     if unknown:
         found = ", ".join(f"{_shown(value, key)} ({n} px)" for value, n in list(unknown.items())[:5])
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
@@ -204,6 +210,23 @@ def class_table(contents: MaskContents, key: LabelKey, where: str, remedy: str =
             f"{where} — unknown {what} {found}{more} — expected {_expected(key)} — {remedy or _remedy(unknown, key)}"
         )
     return {value: meanings[meaning] for value, meaning in stored.items()}
+
+
+def is_grey_copy(contents: MaskContents, key: LabelKey) -> bool:
+    """Tell whether a mask is a grey picture of a dataset's colours: its unknown levels are their luminances."""
+    if contents.form != "grey" or key.encoding != "color":
+        return False
+    known = {value for value, _ in key.meanings}
+    levels = {value for value in contents.counts if contents.color_of(value) not in known}
+    return bool(levels) and levels <= luminances(known)
+
+
+def luminances(colors: Iterable[int]) -> set[int]:
+    """Return the grey levels that packed colours become in a grey picture, however they are rounded; greys stay."""
+    packed = np.array(list(colors), np.int64)
+    channels = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1)
+    levels = channels[np.ptp(channels, axis=-1) > 0] @ (0.299, 0.587, 0.114)
+    return {*np.floor(levels).astype(int).tolist(), *np.ceil(levels).astype(int).tolist()}
 
 
 def all_near_known(colors: Iterable[int], key: LabelKey) -> bool:

@@ -6,7 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from masks import COLORS, blobs, colored, encoded, paletted
 
+from edge_runtime.dataset.label_key import class_counts
 from edge_runtime.dataset.mask_files import MaskContents, contents_of, decode_mask
+from edge_runtime.errors import InputError
+from training.data.check.labels import refused_labels
 from training.data.color_tables import CAMVID_11, CAMVID_32, CITYSCAPES, TABLES, VOC, recognise
 from training.data.dataset import DatasetInfo, make_classes
 from training.data.infer import infer_info, resolve_labels
@@ -103,6 +106,44 @@ class TestColors:
         noise = np.random.default_rng(0).integers(0, 256, (30, 30, 3), dtype=np.uint8)
         with pytest.raises(DataError, match=r"masks have 512 colours.*expected at most 254, one a class"):
             infer_info(contents(encoded(noise)))
+
+    RED = ((0, 0, 0), (255, 0, 0))
+
+    @pytest.mark.parametrize("stray", [(254, 0, 0), (239, 16, 9), (1, 1, 1)])
+    def test_that_are_rare_and_almost_another_are_no_classes(self, stray):
+        blobs_of_red = blobs(0, classes=2, height_px=400)
+        one = blobs_of_red.copy()
+        one[0, :3] = 2
+        masks = contents(colored(one, (*self.RED, stray)), colored(blobs_of_red, self.RED))
+        info, key = resolve_labels(None, masks)
+        assert names(info) == ["background", "color_ff0000"]
+        assert refused_labels(masks[0], key) == "smeared_mask"
+
+    @pytest.mark.parametrize(("rare", "pixels"), [((238, 0, 0), 3), ((0, 0, 255), 3), ((254, 0, 0), 40)])
+    def test_that_are_rare_or_almost_another_are_classes(self, rare, pixels):
+        ids = blobs(0, classes=2, height_px=400)
+        ids[0, :pixels] = 2
+        assert len(infer_info(contents(colored(ids, (*self.RED, rare)))).classes) == 3
+
+    def test_of_a_well_known_dataset_have_its_names_beside_a_stray_colour(self):
+        colors = [*(color for _, color in VOC.classes), (127, 0, 0)]
+        ids = np.repeat(np.arange(22), [*[200] * 21, 1])[np.newaxis]
+        assert names(infer_info(contents(colored(ids, colors))))[15] == "person"
+
+    @pytest.mark.parametrize(("levels", "copy"), [((0, 76), True), ((0, 77), True), ((0, 29), True), ((0, 90), False)])
+    def test_of_a_grey_picture_of_the_others_are_no_classes(self, levels, copy):
+        ids = blobs(0, classes=3)
+        colors = (*self.RED, (0, 0, 255))
+        grey_mask = np.array(levels, np.uint8)[blobs(1, classes=2)]
+        masks = contents(colored(ids, colors), colored(ids, colors), encoded(grey_mask))
+        info, key = resolve_labels(None, masks)
+        assert len(info.classes) == (3 if copy else 4)
+        if copy:
+            assert refused_labels(masks[2], key) == "mixed_encoding"
+            with pytest.raises(
+                InputError, match=r"^m — a grey mask of levels that the colours of the others become \(\d+\)"
+            ):
+                class_counts(masks[2], key, "m")
 
     def test_are_needed_for_classes_that_are_only_named(self):
         stated = DatasetInfo(classes=make_classes(list("abcd")))

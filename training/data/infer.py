@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from edge_runtime.dataset.detect import detect_encoding, looks_soft, swapped_colors, two_scales
-from edge_runtime.dataset.label_key import SOFT_THRESHOLD, LabelKey
+from edge_runtime.dataset.label_key import SOFT_THRESHOLD, LabelKey, luminances
 from edge_runtime.dataset.mask_files import RGB, MaskContents, pack_color, unpack_color
 from edge_runtime.model.contract import MAX_CLASSES, ClassInfo
 from training.data.color_tables import VOC, ColorTable, recognise
@@ -15,6 +17,8 @@ from training.errors import DataError
 
 RARE = 1e-3
 """Share of the pixels below which a colour may be a blend of others at a border."""
+CLOSE = 16
+"""Largest difference per channel at which a rare colour is a damaged common one; those of classes differ by more."""
 
 
 def resolve_labels(
@@ -55,7 +59,7 @@ def infer_info(masks: Sequence[MaskContents]) -> DatasetInfo:
     """
     most = detect_encoding(masks, 0)
     if most == "color":
-        return _info_of_colors(_colors(masks))
+        return _info_of_colors(_colors(_without_grey_copies(masks)))
     counts: Counter[int] = Counter()
     palette: dict[int, RGB] = {}
     shown = masks if most == "palette" else [grey for mask in masks if (grey := mask.as_grey()) is not None]
@@ -129,9 +133,29 @@ def _info_of_colors(pixels: Counter[int]) -> DatasetInfo:
             f"{MAX_CLASSES}, one a class: edges are blended, or the masks were resized or JPEG-compressed — make them "
             "again without, or name the colours of the classes in dataset.yaml"
         )
+    pixels = _without_strays(pixels)
+    table = recognise({unpack_color(color) for color in pixels})
+    if table is not None:
+        return DatasetInfo(classes=_classes_of(table), colors_known=True, ignore_colors=table.ignored)
     ordered = sorted(pixels, key=lambda color: (color != 0, -pixels[color], color))
     names = [f"color_{color:06x}" if color else "background" for color in ordered]
     return DatasetInfo(classes=make_classes(names, [unpack_color(c) for c in ordered]), colors_known=True)
+
+
+def _without_strays(pixels: Counter[int]) -> Counter[int]:
+    """Return the colours without rare ones that are almost a common one, as in a mask that was resized."""
+    rare = {color for color, n in pixels.items() if n < RARE * pixels.total()}
+    common = np.array([unpack_color(color) for color in pixels.keys() - rare], np.int64).reshape(-1, 3)
+    strays = {c for c in rare if (np.abs(common - unpack_color(c)).max(axis=1) <= CLOSE).any()}
+    return Counter({color: n for color, n in pixels.items() if color not in strays})
+
+
+def _without_grey_copies(masks: Sequence[MaskContents]) -> list[MaskContents]:
+    """Return the masks without those that are grey pictures of the others' colours."""
+    colors = set(_colors([mask for mask in masks if mask.form != "grey"]))
+    shown = luminances(colors)
+    unknown = [{v for v in mask.counts if mask.form == "grey" and mask.color_of(v) not in colors} for mask in masks]
+    return [mask for mask, levels in zip(masks, unknown, strict=True) if not levels or not levels <= shown]
 
 
 def _classes_of(table: ColorTable) -> tuple[ClassInfo, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.dataset.label_key import LabelKey, all_near_known, class_counts, fits, stored_values
+from edge_runtime.dataset.label_key import LabelKey, all_near_known, class_counts, fits, is_grey_copy, stored_values
 from edge_runtime.dataset.mask_files import MaskContents
 from edge_runtime.dataset.pairs import Pair, Problem
 from edge_runtime.errors import InputError
@@ -96,7 +96,7 @@ def _third_level(contents: MaskContents, key: LabelKey) -> int | None:
 
 def refused_labels(contents: MaskContents, key: LabelKey) -> str:
     """Return the problem code of a mask whose values do not fit the dataset's label key."""
-    if not fits(contents, key):
+    if not fits(contents, key) or is_grey_copy(contents, key):
         return "mixed_encoding"
     if contents.lossy:
         return "lossy_mask"
