@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Measure a model package on images with masks, through the same runtime as on the device: mean IoU, IoU and Dice per
 class, pixel accuracy and boundary F, from one confusion matrix at the images' own sizes. Masks are read as training
-read them; dataset.yaml is not read again. Masks in other encodings are read by the ids and colours of the classes;
+read them; dataset.yaml is not read again, but other classes in it are named. Masks in other encodings are read by the ids and colours of the classes;
 --ignore-color names other colours whose pixels are not counted. In a dataset without test and val, the images that the
 model was trained on are left out. Without --variant and --threads, the configuration that `edge-unet tune` chose for
 this device is measured, as `edge-unet run` would run it.
@@ -72,6 +72,7 @@ def register(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate the package and print the metrics."""
+    from edge_runtime.dataset.stated import notices
     from edge_runtime.model.device_profile import notice
     from edge_runtime.model.session import SessionOptions
     from edge_runtime.segment.evaluation import evaluate_dataset
@@ -81,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
     segmenter = Segmenter.load(args.package, variant=args.variant, options=options)
     if segmenter.profile is not None:
         sys.stderr.write(f"{notice(segmenter.profile, args.package)}\n")
+    for line in notices(args.data, segmenter.contract):
+        sys.stderr.write(f"{line}\n")
     evaluation = evaluate_dataset(
         segmenter,
         args.data,

@@ -64,6 +64,39 @@ def score(package, root, *arguments, **options):
     return evaluate_dataset(Segmenter.load(package), root, *arguments, **options)
 
 
+class TestDatasetYaml:
+    NAMES = tuple(c.name for c in COLOR_CLASSES)
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("classes: [{0}, {1}, {2}]", None),
+            ("classes: ['{0}', \"{1}\", {2}]  # three\n", None),
+            ("# mine\nclasses:\n  - {0}\n\n  - '{1}' # the first\n- {2}\nignore_id: 255\n", None),
+            ("classes: [{0}, {2}, {1}]", "classes are {0}, {2}, {1} — the model has {0}, {1}, {2} —"),
+            ("classes:\r\n- {1}\r\n- {0}\r\n- {2}\r\n", "classes are {1}, {0}, {2} — the model has"),
+            ("classes: [{0}, {1}]", "classes are {0}, {1} — the model has"),
+            ("classes: [{0},\n  {1}, {2}]", None),
+            ("classes: [{0}, {1}\n  {2}, {2}]", "is there and not read"),
+            ("classes: [{0}, {1}, {2}]\nignore_id: 2\n", "ignore_id is 2 — the model has a class of this id"),
+            ("classes: [{0}, 'it''s', {2}]", "is there and not read"),
+            ("classes:\n- name: {0}\n- name: {1}\n", "is there and not read"),
+            ("classes: &names [{0}, {1}, {2}]", "is there and not read"),
+            ("classes: [a: b]", "is there and not read"),
+            ("ignore_id: 255", "is there and not read"),
+            ("\x00\xff", "is there and not read"),
+        ],
+    )
+    def test_with_other_classes_or_unclear_ones_is_named(self, color_package, tmp_path, capsys, text, said):
+        root = write(tmp_path / "data", lambda ids: ids)
+        (root / "Dataset.YAML").write_text(text.format(*self.NAMES), newline="")
+        assert cli.main(["eval", str(color_package), str(root)]) == 0
+        notes = [line for line in capsys.readouterr().err.splitlines() if "Dataset.YAML" in line]
+        assert len(notes) == (said is not None)
+        assert said is None or said.format(*self.NAMES) in notes[0]
+        assert said is None or "masks are read as in training" in notes[0]
+
+
 class TestMasks:
     @pytest.mark.parametrize(
         ("labels", "encode"),
