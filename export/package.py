@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 
 from edge_runtime.dataset.evaluate import evaluate
-from edge_runtime.dataset.provenance import LABELS, TRAINING_IMAGES
+from edge_runtime.dataset.provenance import EMPTY_WITHOUT_MASK, LABELS, TRAINING_IMAGES
 from edge_runtime.dataset.sampling import spread
 from edge_runtime.device.bench import bench_segmenters
 from edge_runtime.errors import InputError
@@ -292,6 +292,7 @@ def _provenance(run: TrainedRun, config: ExportConfig) -> dict[str, Any]:
         "data_fingerprint": run.data_fingerprint,
         "images": dict(run.images),
         LABELS: run.key.to_dict(),
+        EMPTY_WITHOUT_MASK: run.empty_without_mask,
         "epochs": len(run.history),
         "seed": run.seed,
         "opset": config.opset,

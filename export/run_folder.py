@@ -50,6 +50,7 @@ class TrainedRun:
         training_images: Beginning of the SHA-256 of each training image's file, ``DIGEST_BYTES`` long; None if an
             earlier version recorded the run.
         images: Number of images per split.
+        empty_without_mask: Images without a mask were trained on, or validated on, as all background.
         history: Figures of each epoch.
         seed: Random seed of the training.
     """
@@ -63,6 +64,7 @@ class TrainedRun:
     data_fingerprint: str
     training_images: frozenset[bytes] | None
     images: Mapping[str, int]
+    empty_without_mask: bool
     history: tuple[Epoch, ...]
     seed: int
 
@@ -86,6 +88,7 @@ class _Record:
     validation: tuple[tuple[str, str | None], ...]
     training_images: frozenset[bytes] | None
     images: Mapping[str, int]
+    empty_without_mask: bool
 
 
 def read_run(root: Path, data: Path | None = None) -> TrainedRun:
@@ -120,6 +123,7 @@ def read_run(root: Path, data: Path | None = None) -> TrainedRun:
         data_fingerprint=record.fingerprint,
         training_images=record.training_images,
         images=record.images,
+        empty_without_mask=record.empty_without_mask,
         history=record.history,
         seed=record.seed,
     )
@@ -159,6 +163,7 @@ def _record_of(fields: Fields) -> _Record:
         validation=Fields(splits, f"{fields.where}: data.splits").take("val", tuple),
         training_images=_training_images(of_data, data),
         images={split: len(names) for split, names in splits.items()},
+        empty_without_mask=any(mask is None for names in splits.values() for _, mask in names),
     )
 
 

@@ -117,6 +117,8 @@ def _notes(evaluation: Evaluation) -> list[str]:
         lines.append(
             f"{evaluation.trained_on} of {evaluation.images} images were trained on: the figures flatter the model"
         )
+    if evaluation.without_mask:
+        lines.append(f"{evaluation.without_mask} of {evaluation.images} images have no mask: all background")
     for why in ("unpaired", "bad"):
         if why in counts:
             more = f" (and {counts[why] - 1} more)" if counts[why] > 1 else ""

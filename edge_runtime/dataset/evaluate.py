@@ -48,6 +48,7 @@ class Evaluation:
         image_accuracies: Pixel accuracy of each image, in their order; 1 if all its pixels are ignored.
         image_ious: Mean IoU of each image, in their order; None if all its pixels are ignored.
         trained_on: Number of these images that the model was trained on; None if its package does not say.
+        without_mask: Number of these images that have no mask and count as all background.
         left_out: Images that were not measured, by reason: messages for "bad" and "unpaired", paths for "trained_on".
 
     Example:
@@ -66,6 +67,7 @@ class Evaluation:
     image_accuracies: tuple[float, ...]
     image_ious: tuple[float | None, ...]
     trained_on: int | None = None
+    without_mask: int = 0
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property

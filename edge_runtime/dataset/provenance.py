@@ -16,6 +16,8 @@ TRAINING_IMAGES = "training-images.bin"
 """File of a package that holds a digest of each training image."""
 LABELS = "labels"
 """Key of ``provenance`` that holds the label key of the training masks."""
+EMPTY_WITHOUT_MASK = "empty_without_mask"
+"""Key of ``provenance`` that is true if training took images without a mask as all background."""
 DIGEST_BYTES = 8
 """Bytes that are kept of a file's SHA-256: enough to tell millions of images apart."""
 _SHOWN = 8
@@ -28,10 +30,12 @@ class TrainingData:
     Attributes:
         labels: Label key of the training masks; None if the package does not say.
         images: Beginning of the SHA-256 of each training image's file; None if the package does not say.
+        empty_without_mask: Images without a mask were all background in training.
     """
 
     labels: LabelKey | None = None
     images: frozenset[bytes] | None = None
+    empty_without_mask: bool = False
 
     @classmethod
     def of(cls, package: Package | None) -> TrainingData:
@@ -43,7 +47,7 @@ class TrainingData:
         if package is None:
             return cls()
         where, provenance = printable(package.root), package.manifest.provenance
-        labels = provenance.get(LABELS)
+        labels, are_empty = provenance.get(LABELS), provenance.get(EMPTY_WITHOUT_MASK, False) is True
         key = None if labels is None else LabelKey.from_dict(labels, f"{where}: provenance.{LABELS}")
         if key is not None and key.classes != len(package.manifest.contract.classes):
             raise ModelError(
@@ -51,7 +55,7 @@ class TrainingData:
                 f"{len(package.manifest.contract.classes)} as in the contract — export the model again"
             )
         if TRAINING_IMAGES not in package.manifest.files:
-            return cls(labels=key)
+            return cls(labels=key, empty_without_mask=are_empty)
         data = read_bytes(package.root / TRAINING_IMAGES, ModelError)
         if len(data) % DIGEST_BYTES:
             raise ModelError(
@@ -59,7 +63,7 @@ class TrainingData:
                 "export the model again"
             )
         digests = (data[i : i + DIGEST_BYTES] for i in range(0, len(data), DIGEST_BYTES))
-        return cls(labels=key, images=frozenset(digests))
+        return cls(labels=key, images=frozenset(digests), empty_without_mask=are_empty)
 
     def has(self, image: Path) -> bool:
         """Tell whether the model was trained on a file, byte for byte; False if that is not known."""

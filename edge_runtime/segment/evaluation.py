@@ -47,7 +47,7 @@ def evaluate_dataset(
         ignore_colors: RGB colours of colour-coded masks whose pixels are not counted.
         skip_bad: Leave out pairs whose files are damaged, or whose masks do not fit the image or the dataset.
         allow_unpaired: Leave out images without a mask and masks without an image.
-        empty_without_mask: Take images that have no mask as all background (class 0).
+        empty_without_mask: Take images that have no mask as all background (class 0), as is done if training did.
         allow_lossy_mask: Accept JPEG masks.
         on_progress: Called with "measuring" and the number of images done and of all, at the start and after each.
 
@@ -77,7 +77,7 @@ def evaluate_dataset(
     pairs = dataset_pairs(
         root,
         split,
-        empty_without_mask=empty_without_mask,
+        empty_without_mask=empty_without_mask or trained.empty_without_mask,
         on_unpaired=(lambda p: left_out["unpaired"].append(p.message)) if allow_unpaired else None,
     )
     seen = {pair for pair in pairs if trained.has(pair.image)}
@@ -106,6 +106,7 @@ def evaluate_dataset(
     return replace(
         evaluation,
         trained_on=None if trained.images is None else len(seen.intersection(pairs) - bad),
+        without_mask=sum(pair.mask is None for pair in pairs if pair not in bad),
         left_out={why: tuple(of) for why, of in left_out.items() if of},
     )
 

@@ -249,6 +249,22 @@ class TestTrainingImages:
             TrainingData.of(Package.open(color_package))
 
 
+class TestImagesWithoutAMask:
+    @pytest.mark.parametrize(
+        ("stated", "arguments", "code"),
+        [(True, (), 0), (False, (), 3), (None, (), 3), ("true", (), 3), (None, ("--empty-without-mask",), 0)],
+    )
+    def test_are_background_if_they_were_in_training(self, color_package, tmp_path, capsys, stated, arguments, code):
+        root = write(tmp_path / "data", lambda ids: ids)
+        (root / "masks" / "0.png").unlink()
+        manifest = json.loads((color_package / MANIFEST).read_text())
+        if stated is not None:
+            manifest["provenance"]["empty_without_mask"] = stated
+        (color_package / MANIFEST).write_text(json.dumps(manifest))
+        assert cli.main(["eval", str(color_package), str(root), *arguments]) == code
+        assert ("1 of 3 images have no mask: all background" in capsys.readouterr().err) == (code == 0)
+
+
 class TestTolerance:
     def test_of_jpeg_masks(self, make_color_package, tmp_path, capsys):
         package = make_color_package(binary=True)

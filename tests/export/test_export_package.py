@@ -169,6 +169,7 @@ class TestPackage:
         record = json.loads((run / "run.json").read_text())
         package, root = Package.open(exported[0]), Path(record["data"]["root"])
         assert package.manifest.provenance["labels"] == record["data"]["labels"]
+        assert package.manifest.provenance["empty_without_mask"] is False
         images = [root / image for image, _ in record["data"]["splits"]["train"]]
         digests = sorted(hashlib.sha256(path.read_bytes()).digest()[:8] for path in images)
         assert (exported[0] / "training-images.bin").read_bytes() == b"".join(digests)

@@ -81,9 +81,11 @@ def test_the_adjustment_is_that_of_the_checkpoint(run):
 
 
 def test_an_image_without_a_mask_is_kept_as_such(run):
+    assert not read_run(run).empty_without_mask
     edit_record(run, lambda r: r["data"]["splits"]["val"][0].__setitem__(1, None))
     pair = read_run(run).validation[0]
     assert pair.mask is None
+    assert read_run(run).empty_without_mask
     image_bgr, truth = read_pair(pair, read_run(run).key)
     assert truth.shape == image_bgr.shape[:2]
     assert not truth.any()
