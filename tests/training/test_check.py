@@ -30,7 +30,8 @@ def errors(dataset):
 
 
 def only_error(dataset):
-    (error,) = errors(dataset)
+    """Return the only error, apart from that a dataset of one pair is too small."""
+    (error,) = (found for found in errors(dataset) if found[0] != "too_few")
     return error
 
 
@@ -339,6 +340,43 @@ class TestLabels:
         empty_dataset.mask("a.png", png((ids > 0).astype(np.uint8)))
         empty_dataset.yaml("classes: [a, b]\nmask_encoding: binary\n")
         assert "unknown label id 1" in only_error(empty_dataset)[2]
+
+    @pytest.mark.parametrize(
+        ("splits", "found"),
+        [
+            (
+                {"test": 3},
+                "nothing to train on, only test — expected images in train/ — add them, or rename the folder",
+            ),
+            ({"val": 3, "test": 1}, "nothing to train on, only val and test — expected images in train/"),
+            ({"": 1}, "1 pairs to train on — expected at least 2, to hold one out — add images, or put some into val/"),
+            ({"train": 1, "test": 2}, "1 pairs to train on — expected at least 2"),
+            ({"train": 1, "val": 1}, None),
+            ({"": 2}, None),
+        ],
+    )
+    def test_what_training_refuses_is_an_error(self, empty_dataset, splits, found):
+        for i, (split, count) in enumerate(splits.items()):
+            empty_dataset.fill(count, split, first_seed=10 * i)
+        messages = [p.message for p in check_dataset(empty_dataset.root).problems if p.code == "too_few"]
+        assert len(messages) == (found is not None)
+        assert found is None or f"dataset {empty_dataset.root} — {found}" in messages[0]
+        assert check_dataset(empty_dataset.root).ok == (found is None)
+
+    def test_one_group_that_the_command_line_may_replace_is_a_warning(self, empty_dataset):
+        empty_dataset.fill(3)
+        names = sorted(path.stem for path in (empty_dataset.root / "images").iterdir())
+        (empty_dataset.root / "groups.csv").write_text("file,group\n" + "".join(f"{name},x\n" for name in names))
+        report = check_dataset(empty_dataset.root)
+        (warning,) = (p for p in report.problems if p.code == "too_few")
+        assert (report.ok, warning.severity) == (True, "warning")
+        assert "all 3 pairs are of group 'x' — expected at least 2 groups" in warning.message
+
+    def test_two_copies_of_one_picture_are_too_few(self, empty_dataset):
+        image, mask = empty_dataset.pair("a", 0)
+        empty_dataset.image("b.png", image.read_bytes())
+        empty_dataset.mask("b.png", mask.read_bytes())
+        assert "too_few" in [code for code, _, _ in errors(empty_dataset)]
 
     def test_a_class_that_a_split_lacks_is_only_a_warning(self, empty_dataset):
         empty_dataset.fill(2, "train").fill(1, "val", first_seed=10)

@@ -333,7 +333,7 @@ class TestNamesAndFiles:
 
     @pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "._a.jpg", ".ipynb_checkpoints/a.jpg", "desktop.ini"])
     def test_of_systems_are_counted(self, tmp_path, name):
-        put(tmp_path, "images/a.jpg", "masks/a.png")
+        put(tmp_path, "images/a.jpg", "masks/a.png", "images/h.jpg", "masks/h.png")
         (tmp_path / "images" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "images" / name).write_bytes(b"x")
         report = check_dataset(tmp_path)

@@ -288,7 +288,7 @@ class TestText:
         stems = [letter * 60 for letter in "abc"]
         for stem in stems:
             empty_dataset.image(f"{stem}.png", png(squares(ord(stem[0]))[0]))
-        empty_dataset.fill(1)
+        empty_dataset.fill(2)
         assert render(check_dataset(empty_dataset.root)).splitlines()[-4:-1] == [
             f"    images/{stems[0]}.png: expected masks/{stems[0]}.png;",
             f"    images/{stems[1]}.png: expected masks/{stems[1]}.png;",

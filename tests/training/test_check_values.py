@@ -84,9 +84,10 @@ class TestValuesWithoutAClass:
         assert refused(empty_dataset)[0].endswith("add the class or set ignore_id in dataset.yaml, or correct the mask")
 
     def test_of_ids_where_black_and_white_is_stated_need_the_other_encoding(self, empty_dataset):
-        discs(empty_dataset, (0, 1)).yaml("classes: [a, b]\nmask_encoding: binary\n")
-        (message,) = refused(empty_dataset)
-        assert message.endswith("the masks hold class ids: set mask_encoding: index in dataset.yaml in place of binary")
+        discs(empty_dataset, (0, 1), (0, 1)).yaml("classes: [a, b]\nmask_encoding: binary\n")
+        assert refused(empty_dataset)[0].endswith(
+            "the masks hold class ids: set mask_encoding: index in dataset.yaml in place of binary"
+        )
 
 
 class TestMasksOfTwoTools:

@@ -63,7 +63,7 @@ class TestValidationSplit:
 
     @pytest.mark.parametrize("names", [[], ["a"]])
     def test_needs_two_pairs(self, names):
-        with pytest.raises(DataError, match=f"— {len(names)} pairs to train on — expected at least 2$"):
+        with pytest.raises(DataError, match=f"— {len(names)} pairs to train on — expected at least 2, to hold one out"):
             hold_out_by_seed(dataset_of(train=names), 0.1, 0)
 
     def test_leaves_the_other_splits_and_problems(self):

@@ -131,6 +131,27 @@ def keep_together(pairs: Sequence[Pair], groups: Groups | None, copies: Iterable
     )
 
 
+def groups_to_split(dataset: Dataset, groups: Groups | None) -> dict[Pair, str]:
+    """Return the group of each pair of ``train``, if one can be held out; see ``hold_out_by_seed``.
+
+    Raises:
+        DataError: There are too few images for two splits, or all are in one group.
+    """
+    train = dataset.splits.get("train", ())
+    if len(train) < 2:
+        raise DataError(
+            f"dataset {printable(dataset.root)} — {len(train)} pairs to train on — expected at least 2, to hold one out — "
+            "add images, or put some into val/"
+        )
+    name_of = {pair: pair.stem if groups is None else groups[pair] for pair in train}
+    if len(names := set(name_of.values())) < 2:
+        raise DataError(
+            f"dataset {printable(dataset.root)} — all {len(train)} pairs are of group '{printable(*names)}' — expected at "
+            "least 2 groups, to hold one out — correct the groups (groups.csv, --group-by) or bring images of another"
+        )
+    return name_of
+
+
 def hold_out_by_seed(
     dataset: Dataset,
     fraction: float,
@@ -155,16 +176,8 @@ def hold_out_by_seed(
     Raises:
         DataError: There are too few images for two splits, or all are in one group.
     """
-    train = dataset.splits.get("train", ())
-    if len(train) < 2:
-        raise DataError(f"dataset {printable(dataset.root)} — {len(train)} pairs to train on — expected at least 2")
-    name_of = {pair: pair.stem if groups is None else groups[pair] for pair in train}
-    sizes = Counter(name_of.values())
-    if len(sizes) < 2:
-        raise DataError(
-            f"dataset {printable(dataset.root)} — all {len(train)} pairs are of group '{printable(next(iter(sizes)))}' — "
-            "expected at least 2 groups, to hold one out — correct the groups or bring images of another"
-        )
+    name_of = groups_to_split(dataset, groups)
+    train, sizes = dataset.splits["train"], Counter(name_of.values())
     classes: dict[str, set[int]] = defaultdict(set)
     for pair, name in name_of.items():
         classes[name].update((classes_in or {}).get(pair, ()))

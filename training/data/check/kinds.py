@@ -21,6 +21,7 @@ TITLES = {
     "groups": "images have no group",
     "group_leak": "groups are in two splits",
     "video_frames": "names look like frames of videos",
+    "too_few": "datasets have too few images to train and to validate on",
     "uncounted_split": "splits have no pixel that counts",
     "one_class": "splits show a single class",
     "missing_mask": "images have no mask",

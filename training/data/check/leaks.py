@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
@@ -20,7 +20,7 @@ from training.data.check.alike import Comparison, Likeness
 from training.data.check.duplicates import Match, near_duplicates
 from training.data.check.files import ImageFacts, MaskFacts, problem
 from training.data.dataset import Dataset
-from training.data.splits import Copy, find_groups, leaking_groups, suggest_groups
+from training.data.splits import Copy, find_groups, groups_to_split, keep_together, leaking_groups, suggest_groups
 from training.errors import DataError
 
 Facts = Mapping[Pair, tuple[ImageFacts, MaskFacts]]
@@ -195,6 +195,34 @@ def sequences(dataset: Dataset, pattern: str | None) -> tuple[dict[Pair, str] | 
         ]
     suggestion = suggest_groups([pair.stem for pair in dataset.pairs()])
     return None, [] if suggestion is None else _of_videos(dataset, suggestion)
+
+
+def unsplittable(dataset: Dataset, groups: Mapping[Pair, str] | None, found: Sequence[Copy]) -> list[Problem]:
+    """Find a dataset that training refuses: nothing to train on, or nothing that it could hold out to validate on.
+
+    That all images are of one group is a warning, because ``train --group-by`` can name other groups.
+
+    Args:
+        dataset: Pairs by split.
+        groups: Group of each pair, if there are any.
+        found: Pairs whose pictures look the same.
+    """
+    train = dataset.splits.get("train", ())
+    if not train:
+        filled = [split for split, pairs in dataset.splits.items() if pairs]
+        message = (
+            f"dataset {printable(dataset.root)} — nothing to train on, only {' and '.join(filled)} — expected images "
+            "in train/ — add them, or rename the folder"
+        )
+        return [problem("error", "too_few", dataset.root, message)]
+    if dataset.splits.get("val"):
+        return []
+    try:
+        groups_to_split(dataset, keep_together(train, groups, found).groups)
+    except DataError as error:
+        severity: Literal["error", "warning"] = "error" if groups is None or len(train) < 2 else "warning"
+        return [problem(severity, "too_few", dataset.root, str(error))]
+    return []
 
 
 def _of_videos(dataset: Dataset, suggestion: str) -> list[Problem]:

@@ -22,7 +22,7 @@ from training.data.check.balance import absent_classes, background_only, one_cla
 from training.data.check.files import ImageFacts, MaskFacts, problem, scan_image, scan_mask, size
 from training.data.check.findings import DatasetReport
 from training.data.check.labels import judge_labels, shared_masks, smeared_binary
-from training.data.check.leaks import Facts, copies, sequences
+from training.data.check.leaks import Facts, copies, sequences, unsplittable
 from training.data.check.remedies import remedy_of_values
 from training.data.check.unused import ignored_files, unused_files
 from training.data.dataset import Dataset, DatasetInfo, find_dataset
@@ -97,6 +97,7 @@ def check_dataset(
         *shared_masks(facts, counts),
         *of_copies,
         *of_sequences,
+        *unsplittable(dataset, groups, links),
         *unused_files(dataset),
     ]
     report = DatasetReport(
