@@ -54,6 +54,18 @@ class TestValuesWithoutAClass:
             "say which class each value is: write `ids: {0: floor, 128: box, 255: cup}` in dataset.yaml"
         )
 
+    @pytest.mark.parametrize(
+        "name", ["car, red", "bg: all", "a #1", "it's", "[x]", "- y", "*", "null", "a:", "ä ö", '"q"']
+    )
+    def test_are_written_with_names_that_need_quotes(self, empty_dataset, name):
+        quoted = "'" + name.replace("'", "''") + "'"
+        yaml = f"classes: [background, {quoted}]\n"
+        discs(empty_dataset, *[(0, 128)] * 2).yaml(yaml)
+        (written,) = {re.search(r"write `(ids: .*)` in", message)[1] for message in refused(empty_dataset)}
+        empty_dataset.yaml(yaml + written)
+        report = check_dataset(empty_dataset.root)
+        assert (report.ok, report.info.ids) == (True, ((0, 0), (128, 1)))
+
     def test_leave_a_name_to_fill_in_if_there_are_more_than_classes(self, empty_dataset):
         discs(empty_dataset, *[(0, 100, 200)] * 2).yaml("classes: [floor, box]\n")
         assert refused(empty_dataset)[0].endswith("write `ids: {0: floor, 100: CLASS, 200: CLASS}` in dataset.yaml")

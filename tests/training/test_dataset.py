@@ -116,6 +116,10 @@ class TestDatasetYaml:
                 "ignore_id is 9, which is class 'b' — expected one meaning",
             ),
             ("classes: [a, b]\nmask_encoding: binary\nignore_id: 255", "ignore_id is 255, which is class 'b'"),
+            ("classes: ['a, b']", "write classes: [background, 'a, b']"),
+            ("classes: {0: 'a, b', 1: c}", "write classes: ['a, b', c]"),
+            ("classes: ['a: b', c]\nids: x", "as {7: 'a: b'}"),
+            ("classes: ['a, b', c]\nignore_id: 1", "write ids: {1: null, 0: 'a, b'}"),
             (
                 "classes: [a, b]\ncolors: [[0, 0, 0], [1, 1, 1]]\nignore_colors: [[1, 1, 1]]",
                 "ignore_colors has [1, 1, 1], the colour of 'b' — expected one meaning per colour",

@@ -15,7 +15,7 @@ from edge_runtime.dataset.pairs import leads_nowhere
 from edge_runtime.model.contract import MAX_CLASSES
 from edge_runtime.storage import printable
 from training.data.dataset import CONFIG, DatasetInfo, make_classes
-from training.data.yaml_text import Text, read_yaml
+from training.data.yaml_text import Text, read_yaml, scalar
 from training.errors import DataError
 
 NAMES = (CONFIG, "dataset.yml")
@@ -134,7 +134,7 @@ def _names(value: Text | None, where: str) -> list[str]:
     """Read ``classes``: the names as they are written."""
     expected = f"expected a list of 2 to {MAX_CLASSES} different names"
     if isinstance(value, dict) and list(value) == [str(i) for i in range(len(value))]:
-        listed = ", ".join(str(name) for name in value.values())
+        listed = ", ".join(scalar(str(name)) for name in value.values())
         raise DataError(f"{where} — classes is a mapping — {expected}, the first of id 0 — write classes: [{listed}]")
     if value is None:
         raise DataError(f"{where} — classes is missing — {expected}")
@@ -147,7 +147,7 @@ def _names(value: Text | None, where: str) -> list[str]:
     if len(names) == 1:
         raise DataError(
             f"{where} — classes is one name, {_shown(value)} — {expected}: the background is a class, too — write classes: "
-            f"[background, {names[0]}]"
+            f"[background, {scalar(names[0])}]"
         )
     twice = next((name for name, count in Counter(names).items() if count > 1), None)
     if twice is not None:
@@ -179,7 +179,7 @@ def _ids(value: Text | None, names: Sequence[str], where: str) -> tuple[tuple[in
     """Read ``ids``: the class name of each stored value, or null for ignored values."""
     if value is None:
         return None
-    expected = f"expected class names by mask value, as {{7: {names[0]}}}"
+    expected = f"expected class names by mask value, as {{7: {scalar(names[0])}}}"
     if not isinstance(value, dict):
         raise DataError(f"{where} — ids is {_shown(value)} — {expected}")
     class_of = {**dict.fromkeys(_NULL, IGNORE), **{name: i for i, name in enumerate(names)}}
@@ -223,7 +223,7 @@ def _require_one_meaning(
         class_of = {i: i for i in range(len(names))}
     class_id = class_of.get(ignore_id, IGNORE)
     if class_id != IGNORE:
-        others = [f"{i}: {name}" for i, name in enumerate(names) if i != ignore_id]
+        others = [f"{i}: {scalar(name)}" for i, name in enumerate(names) if i != ignore_id]
         kept = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
         remedy = (
             "remove one of the two"

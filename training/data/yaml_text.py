@@ -6,6 +6,8 @@ are slips or attacks in a settings file.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,6 +19,13 @@ MAX_BYTES = 2**18
 """Largest file that is read, in a few seconds; 10,000 values of ``ids`` fit."""
 MAX_DEPTH = 8
 Text: TypeAlias = "str | list[Text] | dict[str, Text]"
+
+
+def scalar(text: str) -> str:
+    """Return text as it is written in a list or a mapping on one line: in quotes unless it means itself without."""
+    if re.fullmatch(r"\w(?:[\w .+/()-]*[\w.+/()-])?", text):
+        return text
+    return "'" + text.replace("'", "''") + "'" if text.isprintable() else json.dumps(text)
 
 
 def read_yaml(path: Path) -> Text | None:

@@ -8,8 +8,8 @@ from itertools import pairwise
 from edge_runtime.dataset.detect import two_scales
 from edge_runtime.dataset.label_key import IGNORE, VOC_GREYS, LabelKey, fits, stored_values
 from edge_runtime.dataset.mask_files import MaskContents
-from edge_runtime.storage import printable
 from training.data.dataset import DatasetInfo
+from training.data.yaml_text import scalar
 
 _FEW = 16
 """Largest number of different values that may be a value per class, unless they are evenly spaced."""
@@ -28,7 +28,7 @@ def remedy_of_values(masks: Sequence[MaskContents], info: DatasetInfo, key: Labe
     known = dict(key.meanings)
     if info.ids is not None and 0 not in known and 0 not in (info.ignore_id, *info.ids):
         zeros = any(0 in mask.counts for mask in masks)
-        return f"add 0: {printable(info.classes[0].name)} to ids in dataset.yaml" if zeros else ""
+        return f"add 0: {scalar(info.classes[0].name)} to ids in dataset.yaml" if zeros else ""
     if key.encoding == "color" or info.ids is not None:
         return ""
     read = [mask for mask in masks if mask.form == "grey" or fits(mask, key)]
@@ -93,8 +93,8 @@ def _by_level(
 
 def _yaml(names: Collection[str], meanings: Mapping[int, str | None], stated: bool) -> str:
     """Return the lines for dataset.yaml on one line of a message."""
-    shown = [f"{value}: {'null' if name is None else name}" for value, name in meanings.items()]
+    shown = [f"{value}: {'null' if name is None else scalar(name)}" for value, name in meanings.items()]
     ids = ", ".join(shown[:_SHOWN]) + (", …" if len(shown) > _SHOWN else "")
-    listed = ", ".join(list(names)[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    listed = ", ".join(map(scalar, list(names)[:_SHOWN])) + (", …" if len(names) > _SHOWN else "")
     classes = "" if stated else f"`classes: [{listed}]` and "
     return f"{classes}`ids: {{{ids}}}` in dataset.yaml"
