@@ -363,6 +363,23 @@ class TestLabels:
         assert found is None or f"dataset {empty_dataset.root} — {found}" in messages[0]
         assert check_dataset(empty_dataset.root).ok == (found is None)
 
+    @pytest.mark.parametrize(
+        ("rows", "warned"),
+        [("{0},x {1},y {2},z", False), ("{0},x {1},x {2},y", True), ("{0},x {1},x {2},x", True), ("{0},x", True)],
+    )
+    def test_a_file_of_groups_beside_other_groups_is_a_warning(self, empty_dataset, rows, warned):
+        empty_dataset.fill(3).yaml("classes: [background, red, blue]\ngroups: '^(.+)$'\n")
+        names = sorted(path.stem for path in (empty_dataset.root / "images").iterdir())
+        path = empty_dataset.root / "groups.csv"
+        path.write_text("\n".join(["file,group", *rows.format(*names).split()]))
+        report = check_dataset(empty_dataset.root)
+        assert report.ok
+        assert len(set(report.groups.values())) == 3
+        assert [p.message for p in report.problems] == [
+            f"{path} — other groups than those of groups in dataset.yaml, which are used — expected one of the two — remove "
+            "the other"
+        ] * warned
+
     def test_one_group_that_the_command_line_may_replace_is_a_warning(self, empty_dataset):
         empty_dataset.fill(3)
         names = sorted(path.stem for path in (empty_dataset.root / "images").iterdir())

@@ -196,6 +196,13 @@ class TestGroups:
         found = find_groups(dataset_of(tmp_path, train=["a_1", "b_2"]))
         assert {p.stem: g for p, g in found.items()} == {"a_1": "x", "b_2": "y"}
 
+    @pytest.mark.parametrize("start", ["images\\", "./images/", ".\\images\\", "./", ".\\"])
+    def test_come_from_a_file_by_a_path_as_other_systems_write_it(self, tmp_path, start):
+        (tmp_path / "groups.csv").write_text(f"file,group\n{start}a.png,x\n{start}B.PNG,y\n")
+        pairs = [Pair(stem=s, image=tmp_path / f"images/{s}.png", mask=None) for s in "ab"]
+        dataset = Dataset(root=tmp_path, splits={"train": tuple(pairs)}, problems=())
+        assert find_groups(dataset) == {pairs[0]: "x", pairs[1]: "y"}
+
     def test_by_a_pattern_go_before_the_file(self, tmp_path):
         (tmp_path / "groups.csv").write_text("nonsense")
         assert set(find_groups(dataset_of(tmp_path, train=["a_1"]), "^(.)").values()) == {"a"}

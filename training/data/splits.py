@@ -270,7 +270,7 @@ def _by_file(dataset: Dataset, path: Path) -> dict[Pair, str]:
             continue
         if len(cells) != 2 or not all(cells):
             raise DataError(f"{where} — line {number} is {','.join(cells)!r} — expected a file and its group")
-        name = unicodedata.normalize("NFC", cells[0])
+        name = _spelled(cells[0])
         if by_name.setdefault(name, cells[1]) != cells[1]:
             raise DataError(
                 f"{where} — line {number}: '{cells[0]}' is of '{by_name[name]}' and of '{cells[1]}' — expected one group"
@@ -280,13 +280,18 @@ def _by_file(dataset: Dataset, path: Path) -> dict[Pair, str]:
     for pair in dataset.pairs():
         place, stem = pair.image.relative_to(dataset.root).as_posix(), pair.stem
         spellings = (place, f"{stem}{pair.image.suffix}", pair.image.name, stem, pair.image.stem)
-        names = [unicodedata.normalize("NFC", name) for name in spellings]
+        names = [_spelled(name) for name in spellings]
         found = next((by_name[name] for name in names if name in by_name), None)
         if found is None:
             found = next((alike[same_name(name)] for name in names if same_name(name) in alike), None)
         if found is not None:
             groups[pair] = found
     return groups
+
+
+def _spelled(name: str) -> str:
+    """Return a file's name in composed Unicode, with ``/`` between folders and not from ``.``, as Windows and find write."""
+    return unicodedata.normalize("NFC", name.replace("\\", "/")).removeprefix("./")
 
 
 def _joined(links: Iterable[tuple[_Node, _Node]]) -> list[set[_Node]]:

@@ -20,7 +20,15 @@ from training.data.check.alike import Comparison, Likeness
 from training.data.check.duplicates import Match, near_duplicates
 from training.data.check.files import ImageFacts, MaskFacts, problem
 from training.data.dataset import Dataset
-from training.data.splits import Copy, find_groups, groups_to_split, keep_together, leaking_groups, suggest_groups
+from training.data.splits import (
+    GROUPS_FILE,
+    Copy,
+    find_groups,
+    groups_to_split,
+    keep_together,
+    leaking_groups,
+    suggest_groups,
+)
 from training.errors import DataError
 
 Facts = Mapping[Pair, tuple[ImageFacts, MaskFacts]]
@@ -182,7 +190,7 @@ def sequences(dataset: Dataset, pattern: str | None) -> tuple[dict[Pair, str] | 
     except DataError as error:
         return None, [problem("error", "groups", where, str(error))]
     if groups is not None:
-        return groups, [
+        return groups, _of_two_sources(dataset, groups, pattern) + [
             problem(
                 "warning",
                 "group_leak",
@@ -195,6 +203,25 @@ def sequences(dataset: Dataset, pattern: str | None) -> tuple[dict[Pair, str] | 
         ]
     suggestion = suggest_groups([pair.stem for pair in dataset.pairs()])
     return None, [] if suggestion is None else _of_videos(dataset, suggestion)
+
+
+def _of_two_sources(dataset: Dataset, groups: Mapping[Pair, str], pattern: str | None) -> list[Problem]:
+    """Warn about a ``groups.csv`` that is not used, because ``dataset.yaml`` has a pattern that gives other groups."""
+    path = dataset.root / GROUPS_FILE
+    if pattern is None or not path.is_file():
+        return []
+    try:
+        of_file = find_groups(dataset) or {}
+    except DataError:
+        of_file = {}
+    both = {(group, of_file.get(pair)) for pair, group in groups.items()}
+    if len(both) == len(set(groups.values())) == len(set(of_file.values())):
+        return []  # the same images are together, whatever their groups are called
+    message = (
+        f"{printable(path)} — other groups than those of groups in dataset.yaml, which are used — expected one of the two — "
+        "remove the other"
+    )
+    return [problem("warning", "unread_settings", path, message)]
 
 
 def unsplittable(dataset: Dataset, groups: Mapping[Pair, str] | None, found: Sequence[Copy]) -> list[Problem]:
