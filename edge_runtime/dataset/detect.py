@@ -21,6 +21,9 @@ from edge_runtime.errors import InputError
 from edge_runtime.model.contract import ClassInfo
 from edge_runtime.storage import printable
 
+_WHITE = 250
+"""Lowest level that may be the white of masks with soft edges."""
+
 
 def detect_encoding(
     masks: Sequence[MaskContents],
@@ -61,10 +64,12 @@ def detect_encoding(
     for mask in masks:
         if mask.form == "grey":
             counts.update(_at_ends(mask.counts) if mask.lossy and classes == 2 else mask.counts)
-    if classes != 2 or ignore_id == 255 or ids is not None or not counts[255]:
+    if classes != 2 or ignore_id == 255 or ids is not None:
         return "index"
     if looks_soft(counts):
         return "soft"
+    if not counts[255]:
+        return "index"
     scales = two_scales(masks)
     return "index" if counts[1] and (scales is None or scales[0] >= scales[1]) else "binary"
 
@@ -76,7 +81,7 @@ def two_scales(masks: Sequence[MaskContents]) -> tuple[int, int] | None:
     than the others where some hold ids alone, and far more where none does, because then the ids are stray pixels.
     """
     grey = [shown.counts for mask in masks if not mask.lossy and (shown := mask.as_grey()) is not None]
-    ids = sum(255 not in counts and 0 < max(counts) < 255 for counts in grey)
+    ids = sum(255 not in counts and 0 < max(counts) < 255 and not looks_soft(counts) for counts in grey)
     whites = sum(counts.keys() == {0, 255} or looks_soft(counts) for counts in grey)
     together = sum(255 in counts and len(counts.keys() - {0, 255}) > 0 and not looks_soft(counts) for counts in grey)
     in_place = whites > together if ids else whites > 2 * together > 0
@@ -107,14 +112,17 @@ def swapped_colors(
 def looks_soft(counts: Mapping[int, int]) -> bool:
     """Tell whether grey values are a foreground with soft edges: mostly black and white, with many levels in between.
 
+    After a blur or a resampling, white may be a little less than 255. It is still the most common level beside black.
+
     Args:
         counts: Number of pixels per stored value, over all masks.
     """
-    between = [value for value in counts if 0 < value < 255]
-    ends = counts.get(0, 0) + counts.get(255, 0)
+    white = max(counts, default=0)
+    between = [value for value in counts if 0 < value < white]
+    ends = counts.get(0, 0) + counts.get(white, 0)
     return (
-        max(counts, default=0) == 255
-        and len(between) >= 8
+        len(between) >= 8
+        and (white == 255 or (_WHITE <= white < 255 and counts[white] > max(counts[value] for value in between)))
         and min(between) < SOFT_THRESHOLD <= max(between)
         and 2 * ends >= sum(counts.values())
     )
@@ -210,7 +218,7 @@ def _all_fit(masks: Sequence[MaskContents], key: LabelKey) -> bool:
         if not fits(mask, key) or not (are_levels or known.issuperset(stored_values(mask, key).values())):
             return False
     # Masks of 0 and 1 are ids, although a soft mask may have such levels.
-    return key.encoding != "soft" or any(255 in stored_values(mask, key).values() for mask in masks)
+    return key.encoding != "soft" or any(max(stored_values(mask, key).values()) >= _WHITE for mask in masks)
 
 
 def _palette_colors(masks: Sequence[MaskContents]) -> set[int]:

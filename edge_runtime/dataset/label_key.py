@@ -182,8 +182,8 @@ def class_table(contents: MaskContents, key: LabelKey, where: str, remedy: str =
     """
     if not fits(contents, key):
         raise InputError(
-            f"{where} — {_FORMS[contents.form]} — expected '{key.encoding}' as most masks of this dataset: the same "
-            f"number may mean another class — {remedy or 'save it as the others are, or set mask_encoding in dataset.yaml'}"
+            f"{where} — {_FORMS[contents.form]} — expected '{key.encoding}', the encoding of this dataset: the "
+            f"same number may mean another class — {remedy or 'save it as the others are, or set mask_encoding in dataset.yaml'}"
         )
     if contents.lossy and key.encoding in ("index", "palette"):
         raise InputError(

@@ -230,7 +230,7 @@ class TestOtherForms:
     def test_than_the_dataset_s_are_refused(self, data, encoding, found):
         mask = decode_mask(data, "m")
         assert not fits(contents_of(mask), LabelKey.of(encoding, CLASSES[:2]))
-        with pytest.raises(InputError, match=f"^m — {found} as most masks of this dataset"):
+        with pytest.raises(InputError, match=f"^m — {found}, the encoding of this dataset"):
             to_class_ids(mask, LabelKey.of(encoding, CLASSES[:2]), "m")
 
     def test_may_hold_colours_of_the_classes(self):
@@ -305,6 +305,10 @@ class TestDetection:
             ({0: 10, 255: 10} | dict.fromkeys(range(1, 250), 10), False),  # many classes
             ({0: 900, 255: 100} | dict.fromkeys(range(1, 30), 5), False),  # thirty classes and void
             ({0: 900} | dict.fromkeys(range(1, 255), 1), False),
+            ({0: 900, 254: 100} | dict.fromkeys(range(20, 240, 10), 1), True),
+            ({0: 900, 250: 100} | dict.fromkeys(range(20, 240, 10), 1), True),
+            ({0: 900, 249: 100} | dict.fromkeys(range(20, 240, 10), 1), False),
+            ({0: 900, 254: 100, 300: 1} | dict.fromkeys(range(20, 240, 10), 1), False),
         ],
     )
     def test_knows_soft_edges(self, counts, soft):

@@ -249,7 +249,7 @@ class TestFiles:
             ("a.png", png(IDS.astype(np.uint16) * 300), "sixteen_bit_mask", "unknown label id 300"),
             ("a.png", png(IMAGE.astype(np.uint16)), "bad_mask", "uint16 of shape (32, 32, 3)"),
             ("a.png", png(np.dstack([IDS, IDS, IDS, IDS * 120])), "transparent_mask", "has transparent pixels"),
-            ("a.png", png(IMAGE), "mixed_encoding", "a colour mask — expected 'index' as most masks"),
+            ("a.png", png(IMAGE), "mixed_encoding", "a colour mask — expected 'index', the encoding"),
         ],
     )
     def test_a_mask_that_cannot_be_trained_on(self, dataset, name, data, expected, message):
@@ -323,7 +323,7 @@ class TestLabels:
         dataset.mask("a.png", palette_png(IDS))
         code, name, message = only_error(dataset)
         assert (code, name) == ("mixed_encoding", "a.png")
-        assert "masks/a.png — a palette PNG — expected 'index' as most masks of this dataset" in message
+        assert "masks/a.png — a palette PNG — expected 'index', the encoding of this dataset" in message
 
     def test_an_index_mask_among_palette_masks(self, empty_dataset):
         for i in range(3):
@@ -332,7 +332,7 @@ class TestLabels:
             empty_dataset.mask(f"{i}.png", png(ids) if i == 1 else palette_png(ids))
         code, name, message = only_error(empty_dataset)
         assert (code, name) == ("mixed_encoding", "1.png")
-        assert "one channel of values — expected 'palette' as most masks" in message
+        assert "one channel of values — expected 'palette', the encoding" in message
 
     def test_the_stated_encoding_is_not_guessed_at(self, empty_dataset):
         image_bgr, ids = squares(0)

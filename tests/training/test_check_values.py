@@ -95,6 +95,20 @@ class TestValuesWithoutAClass:
         discs(empty_dataset, (0, 1, 2), (0, 1, 2), (0, 1, 9)).yaml("classes: [a, b, c]\n")
         assert refused(empty_dataset)[0].endswith("add the class or set ignore_id in dataset.yaml, or correct the mask")
 
+    @pytest.mark.parametrize("yaml", ["", "classes: [background, cell]\n"])
+    @pytest.mark.parametrize("white", [255, 254, 250])
+    def test_at_the_edges_of_a_white_below_255_are_soft(self, empty_dataset, white, yaml):
+        for i in range(3):
+            levels = np.zeros((32, 32), np.uint8)
+            levels[:, 22:], levels[:, 12:22] = white, np.linspace(20, 230, 10).astype(np.uint8) + i
+            empty_dataset.image(f"{i}.png", png(squares(i)[0]))
+            empty_dataset.mask(f"{i}.png", png(levels))
+        if yaml:
+            empty_dataset.yaml(yaml)
+        report = check_dataset(empty_dataset.root)
+        assert (report.ok, report.encoding) == (True, "soft")
+        assert report.pixels.tolist() == [3 * 32 * 17, 3 * 32 * 15]
+
     def test_of_ids_where_black_and_white_is_stated_need_the_other_encoding(self, empty_dataset):
         discs(empty_dataset, (0, 1), (0, 1)).yaml("classes: [a, b]\nmask_encoding: binary\n")
         assert refused(empty_dataset)[0].endswith(

@@ -160,6 +160,18 @@ def test_what_is_stated_is_not_guessed():
     assert resolve_labels(DatasetInfo(classes=stated.classes), masks, lossy=True)[1] == stated.key("binary", lossy=True)
 
 
+@pytest.mark.parametrize(
+    ("colors", "encoding"),
+    [(COLORS, "palette"), ([(0, 0, 0), (80, 80, 80)], "palette"), ([(0, 0, 0), (2, 2, 2)], "index")],
+)
+def test_stated_ids_may_be_the_indices_of_palettes(colors, encoding):
+    stated = DatasetInfo(classes=make_classes(["a", "b", "c"]), encoding="index")
+    masks = contents(*[paletted(blobs(i, classes=2), colors) for i in range(3)])
+    assert resolve_labels(stated, masks)[1] == stated.key(encoding)
+    few = [*masks[:1], *contents(encoded(blobs(0)), encoded(blobs(1)))]
+    assert resolve_labels(stated, few)[1] == stated.key("index")
+
+
 def test_ids_that_are_stated_are_index_masks():
     stated = DatasetInfo(classes=make_classes(["a", "b"]), ids=((0, 0), (255, 1)))
     info, key = resolve_labels(stated, contents(encoded(blobs(0, classes=2) * 255)))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from edge_runtime.dataset.detect import detect_encoding, looks_soft, swapped_colors, two_scales
-from edge_runtime.dataset.label_key import SOFT_THRESHOLD, LabelKey, luminances
+from edge_runtime.dataset.label_key import SOFT_THRESHOLD, LabelKey, fits, luminances
 from edge_runtime.dataset.mask_files import RGB, MaskContents, pack_color, unpack_color
 from edge_runtime.model.contract import MAX_CLASSES, ClassInfo
 from training.data.color_tables import VOC, ColorTable, recognise
@@ -36,7 +36,12 @@ def resolve_labels(
     """
     info = stated or infer_info(masks)
     if info.encoding != "auto":
-        return info, info.key(info.encoding, lossy=lossy)
+        key = info.key(info.encoding, lossy=lossy)
+        of_palettes = sum(mask.form == "palette" and not fits(mask, key) for mask in masks)
+        # The indices of palette files are ids, too: who states "index" need not know how the files hold them.
+        return info, info.key("palette", lossy=lossy) if info.encoding == "index" and 2 * of_palettes > len(
+            masks
+        ) else key
     colors = [*(c.color for c in info.classes), *info.ignore_colors] if info.colors_known else None
     ids = None if info.ids is None else dict(info.ids)
     encoding = detect_encoding(masks, len(info.classes), ignore_id=info.ignore_id, colors=colors, ids=ids)

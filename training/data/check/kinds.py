@@ -30,7 +30,7 @@ TITLES = {
     "broken_link": "files are links to nowhere",
     "size_mismatch": "masks have another size than their image",
     "exif_mask": "masks have an EXIF orientation",
-    "mixed_encoding": "masks have another encoding than most",
+    "mixed_encoding": "masks have another encoding than the dataset",
     "unknown_id": "masks have values that stand for no class",
     "sixteen_bit_mask": "masks have ids above 255 that stand for no class",
     "lossy_mask": "masks are JPEG or lossy WebP, which changes values at the borders",
