@@ -346,9 +346,9 @@ class TestLabels:
         [
             (
                 {"test": 3},
-                "nothing to train on, only test — expected images in train/ — add them, or rename the folder",
+                "nothing to train on — expected images in train/ — add them beside test/, or rename that folder",
             ),
-            ({"val": 3, "test": 1}, "nothing to train on, only val and test — expected images in train/"),
+            ({"val": 3, "test": 1}, "nothing to train on — expected images in train/ — add them beside val/ and test/"),
             ({"": 1}, "1 pairs to train on — expected at least 2, to hold one out — add images, or put some into val/"),
             ({"train": 1, "test": 2}, "1 pairs to train on — expected at least 2"),
             ({"train": 1, "val": 1}, None),

@@ -203,7 +203,7 @@ def test_masks_fit_images_that_exif_turns_whichever_way_they_were_annotated(src,
     assert (src.parent / "data" / "images" / "a.png").read_bytes() == picture
     turned = "1 images are turned by their EXIF orientation, and their masks with them"
     assert (turned in summary.notes) == (annotated == "stored" and turns != 2)
-    assert check_dataset(src.parent / "data").ok
+    assert [p.code for p in check_dataset(src.parent / "data").problems if p.severity == "error"] == ["too_few"]
 
 
 ODDLY_TURNED = {
@@ -228,14 +228,14 @@ def test_no_turned_image_that_the_check_accepts_is_refused(src, annotated, name)
     picture = ODDLY_TURNED[name](stored)
     for part, data in {f"images/{name}": picture, f"masks/{name.partition('.')[0]}.png": png(mask)}.items():
         write(src.parent / "by hand" / part, data)
-    assert check_dataset(src.parent / "by hand").ok
+    assert [p.code for p in check_dataset(src.parent / "by hand").problems if p.severity == "error"] == ["too_few"]
     seen = stored if annotated == "stored" else shown
     rows, columns = np.nonzero(seen[..., 0])
     coco = Coco(src, names=(name,), picture=picture, size=seen.shape[:2])
     coco.add(3, (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
     _, masks = coco.run()
     assert np.array_equal(masks[f"images/{name.partition('.')[0]}"], mask)
-    assert check_dataset(src.parent / "data").ok
+    assert [p.code for p in check_dataset(src.parent / "data").problems if p.severity == "error"] == ["too_few"]
 
 
 def run_labelme(src, shapes, *, picture=PICTURE, **more):

@@ -171,7 +171,7 @@ class TestCityscapesOfCvat:
         assert np.array_equal(found["images/a_leftImg8bit"], ids)
         assert summary.left_out == summary.notes == ()
         assert not (src.parent / "data" / "groups.csv").exists()
-        assert check_dataset(src.parent / "data").ok
+        assert [p.code for p in check_dataset(src.parent / "data").problems if p.severity == "error"] == ["too_few"]
 
     def test_a_label_in_black_takes_the_place_of_the_background(self, src):
         ids = self.pair(src)

@@ -236,10 +236,10 @@ def unsplittable(dataset: Dataset, groups: Mapping[Pair, str] | None, found: Seq
     """
     train = dataset.splits.get("train", ())
     if not train:
-        filled = [split for split, pairs in dataset.splits.items() if pairs]
+        filled = " and ".join(f"{split}/" for split, pairs in dataset.splits.items() if pairs)
         message = (
-            f"dataset {printable(dataset.root)} — nothing to train on, only {' and '.join(filled)} — expected images "
-            "in train/ — add them, or rename the folder"
+            f"dataset {printable(dataset.root)} — nothing to train on — expected images in train/ — add them beside {filled}, "
+            "or rename that folder"
         )
         return [problem("error", "too_few", dataset.root, message)]
     if dataset.splits.get("val"):
