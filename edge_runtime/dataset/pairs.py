@@ -109,6 +109,8 @@ def find_pairs(folders: PairFolders, *, empty_without_mask: bool = False) -> Pai
     )
     pairs, problems = [], [*images.problems, *masks.problems]
     broken = images.broken | masks.broken
+    # Where nobody drew a mask, the images are more likely unlabelled, as those to submit results for, than all empty.
+    unlabelled = "--allow-unpaired to leave out images without a mask, or " if not masks.files else ""
     for key in sorted(images.files.keys() | masks.files.keys()):
         image, mask = images.files.get(key), masks.files.get(key)
         if image is not None and mask is not None:
@@ -122,7 +124,7 @@ def find_pairs(folders: PairFolders, *, empty_without_mask: bool = False) -> Pai
                 continue
             expected = f"expected {printable(folders.masks / image.relative_to(folders.images).with_suffix('.png'))}"
             remedy = partner or (
-                f"{expected} — add it or remove the image, or pass --empty-without-mask if it shows no object"
+                f"{expected} — add it or remove the image, or pass {unlabelled}--empty-without-mask if it shows no object"
             )
             message = f"no mask for image {printable(image)} — {remedy}"
             problems.append(Problem(severity="error", code="missing_mask", file=str(image), message=message))

@@ -345,6 +345,9 @@ class TestUnpaired:
             ("good", "good.jpg", None),
         ]
         assert "or pass --empty-without-mask if it shows no object" in paired(tmp_path).problems[0].message
+        (tmp_path / "masks" / "bad.png").unlink()
+        unlabelled = "or pass --allow-unpaired to leave out images without a mask, or --empty-without-mask if"
+        assert unlabelled in paired(tmp_path).problems[0].message
 
     @pytest.mark.parametrize("mask", ["im.tga", "im_mask.png", "else/im.png"])
     def test_but_not_if_there_is_something_in_place_of_the_mask(self, tmp_path, mask):
