@@ -173,7 +173,7 @@ def dataset_key(
     # Lossy masks would make a black and white dataset look soft.
     exact = [mask for mask in masks.values() if not mask.lossy] or list(masks.values())
     key = _key_of(exact, classes, ignore_id, ignore_colors, trained, lossy)
-    scales = two_scales(list(masks.values())) if ignore_id != 255 else None
+    scales = two_scales(list(masks.values())) if ignore_id != 255 and key.encoding != "palette" else None
     if scales is not None:
         remedy = f"{scales[0]} masks hold ids as 1 and {scales[1]} white (255): save all in one way"
     for pair, mask in masks.items():
