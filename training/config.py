@@ -17,8 +17,6 @@ Setting = Literal["input_size", "batch_size"]
 """Name of a setting that is chosen from the data and the free memory if the user does not give it."""
 GENTLE = 0.05
 """Learning rate relative to the preset's where training starts from public weights, which larger steps would destroy."""
-COARSE, LEAST_COARSE_PX = 0.7, 128
-"""Height and width of the coarse images relative to the model's input, and the least that is worth it, in pixels."""
 _PUBLISHER = "mediapipe"
 
 
@@ -218,23 +216,6 @@ class TrainConfig:
     def step_size(self) -> tuple[int, int]:
         """(height, width) in pixels of what a training step sees of each image."""
         return self.crop or (self.height_px, self.width_px)
-
-    @property
-    def coarse_size(self) -> tuple[int, int] | None:
-        """(height, width) in pixels of the images that the first part of the run sees; None if it sees them at full size.
-
-        A step at half the pixels takes half the time, and what is learnt there holds at full size: progressive resizing.
-        Public weights need nothing of it, crops show the detail of thin classes from the beginning, and images that are
-        not augmented are stored at one size.
-
-        Reference:
-            Tan, Le: EfficientNetV2, ICML 2021, section 4. https://arxiv.org/abs/2104.00298
-        """
-        if not self.recipe.coarse_share or self.crop or self.start_from or not self.augment:
-            return None
-        stride = self.shape.stride
-        height_px, width_px = (round(COARSE * side / stride) * stride for side in (self.height_px, self.width_px))
-        return (height_px, width_px) if min(height_px, width_px) >= LEAST_COARSE_PX else None
 
     @property
     def shape(self) -> Shape:

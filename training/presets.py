@@ -28,8 +28,6 @@ class Recipe:
             turns averaging off.
         informed_start: Begin with the shares of the classes as the network's answer, with first filters that answer to
             differences and not to brightness, and with batch normalisation that has seen a batch.
-        coarse_share: Share of a run, from its beginning, that sees smaller images, see ``TrainConfig.coarse_size``; 0 for
-            none.
         repeat_rare: Show pictures of rare classes more often, see ``training.input.rarity``.
         adjust_logits: Adjust the best model's logits to the validation images, see ``training.fit.adjust``.
 
@@ -44,7 +42,6 @@ class Recipe:
     weight_decay: float = 1e-2
     average_over: int = 500
     informed_start: bool = True
-    coarse_share: float = 0.6
     repeat_rare: bool = True
     adjust_logits: bool = True
 
@@ -114,7 +111,6 @@ PRESETS: dict[str, Preset] = {
             weight_decay=0.0,
             average_over=0,
             informed_start=False,
-            coarse_share=0.0,
             repeat_rare=False,
             adjust_logits=False,
         ),

@@ -112,23 +112,6 @@ def test_a_step_sees_the_crop_or_the_whole_input():
     assert TrainConfig.from_preset("edge", crop=(512, 512)).step_size == (512, 512)
 
 
-@pytest.mark.parametrize(
-    ("preset", "size", "changes", "coarse"),
-    [
-        ("edge", (256, 256), {}, (192, 192)),
-        ("edge", (224, 288), {}, (160, 192)),
-        ("classic", (256, 320), {}, (176, 224)),
-        ("edge", (128, 256), {}, None),  # 96 pixels are too few
-        ("edge", (256, 256), {"augment": False}, None),
-        ("edge", (512, 512), {"crop": (256, 256)}, None),
-        ("seed", (256, 256), {}, None),
-        ("selfie", (240, 320), {"start_from": "mediapipe:a.tflite"}, None),
-    ],
-)
-def test_a_run_begins_with_images_of_about_half_the_pixels(preset, size, changes, coarse):
-    assert TrainConfig.from_preset(preset, input_size=size, **changes).coarse_size == coarse
-
-
 def test_a_size_that_is_replaced_is_not_chosen_from_the_data():
     config = TrainConfig.from_preset("edge")
     assert config.from_data == {"input_size", "batch_size"}

@@ -29,7 +29,6 @@ from training.fit.interpolate import chosen_share, interpolate_weights
 from training.fit.run import fit
 from training.input.prepare import decode_splits
 from training.loop.run_folder import open_run
-from training.loop.train_state import TrainState
 from training.loop.trainer import archive_of
 from training.monitor.progress import Silent
 from training.monitor.records import EpochRecord, epochs_of_one_class
@@ -202,49 +201,6 @@ def test_steps_see_crops_and_the_saved_model_takes_whole_images(data, tmp_path, 
     assert train(data, "--out", run, *options[:-2], *more) == 0
     assert len(record_of(run)["history"]) == 2
     assert adjusted == [run, run], "each training ends with the adjustment"
-
-
-COARSE = ("--preset", "edge-nano", "--input-size", "160x192", "--batch-size", "2")
-
-
-@pytest.fixture
-def sizes(monkeypatch):
-    """The height and width of the images of each step."""
-    seen, step = [], TrainState.step
-
-    def watched(self, images, masks, rate):
-        seen.append(images.shape[1:3])
-        return step(self, images, masks, rate)
-
-    monkeypatch.setattr(TrainState, "step", watched)
-    return seen
-
-
-def test_training_changes_from_coarse_to_whole_images_within_an_epoch_also_if_it_is_resumed(
-    data, tmp_path, sizes, capsys
-):
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    assert train(data, "--out", whole, *COARSE, "--epochs", "2") == 0
-    said = capsys.readouterr().err
-    assert "the first 60% of the run sees images of 128x128 pixels" in said
-    assert "from here on the run sees images of 160x192 pixels" in said
-    assert keras.models.load_model(whole / "best.keras", compile=False).input_shape == (None, 160, 192, 3)
-
-    config = TrainConfig.from_preset("edge-nano", input_size=(160, 192), epochs=2, batch_size=2)
-    report = check_dataset(data)
-    with open_run(resumed, resume=False) as run, pytest.raises(KeyboardInterrupt):
-        fit(config, report, with_validation(config, report), run, Interrupting(1))
-    assert train(data, "--out", resumed, *COARSE, "--epochs", "2", "--resume") == 0
-    assert sizes == 2 * ([(128, 128)] * 5 + [(160, 192)] * 3)
-    for there, here in zip(state(whole).values(), state(resumed).values(), strict=True):
-        assert np.allclose(here, there, rtol=1e-3, atol=1e-4)
-
-
-def test_patience_counts_from_the_first_whole_images(data, tmp_path):
-    run = tmp_path / "run"
-    nothing_learnt = ("--patience", "1", "--learning-rate", "1e-12")
-    assert train(data, "--out", run, *COARSE, "--epochs", "6", *nothing_learnt) == 0
-    assert len(record_of(run)["history"]) >= 5, "epochs 1 to 4 see coarse images"
 
 
 def model_of_colors():

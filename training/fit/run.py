@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
-from functools import partial
-
-import numpy as np
-from numpy.typing import NDArray
 
 from edge_runtime.dataset.evaluate import Evaluation
-from edge_runtime.model.contract import Contract
 from edge_runtime.progress import OnProgress
 from edge_runtime.storage import write_bytes
 from training.config import TrainConfig
@@ -27,8 +21,7 @@ from training.loop.initial_state import initial_state
 from training.loop.run_folder import RunFolder
 from training.loop.run_setup import begin, contract_for, setup_of
 from training.loop.sizes import with_sizes
-from training.loop.train_state import TrainState
-from training.loop.trainer import Stage, Trainer, Watch, archive_of
+from training.loop.trainer import Trainer, Watch, archive_of
 from training.monitor.progress import Progress
 from training.monitor.tensorboard import TensorBoardLog
 from training.network.deploy import copy_weights, deployable
@@ -83,17 +76,7 @@ def fit(
     begin(run, config, setup_of(config, report, dataset, contract), force=force_resume, note=progress.note)
     on_progress = _stopping(progress.advance, should_stop)
     train, val = decode_splits(config, report, dataset, run.root, on_progress)
-    pixels = report.pixels_of(dataset.splits["train"])
-    classes_in = [report.classes_in(pair) for pair in dataset.splits["train"]]
-    stages = [
-        Stage(
-            until=until,
-            batches=make_batches(part, train, classes_in),
-            new_state=partial(_new_state, part, contract, pixels, run),
-        )
-        for part, until in _parts_of(config)
-    ]
-    state = stages[0].new_state()
+    state = initial_state(config, contract, report.pixels_of(dataset.splits["train"]), pretrained=not run.begun)
     shipped = deployable(state.model, config.shape, (config.height_px, config.width_px))
     parameters = shipped.count_params()
     require_space(run.root, STATE_BYTES * parameters, "the checkpoints")
@@ -102,21 +85,16 @@ def fit(
         f"{config.preset}: {parameters:,} parameters, {len(train.names)} images to train on, {len(val.names)} to validate "
         f"({validated.split_by})"
     )
-    if config.coarse_size:
-        height_px, width_px = config.coarse_size
-        progress.note(
-            f"the first {config.recipe.coarse_share:.0%} of the run sees images of {height_px}x{width_px} pixels, for more "
-            "steps in the same time"
-        )
     with TensorBoardLog(run.root / "tensorboard", contract.classes) as log:
         watch = Watch(progress=progress, log=log, should_stop=should_stop, start_s=start_s)
+        batches = make_batches(config, train, [report.classes_in(pair) for pair in dataset.splits["train"]])
         if config.recipe.informed_start and not run.begun:
-            measure_statistics(state.model, stages[0].batches.batch(0, 0).images)
+            measure_statistics(state.model, batches.batch(0, 0).images)
         names = [c.name for c in contract.classes]
         if config.public_weights and not run.begun:
             copy_weights(state.model, shipped)
             write_bytes(run.start, archive_of(shipped, run.root))
-        state = Trainer(config, state, shipped, stages, val, run, watch, names).run()
+        Trainer(config, state, shipped, batches, val, run, watch, names).run()
     if config.public_weights:
         with state.averaged():
             copy_weights(state.model, shipped)
@@ -129,20 +107,6 @@ def fit(
         report=report, dataset=dataset, split_by=validated.split_by, contract=contract, command=command
     )
     return finish(run, context, on_progress)
-
-
-def _parts_of(config: TrainConfig) -> list[tuple[TrainConfig, float]]:
-    """Return the configuration of each part of the run with the share of the run, 0–1, at which it ends."""
-    if config.coarse_size is None:
-        return [(config, 1.0)]
-    height_px, width_px = config.coarse_size
-    coarse = replace(config, height_px=height_px, width_px=width_px)
-    return [(coarse, config.recipe.coarse_share), (config, 1.0)]
-
-
-def _new_state(config: TrainConfig, contract: Contract, pixels: NDArray[np.int64], run: RunFolder) -> TrainState:
-    """Return an initial state; weights that the configuration names are loaded only as long as nothing is saved."""
-    return initial_state(config, contract, pixels, pretrained=not run.begun)
 
 
 def _stopping(on_progress: OnProgress, should_stop: Callable[[], bool]) -> OnProgress:

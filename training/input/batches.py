@@ -57,7 +57,6 @@ class Batches:
 
     Attributes:
         names: Paths of the pictures, indexed by ``Batch.indices``.
-        size: (height, width) of the batches' pictures in pixels.
         steps: Batches per epoch, enough for every picture once.
     """
 
@@ -98,7 +97,7 @@ class Batches:
         if augment is None and cache.masks.shape[1:] != (height_px, width_px):
             raise ValueError(f"cache is {cache.masks.shape[1:]}, batches {(height_px, width_px)}: pass augment")
         self._cache = cache
-        self.size = height_px, width_px
+        self._size = height_px, width_px
         self._batch_size = batch_size
         self._seed = seed
         self._factors = np.ones(len(cache.names)) if factors is None else factors
@@ -156,13 +155,13 @@ class Batches:
         self, indices: NDArray[np.int64], rng: np.random.Generator, key: tuple[int, int]
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         # New arrays each time, because TensorFlow on a CPU may read them for as long as the step runs.
-        images = np.empty((len(indices), *self.size, self._cache.images.shape[3]), np.uint8)
-        masks = np.empty((len(indices), *self.size), np.uint8)
+        images = np.empty((len(indices), *self._size, self._cache.images.shape[3]), np.uint8)
+        masks = np.empty((len(indices), *self._size), np.uint8)
         for row, index in enumerate(indices.tolist()):
             self._at[key] = index
             image, mask = self._cache.images[index], self._cache.masks[index]
             if self._augment is not None:
-                image, mask = self._augment(image, mask, *self.size, rng)
+                image, mask = self._augment(image, mask, *self._size, rng)
             images[row], masks[row] = image, mask
         return images, masks
 

@@ -60,21 +60,6 @@ class Watch:
     start_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """Part of a run that sees the images at one size.
-
-    Attributes:
-        until: Share of the run, 0–1, at which the next stage follows.
-        batches: Batches of the training split.
-        new_state: Returns a training state for batches of this size, whose values the trainer replaces.
-    """
-
-    until: float
-    batches: Batches
-    new_state: Callable[[], TrainState]
-
-
 class Trainer:
     """Training loop of a run; ``run`` trains to the end."""
 
@@ -83,7 +68,7 @@ class Trainer:
         config: TrainConfig,
         state: TrainState,
         shipped: keras.Model,
-        stages: Sequence[Stage],
+        batches: Batches,
         validation: PixelCache,
         run: RunFolder,
         watch: Watch,
@@ -93,9 +78,9 @@ class Trainer:
 
         Args:
             config: Configuration of the run.
-            state: Initial training state of the first stage; a saved state in the run folder is loaded into it.
+            state: Initial training state; a saved state in the run folder is loaded into it.
             shipped: Network to save, see ``deployable``; it receives the trained weights.
-            stages: Parts of the run in their order, with the same number of batches per epoch.
+            batches: Batches of the training split.
             validation: Validation split at the model's size.
             run: The open run folder.
             watch: Display, log, stop condition and start time of the run.
@@ -104,7 +89,7 @@ class Trainer:
         self._config = config
         self._state = state
         self._shipped = shipped
-        self._stages, self._stage = stages, stages[0]
+        self._batches = batches
         self._validation = validation
         self._run = run
         self._class_names = class_names
@@ -120,12 +105,8 @@ class Trainer:
     def _history(self) -> tuple[EpochRecord, ...]:
         return self._run.record.history
 
-    @property
-    def _batches(self) -> Batches:
-        return self._stage.batches
-
-    def run(self) -> TrainState:
-        """Train until the epochs, the time or the patience is used up, and return the state of the end.
+    def run(self) -> None:
+        """Train until the epochs, the time or the patience is used up.
 
         Raises:
             DivergedError: The loss or a weight is not finite; earlier checkpoints are untouched.
@@ -153,30 +134,8 @@ class Trainer:
         except TrainingStopped:
             self._save_state()
             raise
-        return self._state
 
     def _train_epoch(self, epoch: int) -> None:
-        """Train to the end of the epoch or of the time, in one stage or in several."""
-        self._enter(self._stage_due(epoch))
-        while not self._train_in_stage(epoch):
-            self._enter(self._stage_due(epoch))
-
-    def _stage_due(self, epoch: int) -> Stage:
-        share = self._share(epoch * self._batches.steps + self._step)
-        return next((stage for stage in self._stages if share < stage.until), self._stages[-1])
-
-    def _enter(self, stage: Stage) -> None:
-        """Go on with a stage, whose network has the same weights for another input size."""
-        if stage is self._stage:
-            return
-        arrays = self._state.arrays()
-        self._stage, self._state = stage, stage.new_state()
-        self._state.restore(arrays)
-        height_px, width_px = stage.batches.size
-        self._progress.note(f"from here on the run sees images of {height_px}x{width_px} pixels")
-
-    def _train_in_stage(self, epoch: int) -> bool:
-        """Train to the end of the epoch or of the time, and return True, or to that of the stage, and return False."""
         last_s = time.monotonic()
         for batch in self._batches.epoch(epoch, first_step=self._step):
             ready_s = time.monotonic()
@@ -200,13 +159,10 @@ class Trainer:
             self._progress.step(epoch + 1, share, self._sums.loss / self._step, len(batch.indices))
             self._stop_if_asked()
             if self._elapsed_s() >= self._limit_s():
-                return True
+                break
             if now_s - self._saved_s > SAVE_EVERY_S:
                 self._save_state()
                 last_s = time.monotonic()  # saving is not waiting for batches
-            if self._step < self._batches.steps and self._stage_due(epoch) is not self._stage:
-                return False
-        return True
 
     def _finish_epoch(self) -> tuple[bool, NDArray[np.uint8]]:
         """Validate, record, and save the best model; return whether this is it, and the class ids found."""
@@ -272,16 +228,10 @@ class Trainer:
             return True
         if epochs and self._config.patience:
             best = max(self._history, key=lambda r: r.val_mean_iou).epoch
-            # What the coarse images no longer teach, the next stage may.
-            if epochs - max(best, self._coarse_epochs()) >= self._config.patience:
+            if epochs - best >= self._config.patience:
                 self._progress.note(f"stopping: no better mean IoU for {self._config.patience} epochs")
                 return True
         return self._config.epochs is not None and epochs >= self._config.epochs
-
-    def _coarse_epochs(self) -> int:
-        """Return the number of epochs before the last stage, of a run that is limited by epochs alone."""
-        begin = self._stages[-2].until if len(self._stages) > 1 else 0.0
-        return math.ceil(begin * (self._config.epochs or 0))
 
     def _validate(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Return the confusion matrix of the validation split and the class ids found, (N, H, W) uint8.
