@@ -64,7 +64,9 @@ soak: $(READY)
 weights: $(READY)
 	$(BIN)/python examples/person/fetch_weights.py build/person $(ARGS)
 
-# A second call goes on where the first one was stopped. docs/models/person.md names the photographs.
+# A second call goes on where the first one was stopped. docs/models/person.md names the photographs. TensorFlow would
+# print dozens of lines about the processor.
+person weights: export TF_CPP_MIN_LOG_LEVEL = 3
 person: $(READY) build/person/selfie_segmentation.tflite
 	test -d "$(DATA)" || { echo "name the folder of the photographs: make person DATA=…" >&2; exit 2; }
 	$(BIN)/python examples/person/make_dataset.py build/person $(DATA)
