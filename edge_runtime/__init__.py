@@ -13,7 +13,12 @@ Importing this package loads neither onnxruntime nor cv2; the first use of a nam
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# onnxruntime reads it when it is loaded. From 1.32 on, it sends usage data to Microsoft from Linux, too, and keeps a
+# device id in ~/.cache, unless this is set. Child processes inherit it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from edge_runtime.dataset.evaluate import Evaluation

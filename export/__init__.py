@@ -12,6 +12,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import edge_runtime  # noqa: F401 - before onnxruntime, whose telemetry it turns off
+
 if TYPE_CHECKING:
     from edge_runtime.model.package import Manifest
     from export.config import ExportConfig, Int8Budget, ParityBudget

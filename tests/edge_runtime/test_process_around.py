@@ -112,6 +112,25 @@ class TestStreams:
                 child.stdin.close()
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from edge_runtime import Segmenter; Segmenter",
+        "from edge_runtime.cli import main; main(['info'])",
+        "import export.layer_parity",
+    ],
+)
+def test_onnxruntime_tells_nobody_about_this_machine(tmp_path, line):
+    """It reads the variable when it is loaded; without it, it keeps an id of the device in the home folder."""
+    if "export" in line:
+        pytest.importorskip("keras")
+    code = f"{line}\nimport sys, onnxruntime; assert 'onnxruntime' in sys.modules"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9", "PYTHONPATH": str(PROJECT)}
+    subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, timeout=120)
+    assert not list(tmp_path.rglob("*onnxruntime*"))
+
+
 class TestJsonFiles:
     def lines(self, package, between):
         """Run three frames, do something to the file, run three more; return the files of the folder."""
