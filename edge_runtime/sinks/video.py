@@ -98,6 +98,8 @@ class VideoFile:
             if self._writer is None:
                 return
             self._writer.release()
+            if not self.written:  # the disk is full: the video of an earlier run stays
+                return
             check = cv2.VideoCapture(opencv_name(self._temporary, StorageError), cv2.CAP_FFMPEG)
             found = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
             check.release()

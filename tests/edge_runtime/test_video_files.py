@@ -196,6 +196,15 @@ class TestVideoFiles:
         sink.write(frame(6), frame(6).image_bgr)
         assert sink.close() == [f"{tmp_path}/overlay-*.mp4 (2 videos, 6 frames)"]
 
+    def test_a_disk_that_is_full_from_the_start_keeps_the_video_of_the_run_before(self, tmp_path, monkeypatch):
+        (tmp_path / "overlay.mp4").write_bytes(b"of the run before")
+        monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+        sink = VideoFiles(tmp_path / "overlay.mp4", 10.0)
+        with pytest.raises(StorageError, match=r"overlay\.mp4 — no space left on device"):
+            sink.write(frame(), frame().image_bgr)
+        assert sink.close() == []
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"overlay.mp4": b"of the run before"}
+
 
 class TestCanvas:
     @pytest.mark.parametrize("alpha", [0, 1, 127, 254, 255])
