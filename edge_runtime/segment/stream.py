@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.errors import UsageError
 from edge_runtime.segment.segmentation import Segmentation
 from edge_runtime.segment.timing import StageTimes
 from edge_runtime.sources import Frame, ReadAhead, Source, open_source
@@ -68,6 +69,7 @@ def stream(segmenter: Segment, source: int | str | Path | Sequence[str | Path] |
         The result of each frame, in order.
 
     Raises:
+        UsageError: The source is a ``Source`` that is not open.
         SourceError: The camera or stream is not available.
         InputError: A file cannot be read; for one image of many, or a video that ends early, after all other frames.
 
@@ -81,6 +83,10 @@ def stream(segmenter: Segment, source: int | str | Path | Sequence[str | Path] |
         with open_source(source) as opened:
             yield from stream(segmenter, opened)
         return
+    if source.state == "closed":  # reading it would give nothing, or wait for ever
+        raise UsageError(
+            f"source {source.name} — is not open — use it inside `with open_source(…) as source:`, or pass its name here"
+        )
     if source.live:
         for frame in source:
             yield segment_frame(segmenter, frame)

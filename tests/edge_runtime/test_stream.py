@@ -8,7 +8,7 @@ import pytest
 from colors import color_scene, color_truth
 from mjpeg import until
 
-from edge_runtime import InputError, Segmenter
+from edge_runtime import InputError, Segmenter, UsageError
 from edge_runtime.segment.stream import stream
 from edge_runtime.sources import ImageSource, StdinSource, open_source
 
@@ -69,6 +69,12 @@ class TestStream:
             assert len(list(stream(segmenter, source))) == 3
             assert not closed
         assert closed
+
+    @pytest.mark.parametrize("name", ["video", "scenes", "-"])
+    def test_a_source_that_nobody_has_opened_is_refused(self, color_package, name, request):
+        source = open_source(name if name == "-" else request.getfixturevalue(name))
+        with pytest.raises(UsageError, match="— is not open — use it inside `with open_source"):
+            list(stream(Segmenter.load(color_package), source))
 
     def test_leaving_early_closes_the_source(self, color_package, tmp_path):
         results = Segmenter.load(color_package).stream(tmp_path / "nothing.png")
