@@ -189,9 +189,11 @@ def in_use(path: Path) -> Iterator[None]:
     """Hold a file inside the block, so that no other process can; it is let go in any case when the process ends.
 
     Raises:
-        StorageError: Another process holds it.
+        StorageError: Another process holds it, or it cannot be read.
     """
-    with translated("read", path), path.open("rb") as file:
+    with translated("read", path):
+        file = path.open("rb")
+    with file:  # errors inside the block are not about this file
         hold(file.fileno(), path)
         yield
 

@@ -195,6 +195,17 @@ class TestExecute:
         with pytest.raises(StorageError, match="the database is full"):
             execute(RunConfig(package=color_package, source=video), observer=Failing())
 
+    def test_an_error_of_the_observer_is_raised_as_it_is_also_when_results_are_saved(
+        self, color_package, video, tmp_path
+    ):
+        class Failing(Observer):
+            def result(self, result, written):
+                raise FileNotFoundError(2, "my own database")
+
+        config = RunConfig(package=color_package, source=video, output=OutputOptions(save=tmp_path / "out"))
+        with pytest.raises(FileNotFoundError, match="my own database"):
+            execute(config, observer=Failing())
+
     def test_tiles_of_the_size_of_the_model(self, color_package, tmp_path):
         (tmp_path / "large.png").write_bytes(cv2.imencode(".png", color_scene(96, 128))[1].tobytes())
         observer = Recorder()
