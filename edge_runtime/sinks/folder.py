@@ -12,7 +12,10 @@ from edge_runtime.sources.video import opencv_name
 from edge_runtime.storage import mark_results, temporary_name, translated
 
 _ABANDONED_S = 600.0
-_TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.tmp(\.mp4|\.png|\.jpg)")
+PICTURE_SUFFIXES = (".png", ".jpg")
+"""Endings of masks and pictures."""
+TEMPORARY = re.compile(r"\..*\.[0-9a-f]{8}\.tmp(\.mp4|\.png|\.jpg)")
+"""Pattern of the names of files that are being written."""
 
 
 def prepare_folder(folder: Path, kind: Kind) -> None:
@@ -54,5 +57,5 @@ def remove_abandoned(folder: Path) -> None:
     with translated("clean", folder):
         for path in folder.glob(".*.tmp*"):
             # Another run may be writing a younger file right now.
-            if _TEMPORARY.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED_S:
+            if TEMPORARY.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED_S:
                 path.unlink(missing_ok=True)

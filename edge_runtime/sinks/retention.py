@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
+import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
-from edge_runtime.storage import translated
+from edge_runtime.sinks.folder import PICTURE_SUFFIXES
+from edge_runtime.storage import RESULTS_MARKER, translated
 
 _OURS = {
     "masks": re.compile(r"\d{6,}\.png"),
     "overlays": re.compile(r"\d{6,}\.(jpg|png)"),
     "": re.compile(r"overlay(-\d{8}-\d{6}(-\d+)?)?\.mp4"),
 }
-"""Pattern of the names of results of videos and live sources, by folder. No other file is ever deleted."""
+"""Pattern of the names of results of videos and live sources, by folder."""
 _BLOCK_BYTES = 4096
 MAX_FILES = 100_000
 """Largest number of files, because larger folders are slow on every file system and need memory for the names."""
@@ -23,7 +27,8 @@ class Retention:
     """Limit on the size of a results folder, enforced by deleting its oldest results; thread-safe.
 
     The folder is read once at the start, and each written file is added, so that folders are not read for each frame.
-    Results of earlier runs count, and are deleted first.
+    Results of earlier runs count, and are deleted first. Masks and pictures of images have any name: theirs are those that
+    are not older than the marker, which the first run makes. No other file is ever deleted.
     """
 
     def __init__(self, folder: Path, limit_mb: float, max_files: int = MAX_FILES) -> None:
@@ -42,14 +47,9 @@ class Retention:
         self._lock = threading.Lock()
         self._total_bytes = 0
         self._sizes: dict[str, int] = {}  # bytes by path, oldest first
-        found: list[tuple[float, Path, int]] = []
         with translated("read", folder):
-            for part, pattern in _OURS.items():
-                if (folder / part).is_dir():
-                    ours = [path for path in (folder / part).iterdir() if pattern.fullmatch(path.name)]
-                    found += [(path.stat().st_mtime, path, path.stat().st_size) for path in ours]
-        for _, path, size in sorted(found):
-            self._count(path, size)
+            for _, path, size in sorted(_results(folder)):
+                self._count(path, size)
 
     def add(self, path: Path, size_bytes: int) -> None:
         """Count a file that was just written, and delete the oldest ones above the limit, but never this one.
@@ -67,8 +67,22 @@ class Retention:
                 with translated("delete", Path(oldest)):
                     Path(oldest).unlink(missing_ok=True)
 
-    def _count(self, path: Path, size_bytes: int) -> None:
+    def _count(self, path: Path | str, size_bytes: int) -> None:
         self._total_bytes -= self._sizes.pop(str(path), 0)  # an overwritten file becomes the newest
         blocks_bytes = -(-size_bytes // _BLOCK_BYTES) * _BLOCK_BYTES
         self._sizes[str(path)] = blocks_bytes
         self._total_bytes += blocks_bytes
+
+
+def _results(folder: Path) -> Iterator[tuple[float, str, int]]:
+    """Yield time, path and bytes of each result of an earlier run."""
+    marker = folder / RESULTS_MARKER
+    since = marker.stat().st_mtime if marker.exists() else math.inf
+    for part, pattern in _OURS.items():
+        place = folder / part
+        for path in place.rglob("*") if part and place.is_dir() else place.glob("*"):
+            known = path.parent == place and pattern.fullmatch(path.name) is not None
+            named = bool(part) and path.suffix in PICTURE_SUFFIXES and not path.name.startswith(".")
+            found = path.lstat()
+            if stat.S_ISREG(found.st_mode) and (known or (named and found.st_mtime >= since)):
+                yield found.st_mtime, str(path), found.st_size

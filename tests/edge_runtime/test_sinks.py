@@ -140,6 +140,19 @@ class TestRetention:
             retention.add(file(tmp_path / "masks" / f"{index:06d}.png", 5000), 5000)
         assert names(tmp_path) == sorted([*others, "masks/000004.png"])
 
+    def test_pictures_of_earlier_runs_count_whatever_their_names(self, tmp_path):
+        prepare_folder(tmp_path, "images")
+        for part, suffix in (("masks/day1", "png"), ("overlays/day1", "jpg")):
+            (tmp_path / part).mkdir()
+            file(tmp_path / part / f"cat.{suffix}", 5000)
+        file(tmp_path / "masks" / "notes.txt", 5000)
+        by_hand = file(tmp_path / "masks" / "made_before_the_first_run.png", 5000, age_s=9000)
+        retention = Retention(tmp_path, 0.001)
+        retention.add(file(tmp_path / "masks" / "dog.png", 5000), 5000)
+        assert [name for name in names(tmp_path) if "edge-unet" not in name] == [
+            "masks/dog.png", str(by_hand.relative_to(tmp_path)), "masks/notes.txt",
+        ]  # fmt: skip
+
     def test_a_file_that_is_written_over_counts_once_and_as_new(self, tmp_path):
         retention = Retention(tmp_path, 2 * 4096 / 1e6)
         first, second, third = (tmp_path / "masks" / f"{index:06d}.png" for index in range(3))
