@@ -7,6 +7,7 @@ only the files in its manifest. ``Segmenter.load`` uses it. A profile that does 
 from __future__ import annotations
 
 import logging
+import os
 import platform
 import re
 from dataclasses import asdict, dataclass
@@ -167,7 +168,7 @@ def write_profile(profile: DeviceProfile, root: Path) -> Path:
     """
     path = profile_path(root)
     _refuse_notes(path)
-    write_json(path.resolve(), profile.to_dict())  # a link stays
+    write_json(Path(os.path.realpath(path)), profile.to_dict())  # a link stays
     return path
 
 

@@ -220,7 +220,8 @@ def _check_outputs(config: RunConfig, source: Source) -> None:
     video = None if save is None or source.kind == "images" else Path(save) / f"overlay{VIDEO_SUFFIX}"
     check_apart({"--json": config.json, "--raw": config.output.raw, "--status": config.status, "--save": video})
     if save is not None:
-        check_folder(Path(save), read, overwrite=config.overwrite)
+        limited = config.output.limit_mb is not None
+        check_folder(Path(save), read, overwrite=config.overwrite, limited=limited)
     for option, target in (("--json", config.json), ("--raw", config.output.raw), ("--status", config.status)):
         check_file(option, target, read, overwrite=config.overwrite)
 

@@ -93,7 +93,7 @@ class Supervisor:
         self._stream = None if status is None else _stream_of(status)
         self._path = None if status in (None, "-") or self._stream else Path(status or "")
         if self._path is not None and self._path.is_symlink():
-            self._path = self._path.resolve()  # what the link leads to is replaced, and the link stays
+            self._path = Path(os.path.realpath(self._path))  # what the link leads to is replaced, and the link stays
         self._interval_s = interval_s
         self._wedged_s = wedged_s
         self._started_at = self._since = time.monotonic()

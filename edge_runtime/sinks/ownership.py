@@ -11,24 +11,27 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from edge_runtime.errors import UsageError
 from edge_runtime.model.package import MANIFEST
+from edge_runtime.sinks.folder import PICTURE_SUFFIXES, TEMPORARY
 from edge_runtime.sinks.video import VIDEO_SUFFIX
 from edge_runtime.storage import RESULT_FOLDERS, are_results_ours, printable, refuse_stranger, translated
 
 
-def check_folder(folder: Path, read: Iterable[Path], *, overwrite: bool) -> None:
+def check_folder(folder: Path, read: Iterable[Path], *, overwrite: bool, limited: bool = False) -> None:
     """Check that a run may write its results into a folder.
 
     Args:
         folder: Folder of ``--save``, which may be missing.
         read: Files that the run reads.
         overwrite: Accept that files of others are replaced, except those that are read.
+        limited: Whether the oldest results are deleted, which are then not read either.
 
     Raises:
-        UsageError: Something would be written over.
+        UsageError: Something would be written over or deleted.
         StorageError: The folder cannot be read.
     """
     where = f"--save {printable(folder)}"
@@ -39,24 +42,28 @@ def check_folder(folder: Path, read: Iterable[Path], *, overwrite: bool) -> None
             raise UsageError(
                 f"{where} — lies in the model package {printable(package)}, which must not change: choose another folder"
             )
-        videos = [video, *sorted(folder.glob(f"overlay-*{VIDEO_SUFFIX}"))]  # of a service, which --keep-mb deletes
-        there = [path for path in (*parts, *videos) if path.exists()]
+        pieces = sorted(folder.glob(f"overlay-*{VIDEO_SUFFIX}"))  # of a service, which --keep-mb deletes
+        there = [path for path in (*parts, video, *pieces) if path.exists()]
         if not there:
             return
-        targets = [part.resolve() for part in parts]
+        targets = [_real(part) for part in parts]
         read = list(read)
         # Each folder once, because there may be a million files.
         inside = {
-            place for place in {path.parent for path in read} if any(place.resolve().is_relative_to(t) for t in targets)
+            place for place in {path.parent for path in read} if any(_real(place).is_relative_to(t) for t in targets)
         }
+        if limited and (found := _same(pieces, read)):
+            raise UsageError(
+                f"{where} — {printable(found)} is read, and might be deleted by --keep-mb: choose another folder"
+            )
         found = next((path for path in read if path.parent in inside or _leads_into(path, targets)), None)
-        found = found or _same(video, read)
+        found = found or _same([video], read)
         if found is not None:
             raise UsageError(f"{where} — {printable(found)} is read, and would be written over: choose another folder")
         if overwrite or are_results_ours(folder):
             return
-        strangers = [path for part in parts if part.is_dir() for path in _visible(part)]
-        stranger = next((path for path in (*videos, *strangers) if path.exists()), None)
+        strangers = [path for part in parts if part.is_dir() for path in _results(part)]
+        stranger = next((path for path in (video, *pieces, *strangers) if path.exists()), None)
         if stranger is not None:
             raise UsageError(
                 f"{where} — {printable(stranger)} is there, and no run of ours has written it: choose another folder, or "
@@ -86,7 +93,7 @@ def check_file(option: str, target: str | None, read: Iterable[Path], *, overwri
             raise UsageError(
                 f"{where} — lies in the model package {printable(package)}, which must not change: choose another folder"
             )
-        if _same(path, read) is not None:
+        if _same([path], read) is not None:
             raise UsageError(f"{where} — is read, and would be written over: choose another file")
     refuse_stranger(option, path, _OURS[option], overwrite=overwrite)
 
@@ -112,7 +119,7 @@ def check_apart(targets: Mapping[str, str | Path | None]) -> None:
 
 def _package_around(folder: Path) -> Path | None:
     """Return the model package in which a folder lies, or which it is; None if there is none."""
-    for place in (folder.absolute(), *folder.resolve().parents):
+    for place in (folder.absolute(), *_real(folder).parents):
         try:
             manifest = json.loads((place / MANIFEST).read_bytes())
         except (OSError, ValueError, RecursionError):
@@ -124,30 +131,46 @@ def _package_around(folder: Path) -> Path | None:
 
 def _leads_into(path: Path, folders: Sequence[Path]) -> bool:
     """Tell whether a path is a link to a file in one of some folders."""
-    return path.is_symlink() and any(path.resolve().is_relative_to(folder) for folder in folders)
+    return path.is_symlink() and any(_real(path).is_relative_to(folder) for folder in folders)
 
 
-def _visible(folder: Path) -> list[Path]:
-    """Return one file of a folder that is not hidden, if there is any."""
+def _real(path: Path) -> Path:
+    """Return where a path leads; a link to itself, which ``Path.resolve`` does not survive, leads to itself."""
+    return Path(os.path.realpath(path))
+
+
+def _results(folder: Path) -> list[Path]:
+    """Return one entry of a folder for results that a run might replace, if there is any.
+
+    Hidden files are no matter unless they are pictures, because a picture may have a hidden name. Those of a killed run
+    and of macOS ("._a.png") are none.
+    """
     with os.scandir(folder) as entries:
-        return [Path(entry.path) for entry in entries if not entry.name.startswith(".")][:1]
+        return [Path(entry.path) for entry in entries if not entry.name.startswith(".") or _is_picture(entry)][:1]
 
 
-def _same(path: Path, others: Iterable[Path]) -> Path | None:
-    """Return the one of several files that is this file, whatever its name; None if none is, or it is missing."""
-    try:
-        mine = path.stat()
-    except FileNotFoundError:
-        return None
-    if not stat.S_ISREG(mine.st_mode):
-        return None
-    for other in others:
-        try:
+def _is_picture(entry: os.DirEntry[str]) -> bool:
+    """Tell whether a hidden entry is a picture, or a folder that holds one."""
+    if entry.is_dir(follow_symlinks=False):
+        with os.scandir(entry) as entries:
+            return any(map(_is_picture, entries))
+    name = entry.name
+    return name.endswith(PICTURE_SUFFIXES) and not name.startswith("._") and not TEMPORARY.fullmatch(name)
+
+
+def _same(paths: Iterable[Path], others: Iterable[Path]) -> Path | None:
+    """Return the first of the others that is one of some files, whatever its name; None if none is."""
+    mine = set()
+    for path in paths:
+        with suppress(FileNotFoundError):
+            found = path.stat()
+            if stat.S_ISREG(found.st_mode):
+                mine.add((found.st_dev, found.st_ino))
+    for other in others if mine else ():
+        with suppress(OSError):  # reading it says what is wrong
             found = other.stat()
-        except OSError:  # reading it says what is wrong
-            continue
-        if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino):
-            return other
+            if (found.st_dev, found.st_ino) in mine:
+                return other
     return None
 
 

@@ -30,8 +30,15 @@ def photos(tmp_path):
 def run(color_package):
     """Run a source into outputs; an output beside ``save`` is a field of the configuration."""
 
-    def run(source: object, *, save: Path | None = None, raw: Path | None = None, **more: object) -> dict[str, object]:
-        output = OutputOptions(save=save, raw=None if raw is None else str(raw))
+    def run(
+        source: object,
+        *,
+        save: Path | None = None,
+        raw: Path | None = None,
+        limit_mb: float | None = None,
+        **more: object,
+    ) -> dict[str, object]:
+        output = OutputOptions(save=save, raw=None if raw is None else str(raw), limit_mb=limit_mb)
         source = source if isinstance(source, tuple) else str(source)
         return execute(RunConfig(package=color_package, source=source, output=output, threads=1, **more))  # type: ignore[arg-type]
 
@@ -62,6 +69,21 @@ class TestFolder:
             run(photos, save=photos.parent)
         assert files(photos.parent) == before
 
+    @pytest.mark.parametrize("name", [".p.png", ".p/q.png"])
+    def test_nor_is_a_hidden_picture_replaced(self, photos, run, name):
+        own = photos.parent / "masks" / name
+        own.parent.mkdir(parents=True)
+        own.write_bytes(b"made by hand")
+        with pytest.raises(UsageError, match=r"masks/\.p.* is there, and no run of ours has written it"):
+            run(photos, save=photos.parent)
+        assert own.read_bytes() == b"made by hand"
+
+    @pytest.mark.parametrize("name", [".DS_Store", "._a.png", ".a.0123abcd.tmp.png"])
+    def test_hidden_files_of_the_system_and_of_a_killed_run_are_no_matter(self, photos, run, name):
+        (photos.parent / "masks").mkdir()
+        (photos.parent / "masks" / name).write_bytes(b"x")
+        assert run(photos, save=photos.parent)["processed"] == 2
+
     def test_it_is_replaced_by_those_who_mean_it(self, photos, run):
         (photos.parent / "masks").mkdir()
         (photos.parent / "masks" / "a.png").write_bytes(b"made by hand")
@@ -86,6 +108,19 @@ class TestFolder:
         with pytest.raises(UsageError, match="is read, and would be written over"):
             run(source, save=tmp_path / "out", overwrite=overwrite)
         assert files(tmp_path) == before
+
+    @pytest.mark.parametrize("read", ["source", "background"])
+    def test_a_piece_of_a_service_that_is_read_is_not_deleted_by_a_limit(self, run, tmp_path, read):
+        run(video(tmp_path / "v.mp4"), save=tmp_path / "out")
+        piece = video(tmp_path / "out" / "overlay-20260101-000000.mp4")
+        before = files(tmp_path)
+        source = piece if read == "source" else tmp_path / "v.mp4"
+        effect = None if read == "source" else f"replace={piece}"
+        with pytest.raises(UsageError, match=r"overlay-20260101-000000\.mp4 is read, and .* --keep-mb"):
+            run(source, save=tmp_path / "out", effect=effect, limit_mb=0.001)
+        assert files(tmp_path) == before
+        run(source, save=tmp_path / "out", effect=effect)
+        assert piece.exists(), "without a limit, nothing is deleted"
 
     @pytest.mark.parametrize("source", ["masks", "overlays/*.png", "link"])
     def test_pictures_are_not_replaced_by_their_results(self, photos, run, tmp_path, source):
@@ -183,6 +218,14 @@ class TestWhatLiesAround:
         with pytest.raises(UsageError, match=rf"--{pair[0]} and --{pair[1]}|--{pair[1]} and --{pair[0]}"):
             run(photos, **same)
         assert not (tmp_path / "same").exists()
+
+    @pytest.mark.parametrize("option", ["save", "json", "raw", "status"])
+    @pytest.mark.parametrize("below", ["", "x"])
+    def test_a_link_to_itself_is_one_line(self, photos, run, tmp_path, option, below):
+        (tmp_path / "o").symlink_to("o")
+        target = tmp_path / "o" / below
+        with pytest.raises(StorageError, match=r"^cannot \w+ .*/o"):
+            run(photos, **{option: target if option in ("save", "raw") else str(target)})
 
     def test_another_manifest_is_no_package(self, photos, run, tmp_path):
         (tmp_path / "app").mkdir()
