@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, get_args
 
 from edge_runtime.errors import UsageError
 from edge_runtime.models import PERSON
+from edge_runtime.sinks.bytestream import is_stdout
 from edge_runtime.sinks.outputs import OutputOptions
 from edge_runtime.sinks.records import Shapes
 from edge_runtime.sources import Kind, SourceOptions
@@ -83,6 +84,9 @@ class RunConfig:
         self._check_values()
         output = self.output
         whole = self.smooth or self.edges == "soft"
+        status = None if self.status == "-" else self.status  # which is stderr
+        targets = {"--json": self.json, "--raw": output.raw, "--status": status}
+        stdout = [f"{option} {target}" for option, target in targets.items() if is_stdout(target)]
         refused = {
             f"--effect {self.effect} — is drawn nowhere — add --save DIR or --show": self.effect is not None
             and not output.draws,
@@ -90,9 +94,7 @@ class RunConfig:
             "--keep-mb — limits what --save writes — add --save DIR": output.limit_mb is not None
             and output.save is None,
             "--service and --show — a service has no screen — leave one of them out": self.service and output.show,
-            "--json - and --raw - — both want standard output — name a file for one of them": self.json
-            == output.raw
-            == "-",
+            f"{' and '.join(stdout)} — both want standard output — name a file for one of them": len(stdout) > 1,
             "--tile with --smooth or --edges soft — those need the whole picture at once — leave one of them out": (
                 self.tile is not None and whole
             ),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.effects import Effect, parse_effect
-from edge_runtime.errors import EdgeUnetError
+from edge_runtime.errors import EdgeUnetError, StorageError
 from edge_runtime.image import MAX_PIXELS
 from edge_runtime.model.package import MANIFEST
 from edge_runtime.model.session import SessionOptions
@@ -45,7 +45,7 @@ from edge_runtime.sinks import (
     prepare_folder,
 )
 from edge_runtime.sources import Source, SourceOptions, open_source
-from edge_runtime.storage import RESULTS_MARKER, in_use
+from edge_runtime.storage import RESULTS_MARKER, in_use, printable
 
 _log = logging.getLogger("edge_runtime")
 _WAIT_S = 0.2
@@ -83,10 +83,10 @@ def execute(
         UsageError: Settings contradict each other or the source, or there is no display or virtual camera.
         InputError: A file cannot be read; for one image of many, or a video that ends early, after all other frames.
         ModelError: The package is refused, or fails on a frame.
-        StorageError: A result could not be written.
+        StorageError: A result could not be written, or the reader of a named pipe has gone.
         SourceError: The camera or stream is not available.
         WedgedError: Native code hangs, in a service.
-        BrokenPipeError: The reader of an output has closed the pipe.
+        BrokenPipeError: The reader of standard output has closed the pipe.
 
     Example:
         >>> from edge_runtime import OutputOptions, RunConfig, execute
@@ -105,11 +105,6 @@ def execute(
     make_segment = _segmenters(config, segmenter, observer, [stopping] if stop is None else [stopping, stop])
     make_segment()  # refuses a tile size that cannot be used, before anything is opened
     observer.begun(source, segmenter)
-    claimed: AbstractContextManager[None] = nullcontext()
-    if config.output.save is not None:
-        prepare_folder(Path(config.output.save), source.kind)
-        claimed = in_use(Path(config.output.save) / RESULTS_MARKER)
-    lines = JsonLines(config.json, stopping) if config.json is not None else None
 
     def report(result: FrameResult, written: Written) -> None:
         if lines is not None:
@@ -134,7 +129,7 @@ def execute(
         keep_going=config.service,
     )
     supervisor = _supervisor(config, runner, segmenter, notifier or Notifier({}))
-    with lines or nullcontext(), claimed:
+    with _results(config, source, stopping) as lines:
         try:
             _watch(runner, observer, supervisor, stop)
         except BaseException:
@@ -144,6 +139,16 @@ def execute(
                 _log.error("%s", error)
             raise
         return _end(runner, observer, supervisor, lines)
+
+
+@contextmanager
+def _results(config: RunConfig, source: Source, stopping: threading.Event) -> Iterator[JsonLines | None]:
+    """Claim the folder for results, then open the JSON lines, so that a run that is refused leaves the earlier ones."""
+    with ExitStack() as held:
+        if config.output.save is not None:
+            prepare_folder(Path(config.output.save), source.kind)
+            held.enter_context(in_use(Path(config.output.save) / RESULTS_MARKER))
+        yield None if config.json is None else held.enter_context(JsonLines(config.json, stopping))
 
 
 def _watch(runner: Runner, observer: Observer, supervisor: Supervisor | None, stop: threading.Event | None) -> None:
@@ -172,7 +177,21 @@ def _end(runner: Runner, observer: Observer, supervisor: Supervisor | None, line
 
     Raises:
         EdgeUnetError: The error that ended the run.
+        BrokenPipeError: The reader of standard output has closed the pipe.
     """
+    try:
+        return _finished(runner, observer, supervisor, lines)
+    except BrokenPipeError as cause:
+        if cause.filename is None:  # standard output, as for `| head`, which has seen enough
+            raise
+        name = printable(cause.filename)
+        raise StorageError(f"cannot write {name} — the reader of {name} has gone — start both again") from cause
+
+
+def _finished(
+    runner: Runner, observer: Observer, supervisor: Supervisor | None, lines: JsonLines | None
+) -> dict[str, Any]:
+    """Stop the run and finish its files; see ``_end``."""
     ended = runner.wait(0.0)
     if not ended:  # interrupted; outputs then give up what takes long
         runner.stop()
@@ -187,7 +206,7 @@ def _end(runner: Runner, observer: Observer, supervisor: Supervisor | None, line
         runner.stop()  # the last lines do not wait for a reader that has stalled
         summary = runner.statistics.summary(runner.source)
         with ExitStack() as stack:  # summary and last status are written even if the observer raises
-            if lines is not None:
+            if lines is not None and runner.outputs is not None:  # else the source was never open, and nothing begins
                 stack.callback(lines.write, {"summary": summary})
             if supervisor is not None:
                 stack.callback(supervisor.stop)
@@ -218,11 +237,13 @@ def _check_outputs(config: RunConfig, source: Source) -> None:
         read.append(Path("/dev/stdin"))
     save = config.output.save
     video = None if save is None or source.kind == "images" else Path(save) / f"overlay{VIDEO_SUFFIX}"
-    check_apart({"--json": config.json, "--raw": config.output.raw, "--status": config.status, "--save": video})
+    status = None if config.status == "-" else config.status  # which is stderr
+    files = {"--json": config.json, "--raw": config.output.raw, "--status": status}
+    check_apart({**files, "--save": video})
     if save is not None:
         limited = config.output.limit_mb is not None
         check_folder(Path(save), read, overwrite=config.overwrite, limited=limited)
-    for option, target in (("--json", config.json), ("--raw", config.output.raw), ("--status", config.status)):
+    for option, target in files.items():
         check_file(option, target, read, overwrite=config.overwrite)
 
 

@@ -22,22 +22,30 @@ _GRACE_S = 1.0
 """Seconds that a write may continue after the run was told to end, for a slow reader."""
 
 
+def is_stdout(target: str | Path | None) -> bool:
+    """Tell whether a target is standard output by one of its names, such as "-" or /dev/stdout."""
+    return str(target) in ("-", *_STDOUT)
+
+
 class ByteStream:
     """Output to a file, a named pipe, or standard output for "-"; writes are unbuffered and whole, from any thread."""
 
-    def __init__(self, target: str, stop: threading.Event) -> None:
-        """Open a file, replacing its content; a named pipe waits for its reader until ``stop`` is set.
+    def __init__(self, target: str, stop: threading.Event, *, follow: bool = False) -> None:
+        """Open a file, whose content the first write replaces; a named pipe waits for its reader until ``stop`` is set.
 
         Args:
             target: Path, or "-" for standard output.
             stop: Set when the run is to end; from then on, writes do not wait for a reader that has stalled.
+            follow: Write to a new file once another program has renamed or deleted this one, as logrotate does.
 
         Raises:
             StorageError: The target cannot be opened.
         """
         self._stop = stop
-        target = "-" if target in _STDOUT else target
-        self._where = Path("standard output" if target == "-" else target)
+        self._follows = follow
+        target = "-" if is_stdout(target) else target
+        self._named = target != "-"
+        self._where = Path(target if self._named else "standard output")
         self._lock = threading.Lock()
         with translated("write", self._where):
             descriptor = self._stdout() if target == "-" else self._opened(Path(target))
@@ -45,7 +53,8 @@ class ByteStream:
             self._gone = descriptor is None
             self._fd = os.open(os.devnull, os.O_WRONLY) if descriptor is None else descriptor
         self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
-        self._path = Path(target) if self._regular and target != "-" else None
+        self._path = Path(target) if self._regular and self._named else None
+        self._replaces = self._path is not None
         # A blocking pipe that is ready accepts this many bytes without blocking, but not always more.
         whole = sys.platform == "win32" or self._regular or not os.get_blocking(self._fd)
         self._most = sys.maxsize if whole else select.PIPE_BUF
@@ -54,8 +63,10 @@ class ByteStream:
         """Write all of ``data``; after ``stop``, data for a stalled reader is silently discarded.
 
         Raises:
-            StorageError: The disk is full; a regular file is truncated before ``data``, so that it has whole writes.
-            BrokenPipeError: The reader has closed the pipe; later writes do nothing.
+            StorageError: The disk is full; a regular file is truncated before ``data``, so that it has whole writes. Or
+                the file was deleted.
+            BrokenPipeError: The reader has closed the pipe, whose path is ``filename``, None for standard output; later
+                writes do nothing.
         """
         with self._lock:
             if self._gone:
@@ -64,10 +75,15 @@ class ByteStream:
             try:
                 with translated("write", self._where):
                     self._follow()
+                    if self._replaces:  # not before, because a run that fails at its start leaves the earlier results
+                        os.ftruncate(self._fd, 0)
+                        self._replaces = False
                     self._write(rest)
             except StorageError as error:
                 if isinstance(error.__cause__, BrokenPipeError):
                     self._gone = True
+                    if self._named:
+                        error.__cause__.filename = str(self._where)
                     raise error.__cause__ from None
                 raise
 
@@ -81,10 +97,18 @@ class ByteStream:
             os.close(self._fd)
 
     def _follow(self) -> None:
-        """Open a file again that was renamed or deleted, as logrotate does; one that it truncates is appended to."""
+        """Open a log again that was renamed or deleted; one that is truncated is appended to.
+
+        Raises:
+            FileNotFoundError: A file that is no log was deleted.
+        """
         if self._path is None:
             return
         mine = os.fstat(self._fd)
+        if not self._follows:
+            if not mine.st_nlink:
+                raise FileNotFoundError(errno.ENOENT, "it was deleted while it was written")
+            return
         try:
             there = self._path.stat()
         except FileNotFoundError:
@@ -138,8 +162,7 @@ class ByteStream:
             try:
                 descriptor = os.open(path, os.O_WRONLY | how, 0o666)
                 if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    hold(descriptor, path)  # before the lines of another run are cut off
-                    os.ftruncate(descriptor, 0)
+                    hold(descriptor, path)
                 return descriptor
             except OSError as error:
                 if not (pipe and error.errno == errno.ENXIO):  # ENXIO: a named pipe without a reader

@@ -6,6 +6,7 @@ replaced by the next run. JSON lines and a status are recognised by their conten
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -16,9 +17,12 @@ from pathlib import Path
 
 from edge_runtime.errors import UsageError
 from edge_runtime.model.package import MANIFEST
+from edge_runtime.sinks.bytestream import is_stdout
 from edge_runtime.sinks.folder import PICTURE_SUFFIXES, TEMPORARY
 from edge_runtime.sinks.video import VIDEO_SUFFIX
 from edge_runtime.storage import RESULT_FOLDERS, are_results_ours, printable, refuse_stranger, translated
+
+_STDOUT = "/dev/stdout"
 
 
 def check_folder(folder: Path, read: Iterable[Path], *, overwrite: bool, limited: bool = False) -> None:
@@ -76,7 +80,7 @@ def check_file(option: str, target: str | None, read: Iterable[Path], *, overwri
 
     Args:
         option: "--json", "--raw" or "--status".
-        target: The file; None or "-": none.
+        target: The file; "-" for standard output, of which only a file that is read is refused; None: none.
         read: Files that the run reads.
         overwrite: Accept that a file of others is replaced, except one that is read.
 
@@ -84,11 +88,14 @@ def check_file(option: str, target: str | None, read: Iterable[Path], *, overwri
         UsageError: The file is read by the run, or holds something else than an earlier run has written.
         StorageError: The file cannot be read.
     """
-    if target is None or target == "-":
+    if target is None:
         return
-    path = Path(target)
-    where = f"{option} {printable(path)}"
+    path, where = _place(target), f"{option} {printable(target)}"
     with translated("write", path):
+        if is_stdout(target):
+            if _same([path], read) is not None:
+                raise UsageError(f"{where} — is read, and would be written over: choose another file")
+            return
         if package := _package_around(path.parent):
             raise UsageError(
                 f"{where} — lies in the model package {printable(package)}, which must not change: choose another folder"
@@ -104,17 +111,20 @@ def check_apart(targets: Mapping[str, str | Path | None]) -> None:
     Raises:
         UsageError: Two of them are.
     """
-    seen: dict[Path, str] = {}
-    for option, target in targets.items():
-        if target is None or str(target) == "-":
-            continue
-        with translated("write", Path(target)):  # the working folder may be gone
-            place = Path(os.path.realpath(target))
-        if place in seen and not Path(target).is_char_device():
-            raise UsageError(
-                f"{seen[place]} and {option} — both write {printable(target)} — name another file for one of them"
-            )
-        seen[place] = option
+    named = [(option, target) for option, target in targets.items() if target is not None]
+    for (first, one), (second, other) in itertools.combinations(named, 2):
+        places = _place(one), _place(other)
+        with translated("write", places[1]):  # the working folder may be gone
+            same = _real(places[0]) == _real(places[1]) and not places[1].is_char_device()
+            if same or _same(places[:1], places[1:]) is not None:
+                raise UsageError(
+                    f"{first} and {second} — both write {printable(other)} — name another file for one of them"
+                )
+
+
+def _place(target: str | Path) -> Path:
+    """Return the path of a target; that of standard output leads to the file into which a shell sends it."""
+    return Path(_STDOUT if is_stdout(target) else target)
 
 
 def _package_around(folder: Path) -> Path | None:

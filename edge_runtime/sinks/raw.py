@@ -34,7 +34,7 @@ class RawFrames:
         """Write a picture, (H, W, 3) BGR or (H, W, 4) BGRA uint8; BGRA is blended with black.
 
         Raises:
-            StorageError: The disk is full.
+            StorageError: The disk is full, or the file was deleted.
             BrokenPipeError: The reader has closed the pipe.
         """
         self._stream.write(self._canvas.paint(picture).data.cast("B"))

@@ -22,12 +22,12 @@ class JsonLines:
     """
 
     def __init__(self, target: str, stop: threading.Event | None = None) -> None:
-        """Open a file, replacing its content, or standard output for "-"; for ``stop``, see ``ByteStream``.
+        """Open a file, whose content the first line replaces, or standard output for "-"; see ``ByteStream``.
 
         Raises:
             StorageError: The file cannot be written.
         """
-        self._stream = ByteStream(target, stop or threading.Event())
+        self._stream = ByteStream(target, stop or threading.Event(), follow=True)
 
     def write(self, value: dict[str, Any]) -> None:
         """Write one object.

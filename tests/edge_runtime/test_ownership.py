@@ -291,8 +291,22 @@ class TestOtherWays:
             pytest.raises(StorageError, match="another run is writing"),
         ):
             run(photos, save=tmp_path / "out")
+        with (
+            in_use(tmp_path / "out" / ".edge-unet-results"),
+            pytest.raises(StorageError, match="another run is writing"),
+        ):
+            run(photos, save=tmp_path / "out", json=str(tmp_path / "r.jsonl"))
+        assert (tmp_path / "r.jsonl").read_bytes() == before
         with in_use(tmp_path / "r.jsonl"), pytest.raises(StorageError, match=r"r\.jsonl — another run is writing"):
             run(photos, json=str(tmp_path / "r.jsonl"))
+        assert (tmp_path / "r.jsonl").read_bytes() == before
+
+    def test_lines_stay_when_the_source_of_the_next_run_cannot_be_opened(self, photos, run, tmp_path):
+        run(photos, json=str(tmp_path / "r.jsonl"))
+        before = (tmp_path / "r.jsonl").read_bytes()
+        (tmp_path / "x.mp4").write_bytes(b"x" * 999)
+        with pytest.raises(InputError, match="cannot be opened as a video"):
+            run(tmp_path / "x.mp4", json=str(tmp_path / "r.jsonl"))
         assert (tmp_path / "r.jsonl").read_bytes() == before
 
     def test_a_link_in_place_of_a_mask_is_replaced_and_not_what_it_leads_to(self, photos, run, tmp_path):

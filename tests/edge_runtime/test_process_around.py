@@ -93,6 +93,27 @@ class TestStreams:
             assert child.wait(30) == 0
         assert json.loads((place / "r.jsonl").read_text().splitlines()[-1])["summary"]["processed"] == 3
 
+    @pytest.mark.parametrize("option", ["--raw", "--json"])
+    def test_a_run_whose_named_pipe_has_lost_its_reader_does_not_end_well(self, place, color_package, option):
+        os.mkfifo("r")
+        line = f'head -c 10 r >taken & "$@" --source - {option} r --save out'
+        jpeg = cv2.imencode(".jpg", color_scene())[1].tobytes()
+        done = subprocess.run(
+            ["bash", "-c", line, "bash", *COMMAND, "run", str(color_package)],
+            input=jpeg * 200, capture_output=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 6, done.stderr
+        assert b"cannot write r \xe2\x80\x94 the reader of r has gone" in done.stderr
+
+    def test_the_end_of_head_is_a_good_one_also_when_results_are_saved(self, place, color_package):
+        jpeg = cv2.imencode(".jpg", color_scene())[1].tobytes()
+        line = 'set -o pipefail; "$@" | head -1'
+        done = subprocess.run(
+            ["bash", "-c", line, "bash", *COMMAND, "run", color_package, *["--source", "-", "--json", "-", "--save", "out"]],
+            input=jpeg * 200, capture_output=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert (done.returncode, b"cannot" in done.stderr) == (0, False), done.stderr
+
     def test_a_service_whose_json_reader_has_gone_does_not_end_well(self, place, color_package):
         jpeg = cv2.imencode(".jpg", color_scene())[1].tobytes()
         command = [*COMMAND, "run", str(color_package), "--source", "-", "--live", "--service", "--json", "-"]
@@ -129,6 +150,36 @@ def test_onnxruntime_tells_nobody_about_this_machine(tmp_path, line):
     environment |= {"HOME": str(tmp_path), "https_proxy": "http://127.0.0.1:9", "PYTHONPATH": str(PROJECT)}
     subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, timeout=120)
     assert not list(tmp_path.rglob("*onnxruntime*"))
+
+
+class TestStandardOutputByName:
+    @pytest.mark.parametrize(
+        "line",
+        [
+            '"$@" --raw - --json /dev/stdout | cat',
+            '"$@" --raw /dev/fd/1 --json - | cat',
+            '"$@" --json - --status /dev/stdout | cat',
+            '"$@" --raw r --json - > r',
+            '"$@" --raw ./r --json /dev/stdout >> r',
+        ],
+    )
+    def test_two_outputs_do_not_share_it(self, place, color_package, line):
+        done = shell(f"set -o pipefail; {line}", "run", color_package, "--source", "a.jpg")
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        assert not Path("r").exists() or Path("r").read_bytes() == b""
+
+    def test_a_file_that_is_read_is_not_written_through_it(self, place, color_package):
+        before = Path("a.jpg").read_bytes()
+        done = shell('"$@" >> a.jpg', "run", color_package, "--source", "a.jpg", "--json", "-")
+        assert done.returncode == 2
+        assert "--json - — is read, and would be written over" in done.stderr
+        assert Path("a.jpg").read_bytes() == before
+
+    @pytest.mark.parametrize("line", ['"$@" >> old', '"$@" --status - 2>&1 | cat', '"$@" --raw /dev/null >/dev/null'])
+    def test_what_goes_together(self, place, color_package, line):
+        Path("old").write_text("text\n")
+        assert shell(line, "run", color_package, "--source", "a.jpg", "--json", "/dev/stdout").returncode == 0
+        assert Path("old").read_text().startswith("text\n")
 
 
 class TestJsonFiles:

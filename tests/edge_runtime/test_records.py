@@ -76,6 +76,12 @@ class TestJsonLines:
                 lines.write({"a": 2})
         assert path.read_text() == "precious\n"
 
+    def test_an_earlier_file_stays_until_the_first_line(self, tmp_path):
+        (tmp_path / "x").write_text("old\n")
+        with JsonLines(str(tmp_path / "x")):
+            pass
+        assert (tmp_path / "x").read_text() == "old\n"
+
     def test_an_earlier_file_is_replaced(self, tmp_path):
         (tmp_path / "x").write_text("old\n" * 100)
         with JsonLines(str(tmp_path / "x")) as lines:
@@ -168,15 +174,16 @@ class TestReaders:
             child.stdin.close()
         assert b"BrokenPipeError" in stderr and b"StorageError" not in stderr
 
-    def test_after_it_has_left_lines_go_nowhere(self, tmp_path):
+    def test_after_it_has_left_lines_go_nowhere_and_the_first_error_has_the_name_of_the_pipe(self, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
         with JsonLines(str(tmp_path / "pipe")) as lines:
             lines.write({"a": 1})
             assert os.read(reader, 100) == b'{"a": 1}\n'
             os.close(reader)
-            with pytest.raises(BrokenPipeError):
+            with pytest.raises(BrokenPipeError) as caught:
                 lines.write({"b": 1})
+            assert caught.value.filename == str(tmp_path / "pipe")
             lines.write({"c": 1})
 
     def test_a_named_pipe_waits_for_its_reader(self, tmp_path):

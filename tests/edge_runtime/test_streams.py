@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from results import frame, frames_of
 
-from edge_runtime.errors import SourceError, UsageError
+from edge_runtime.errors import SourceError, StorageError, UsageError
 from edge_runtime.sinks import RawFrames, VirtualCamera, check_virtual_camera
 
 PROJECT = Path(__file__).parents[2]
@@ -55,6 +55,25 @@ class TestRawFrames:
         frames, _ = frames_of(path)
         assert [read.shape for read in frames] == [(96, 128, 3)] * 30
         assert [round(float(read.mean())) for read in frames] == pytest.approx([7 * i for i in range(30)], abs=2)
+
+    def test_a_file_that_is_deleted_meanwhile_is_noticed(self, tmp_path):
+        sink = RawFrames(str(tmp_path / "raw"), threading.Event())
+        sink.write(frame(), frame().image_bgr)
+        (tmp_path / "raw").unlink()
+        with pytest.raises(StorageError, match="raw — it was deleted while it was written"):
+            sink.write(frame(), frame().image_bgr)
+        sink.close()
+        assert not list(tmp_path.iterdir())
+
+    def test_a_file_that_is_renamed_meanwhile_stays_whole(self, tmp_path):
+        sink = RawFrames(str(tmp_path / "raw"), threading.Event())
+        sink.write(frame(), frame().image_bgr)
+        (tmp_path / "raw").rename(tmp_path / "moved")
+        sink.write(frame(), frame().image_bgr)
+        sink.close()
+        assert {path.name: path.stat().st_size for path in tmp_path.iterdir()} == {
+            "moved": 2 * frame().image_bgr.nbytes
+        }
 
     def test_nothing_written(self, tmp_path):
         assert RawFrames(str(tmp_path / "raw"), threading.Event()).close() == []
