@@ -29,6 +29,8 @@ _CHUNK_BYTES = 1 << 16
 _INHERITED = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/(\d+)")
 """Paths of descriptors that this process has inherited, as a shell writes them for ``<(…)``."""
 _WRITER_S = 0.05
+_NAMED = 5
+"""Number of frames that cannot be used which the error at the end names."""
 _PIPE_BYTES = 1 << 20  # largest size that Linux allows an ordinary user
 
 
@@ -164,9 +166,7 @@ class StdinSource(SlotSource):
                 f"{self.name} — is {kind} — expected JPEGs one after another — convert it, or pass it as a file"
             )
         self._require_frames(count)
-        if self.problems and not self.live:
-            more = f"; {self.failed} frames cannot be used" if self.failed > 1 else ""
-            self._note(f"{self.problems[0]}{more}")
+        self._require_usable(count + splitter.garbage)
 
     def _put_jpeg(self, data: bytes, count: int) -> None:
         started = time.monotonic()
@@ -206,6 +206,18 @@ class StdinSource(SlotSource):
         """
         if not count and not self.stopped.is_set():
             raise InputError(f"{self.name} — ended before its first frame — check the writer: did it fail?")
+
+    def _require_usable(self, count: int) -> None:
+        """Raise an error at the end of the input if frames could not be used; of a live source, if none could be.
+
+        Raises:
+            InputError: As said; the message names them.
+        """
+        if self.failed and (not self.live or self.failed == count):
+            more = f"; and {self.failed - _NAMED} more" if self.failed > _NAMED else ""
+            raise InputError(
+                f"{self.name} — {self.failed} of {count} frames cannot be used: {'; '.join(self.problems[:_NAMED])}{more}"
+            )
 
     def _receive(self, view: memoryview) -> int:
         """Read the bytes that have arrived; return their number, 0 at the end or after ``stop``."""

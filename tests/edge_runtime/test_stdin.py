@@ -169,12 +169,29 @@ class TestVideo:
         assert str(caught.value).startswith(f"standard input, frame 3 — ended in the middle of it: {message}")
         assert (source.captured, source.failed, source.problems) == (4, 1, [str(caught.value)])
 
+    @pytest.mark.parametrize(("before", "live"), [(0, False), (1, False), (0, True)])
+    def test_a_picture_that_cannot_be_used_is_named_at_the_end(self, before, live):
+        good = jpeg(7)
+        huge = good.replace(b"\0\x30\0\x40", b"\xfd\xe8\xfd\xe8")  # its height and width
+        frames = []
+        source = StdinSource(io.BytesIO(good * before + huge), live=live)
+        with source, pytest.raises(InputError) as caught:
+            for frame in source:
+                frames.append(frame)
+        assert len(frames) == before
+        assert str(caught.value).startswith(
+            f"standard input — 1 of {before + 1} frames cannot be used: standard input, frame {before} — 65000"
+        )
+
     def test_garbage_is_counted_and_passed_over(self):
         broken = bytearray(jpeg(2))
         broken[200:220] = segment(0xC0, b"\0" * 16)[:20]  # its markers are in order, its contents are not
         data = jpeg(1) + b"garbage" + jpeg(1) + bytes(broken) + jpeg(1)
-        with StdinSource(io.BytesIO(data)) as source:
-            frames = list(source)
+        frames = []
+        source = StdinSource(io.BytesIO(data))
+        with source, pytest.raises(InputError, match=r"^standard input — \d of \d frames cannot be used: .* skipped"):
+            for frame in source:
+                frames.append(frame)
         assert [round(float(frame.image_bgr.mean())) for frame in frames] == [1, 1, 1]
         assert (source.captured, source.failed, source.dropped) == (3 + source.failed, len(source.problems), 0)
         assert source.failed >= 2 and "bytes that are no JPEG were skipped" in "".join(source.problems)
