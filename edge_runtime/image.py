@@ -8,6 +8,7 @@ large for the memory, or is read wrongly by OpenCV, is refused before it is deco
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -39,7 +40,14 @@ def visible_files(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if not e.name.startswith(".") and e.is_file())
+        return sorted(e.name for e in entries if not e.name.startswith(".") and leads_to_file(e))
+
+
+def leads_to_file(entry: os.DirEntry[str] | Path) -> bool:
+    """Tell whether an entry is a file or leads to one; a link to itself or into a closed folder leads nowhere."""
+    with suppress(OSError):
+        return entry.is_file()
+    return False
 
 
 def is_animation(path: Path) -> bool:

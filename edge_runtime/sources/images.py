@@ -7,14 +7,14 @@ import os
 import re
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.headers import FORMAT_NAMES, FORMATS, IMAGE_SUFFIXES, UNREAD_FORMATS, kind_of, pictures_in
 from edge_runtime.headers.jpeg import jpeg_end
-from edge_runtime.image import MAX_PIXELS, is_animation, read_first_picture, visible_files
+from edge_runtime.image import MAX_PIXELS, is_animation, leads_to_file, read_first_picture, visible_files
 from edge_runtime.sources.capture import is_address, is_video_name
 from edge_runtime.sources.frame import Frame, Source
 from edge_runtime.sources.options import SourceOptions
@@ -129,7 +129,7 @@ def _matches(pattern: Path) -> list[Path]:
     else:
         found = [Path(match) for match in sorted(_glob(pattern))]
     everywhere = "**" in pattern.parts  # which also matches what an earlier run has written
-    return [path for path in found if path.is_file() and not (everywhere and is_result(path))]
+    return [path for path in found if leads_to_file(path) and not (everywhere and is_result(path))]
 
 
 def _glob(pattern: Path) -> list[str]:
@@ -138,8 +138,44 @@ def _glob(pattern: Path) -> list[str]:
     parts = pattern.parts[1:] if pattern.anchor else pattern.parts
     while parts and (literal / parts[0]).exists():
         literal, parts = literal / parts[0], parts[1:]
-    found = glob.glob(str(Path(*parts)), root_dir=literal, recursive=True)  # noqa: PTH207 - Path.glob needs more memory
-    return [str(literal / match) for match in found]
+    return _glob_in(str(literal), parts)
+
+
+def _glob_in(folder: str, parts: Sequence[str]) -> list[str]:
+    """Return the matches of the parts of a glob pattern in a folder."""
+    if "**" not in parts:
+        found = glob.glob(str(Path(*parts)), root_dir=folder)  # noqa: PTH207 - Path.glob needs more memory
+        return [str(Path(folder, match)) for match in found]
+    at = parts.index("**")
+    heads = _glob_in(folder, parts[:at]) if at else [folder]
+    rest = parts[at + 1 :] or ("*",)
+    return list({match for head in heads for place in _folders(head) for match in _glob_in(place, rest)})
+
+
+def _folders(top: str) -> Iterator[str]:
+    """Yield a folder and all below it, except hidden ones; each once, because a link may lead back to one above.
+
+    Links come last, so that what lies in a folder has the name of this folder.
+    """
+    seen: set[tuple[int, int]] = set()
+    waiting, links = deque([top]), deque[str]()
+    while waiting or links:
+        place = (waiting or links).popleft()
+        try:
+            found, entries = Path(place).stat(), [*os.scandir(place)]
+        except OSError:  # a link to a file or to nothing, or a closed folder
+            continue
+        if (found.st_dev, found.st_ino) in seen:
+            continue
+        seen.add((found.st_dev, found.st_ino))
+        yield place
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+            elif entry.is_symlink():
+                links.append(entry.path)
 
 
 def _left_out(names: Sequence[str]) -> str:
@@ -209,14 +245,18 @@ class ImageSource(Source):
 def _unique_names(paths: Sequence[Path]) -> list[str]:
     """Return names without endings, made unique with "_2", "_3" …, ignoring case because some file systems do.
 
-    Files of several folders keep the folders below the one that they share: "day1/0001".
+    Files of several folders keep the folders below the one that they share: "day1/0001". The file of a result must not
+    have the name of such a folder: beside "a.png/0001", "a" becomes "a_2".
     """
     # Without "..", so that no name leads out of the folder for results; links are kept, as a person sees them.
     folders = {folder: os.path.normpath(folder.absolute()) for folder in {path.parent for path in paths}}
     shared = os.path.commonpath(folders.values()) if folders else ""
     inside = {folder: Path(place).relative_to(shared).as_posix() for folder, place in folders.items()}
+    places = {str(part).casefold() for place in inside.values() for part in (place, *PurePosixPath(place).parents)}
     names: list[str] = []
-    taken: set[str] = set()
+    taken: set[str] = {
+        place.removesuffix(suffix) for suffix in (".png", ".jpg") for place in places if place.endswith(suffix)
+    }
     latest: dict[str, int] = {}
     for path in paths:
         below = inside[path.parent]

@@ -78,6 +78,29 @@ class TestImages:
         assert [frame.name for frame in frames] == ["x/1", "y/1"]
         assert [frame.source for frame in frames] == [str(tmp_path / d / "1.png") for d in ("x", "y")]
 
+    @pytest.mark.parametrize("target", ["z.jpg", "a.jpg/x.jpg", "x" * 300 + ".jpg"])
+    def test_a_link_that_leads_nowhere_is_passed_over(self, tmp_path, target):
+        write_images(tmp_path, ["a.jpg"])
+        (tmp_path / "z.jpg").symlink_to(target)
+        for name in (tmp_path, tmp_path / "*.jpg"):
+            with open_source(name) as source:
+                assert [frame.name for frame in source] == ["a"]
+
+    def test_a_pattern_of_all_folders_takes_each_picture_once_whatever_leads_back(self, tmp_path):
+        for folder, name in (("in", "a.jpg"), ("in/b", "c.jpg"), ("elsewhere", "d.jpg")):
+            write_images(tmp_path / folder, [name])
+        for name, target in (("again", "."), ("back", "../in"), ("aa", "b"), ("there", "../elsewhere")):
+            (tmp_path / "in" / name).symlink_to(target)
+        found = [str(path.relative_to(tmp_path)) for path in open_source(tmp_path / "in" / "**" / "*.jpg").files]
+        assert found == ["in/a.jpg", "in/b/c.jpg", "in/there/d.jpg"]
+        assert len(open_source(tmp_path / "**" / "b" / "**" / "*").files) == 1
+
+    def test_a_folder_that_is_called_like_a_mask_is_in_nobody_s_way(self, tmp_path):
+        write_images(tmp_path, ["a.jpg", "b.jpg"])
+        write_images(tmp_path / "a.png", ["x.jpg"])
+        with open_source(tmp_path / "**" / "*.jpg") as source:
+            assert [frame.name for frame in source] == ["a_2", "a.png/x", "b"]
+
     def test_names_are_unique_also_in_another_case(self, tmp_path):
         write_images(tmp_path, ["A.png", "a.bmp", "a.jpg", "a_2.png"])
         with open_source(tmp_path) as source:
