@@ -89,6 +89,7 @@ class Runner:
         self._max_frames = max_frames
         self._keep_going = keep_going
         self._busy: dict[int, float] = {}
+        self._clock_from = float("-inf")
         self._complained_at = float("-inf")
         self._error: BaseException | None = None
         self._done = threading.Event()
@@ -132,7 +133,11 @@ class Runner:
     def busy_s(self) -> float:
         """Seconds that the oldest unfinished frame has been worked on; 0 while the run waits for frames."""
         started = list(self._busy.values())
-        return time.monotonic() - min(started) if started else 0.0
+        return time.monotonic() - max(min(started), self._clock_from) if started else 0.0
+
+    def restart_clock(self) -> None:
+        """Measure ``busy_s`` from now on only, because nothing was worked on until now."""
+        self._clock_from = time.monotonic()
 
     def _exit(self) -> None:
         """Wait for the threads when the interpreter ends, because a run may be left in another thread."""

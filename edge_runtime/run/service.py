@@ -23,6 +23,9 @@ _log = logging.getLogger("edge_runtime")
 WEDGED_S = 30.0
 """Seconds after which the work on one frame counts as hanging; it usually takes milliseconds."""
 
+_STOOD_STILL_S = 5.0
+"""Delay of a tick from which on the whole process stood still, as after Ctrl-Z and fg, or in a paused container."""
+
 
 class Notifier:
     """Sender of state messages to systemd; does nothing if systemd did not start the process.
@@ -96,7 +99,7 @@ class Supervisor:
             self._path = Path(os.path.realpath(self._path))  # what the link leads to is replaced, and the link stays
         self._interval_s = interval_s
         self._wedged_s = wedged_s
-        self._started_at = self._since = time.monotonic()
+        self._started_at = self._since = self._ticked_at = time.monotonic()
         self._next_at = self._started_at + min(interval_s, 1.0)
         self._processed = 0
         self._problem: str | None = None
@@ -114,6 +117,7 @@ class Supervisor:
         """
         self._write_status(self.status())
         self._notifier.send("READY=1")
+        self._ticked_at = time.monotonic()
 
     def tick(self) -> None:
         """Send a watchdog message and write the status, if they are due.
@@ -121,6 +125,10 @@ class Supervisor:
         Raises:
             WedgedError: The work on a frame hangs; the stacks of all threads were written to stderr.
         """
+        now = time.monotonic()
+        if now - self._ticked_at > self.period_s + _STOOD_STILL_S:
+            self._runner.restart_clock()
+        self._ticked_at = now
         busy_s = self._runner.busy_s
         if busy_s > self._wedged_s:
             faulthandler.dump_traceback(sys.stderr, all_threads=True)

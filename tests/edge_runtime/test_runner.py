@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -247,6 +248,31 @@ class TestHang:
         freed.set()
         ended(runner).close()
         assert balanced(runner)["processed"] == 1
+
+    def test_a_process_that_stood_still_as_a_whole_is_none(self, make_runner, color_package, monkeypatch, capfd):
+        segmenter, began, freed = Segmenter.load(color_package), threading.Event(), threading.Event()
+        clock = SimpleNamespace(now_s=100.0)
+        clock.monotonic = lambda: clock.now_s
+        for module in ("runner", "service"):
+            monkeypatch.setattr(f"edge_runtime.run.{module}.time", clock)
+
+        def hanging(image_bgr, times=None):
+            began.set()
+            freed.wait(DEADLINE_S)
+            return segmenter(image_bgr, times)
+
+        runner = make_runner("live", segment=hanging, max_frames=1)
+        supervisor = Supervisor(runner, model={}, notifier=Notifier({}), status=None, interval_s=1000.0, wedged_s=30.0)
+        runner.start()
+        assert began.wait(DEADLINE_S)
+        for passed_s in (1, 3600, *[1] * 30):
+            clock.now_s += passed_s
+            supervisor.tick()
+        clock.now_s += 1
+        with pytest.raises(WedgedError, match="the work on a frame has taken 31 s"):
+            supervisor.tick()
+        freed.set()
+        ended(runner).close()
 
     def test_waiting_for_a_frame_is_none(self, make_runner):
         runner = make_runner("live")
