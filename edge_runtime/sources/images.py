@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 from edge_runtime.errors import InputError, UsageError
 from edge_runtime.headers import FORMAT_NAMES, FORMATS, IMAGE_SUFFIXES, UNREAD_FORMATS, kind_of, pictures_in
@@ -24,6 +25,13 @@ _HEAD_BYTES = 512
 _JPEG_START = b"\xff\xd8\xff"
 _NUMBERED = re.compile(r"%0?(\d{0,2})d")
 """Number in the names of a sequence, as in FFmpeg: ``img_%03d.png``."""
+
+
+class Reader(Protocol):
+    """A file, or the answer of a server."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next bytes, all with -1."""
 
 
 def recognise(source: int | str | Path, options: SourceOptions) -> ImageSource | None:
@@ -95,15 +103,22 @@ def is_image(path: Path) -> bool:
     if is_video_name(path.name):
         return False
     with path.open("rb") as file:
-        kind = kind_of(file.read(_HEAD_BYTES))
+        return is_picture(file)
+
+
+def is_picture(file: Reader, most_bytes: int = -1) -> bool:
+    """Tell by the bytes of a file, which are read as far as needed but not beyond a limit, whether it is one picture."""
+    data = file.read(_HEAD_BYTES)
+    kind = kind_of(data)
     if kind not in {form.name for form in FORMATS}:
         return False
     # A recording of JPEGs and an animation are videos.
+    if kind in ("JPEG", "GIF"):
+        data += file.read(most_bytes)
     if kind == "JPEG":
-        data = path.read_bytes()
         end = jpeg_end(data)
         return end is None or data.find(_JPEG_START, end.data_end) < 0
-    return kind != "GIF" or pictures_in(path.read_bytes()) == 1
+    return kind != "GIF" or pictures_in(data) == 1
 
 
 def _sorted_out(paths: Iterable[Path]) -> tuple[list[Path], list[str]]:

@@ -14,14 +14,18 @@ from typing import Literal
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from edge_runtime.errors import InputError, SourceError
+from edge_runtime.headers import pictures_in
 from edge_runtime.image import MAX_PIXELS, decode
 from edge_runtime.sources.capture import is_address, is_remote_video, redacted
 from edge_runtime.sources.frame import Frame, Source
+from edge_runtime.sources.images import is_picture
 from edge_runtime.sources.live import LiveSource
 from edge_runtime.sources.options import SourceOptions
 from edge_runtime.sources.video import RemoteVideoSource
 
 _MOST_BYTES = 1 << 28
+_KNOWN_BYTES = 1 << 26
+"""Bytes that are read to tell one JPEG from a recording of many, or a GIF from an animation."""
 _FILES = frozenset({"video/mp4", "video/quicktime", "video/webm", "video/x-matroska", "video/x-msvideo"})
 """Types of videos whose end belongs to them, so that they are files even if the server does not tell their length."""
 _ASK_S = 5.0
@@ -57,7 +61,9 @@ def recognise(
 
 
 def content_of(url: str, timeout_s: float) -> Literal["stream", "video", "image"] | None:
-    """Tell by the headers of the answer what an http address holds: a file has a length, a stream has none.
+    """Tell by the answer what an http address holds: a file has a length, a stream has none.
+
+    A picture may be served as plain bytes, and is recognised by them.
 
     Returns:
         The kind; None if the address does not answer, because opening it says what is wrong.
@@ -68,13 +74,13 @@ def content_of(url: str, timeout_s: float) -> Literal["stream", "video", "image"
             # Servers that do not know playlists call them text or bytes.
             playlist = urlsplit(url).path.lower().endswith(_PLAYLIST_SUFFIXES) or any(n in kind for n in _PLAYLISTS)
             finite = answer.headers.get("Content-Length", "0").strip() not in ("", "0")
+            if kind.startswith("image/"):  # one picture, also if its length is not told
+                return "image"
+            if kind.startswith("multipart/") or playlist or not (finite or kind in _FILES):
+                return "stream"
+            return "image" if not kind.startswith("video/") and is_picture(answer, _KNOWN_BYTES) else "video"
     except (OSError, ValueError, HTTPException):
         return None
-    if kind.startswith("image/"):  # one picture, also if its length is not told
-        return "image"
-    if kind.startswith("multipart/") or playlist or not (finite or kind in _FILES):
-        return "stream"
-    return "video"
 
 
 class RemoteImageSource(Source):
@@ -102,6 +108,8 @@ class RemoteImageSource(Source):
                 f"{self.name} — cannot be fetched — check the address, the network and the password"
             ) from None
         now = time.monotonic()
+        if (pictures := pictures_in(data)) > 1:
+            self._note(f"{self.name} — has {pictures} pages or frames, of which the first was read")
         stem = PurePosixPath(unquote(urlsplit(self._url).path)).stem
         name = "".join(c if c.isprintable() and c not in "/\\:" else "_" for c in stem) or "picture"
         frame = Frame(

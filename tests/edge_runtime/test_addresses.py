@@ -1,6 +1,7 @@
 """Files and pictures behind http addresses, and sources that are named in unusual ways."""
 
 import http.server
+import io
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from colors import color_scene
 from mjpeg import camera
+from PIL import Image
 
 from edge_runtime import EdgeUnetError, InputError, Segmenter, SourceError, UsageError, open_source
 from edge_runtime.sources import LiveSource
@@ -100,6 +102,38 @@ class TestHttp:
         with served({path: ("image/jpeg", cv2.imencode(".jpg", PICTURE)[1].tobytes())}) as host:
             (result,) = Segmenter.load(color_package).stream(f"http://{host}{path}")
         assert (result.frame.name, result.segmentation.mask.shape) == (name, (48, 64))
+
+    @pytest.mark.parametrize("name", ["a.gif", "a.tif"])
+    def test_pictures_after_the_first_are_named(self, name):
+        data = io.BytesIO()
+        pages = [Image.new("RGB", (64, 48), color) for color in ("red", "blue", "green")]
+        pages[0].save(data, Path(name).suffix[1:].replace("tif", "tiff"), save_all=True, append_images=pages[1:])
+        with (
+            served({f"/{name}": (f"image/{name[2:]}", data.getvalue())}) as host,
+            open_source(f"http://{host}/{name}") as source,
+        ):
+            assert len(list(source)) == 1
+            assert source.notes == [f"http://{host}/{name} — has 3 pages or frames, of which the first was read"]
+
+    @pytest.mark.parametrize("kind", ["application/octet-stream", "binary/octet-stream", "text/plain"])
+    def test_a_picture_that_is_served_as_bytes_is_a_picture(self, kind):
+        turned = Image.Exif()
+        turned[0x112] = 6
+        data = io.BytesIO()
+        Image.fromarray(PICTURE[..., ::-1]).save(data, "JPEG", exif=turned)
+        with served({"/x": (kind, data.getvalue())}) as host, open_source(f"http://{host}/x") as source:
+            (frame,) = source
+        assert (source.kind, frame.image_bgr.shape) == ("images", (64, 48, 3))
+
+    @pytest.mark.parametrize("name", ["recording", "animation"])
+    def test_a_video_of_pictures_that_is_served_as_bytes_is_a_video(self, name):
+        data = io.BytesIO(cv2.imencode(".jpg", PICTURE)[1].tobytes() * 5)
+        if name == "animation":
+            data = io.BytesIO()
+            frames = [Image.new("RGB", (64, 48), (n, n, n)) for n in (0, 100, 200)]
+            frames[0].save(data, "GIF", save_all=True, append_images=frames[1:])
+        with served({f"/{name}": ("application/octet-stream", data.getvalue())}) as host:
+            assert open_source(f"http://{host}/{name}").kind == "video"
 
     def test_a_damaged_picture_is_named(self):
         with (
