@@ -1,5 +1,6 @@
 """A saved video keeps the sound of its source where the machine has ffmpeg, and says so where not."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,21 @@ def test_the_first_frames_alone_have_their_sound_alone(run, tmp_path):
         [FFMPEG, "-i", tmp_path / "out" / "overlay.mp4"], capture_output=True, text=True, check=False
     )
     assert "Duration: 00:00:00.5" in probe.stderr
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_it_is_in_step_with_pictures_that_begin_later(run, tmp_path, suffix):
+    """The tone is silent until the second 2; the pictures begin at 1.5."""
+    pictures = ["-itsoffset", "1.5", "-f", "lavfi", "-i", "testsrc=size=64x48:rate=10:duration=2"]
+    tone = ["-f", "lavfi", "-i", "sine=duration=4,volume=0:enable=lt(t\\,2)"]
+    source = tmp_path / f"v.{suffix}"
+    subprocess.run([FFMPEG, "-v", "error", *pictures, *tone, "-c:v", "mpeg4", "-c:a", "aac", source], check=True)
+    run(source)
+    heard = [FFMPEG, "-i", tmp_path / "out" / "overlay.mp4", "-af", "silencedetect=n=-40dB:d=0.1", "-f", "null", "-"]
+    said = subprocess.run(heard, capture_output=True, text=True, check=False).stderr
+    found = re.search(r"silence_end: ([\d.]+)", said)
+    assert found is not None, said
+    assert float(found[1]) == pytest.approx(0.5, abs=0.1)
 
 
 def test_a_video_without_sound_says_nothing_of_it(run, tmp_path):
