@@ -106,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _notes(evaluation: Evaluation) -> list[str]:
     """Return a line for each kind of image that was left out, and for images that the model was trained on."""
+    from edge_runtime.storage import printable
+
     counts = {why: len(of) for why, of in evaluation.left_out.items()}
     lines = []
     if "trained_on" in counts:
@@ -119,6 +121,11 @@ def _notes(evaluation: Evaluation) -> list[str]:
         )
     if evaluation.without_mask:
         lines.append(f"{evaluation.without_mask} of {evaluation.images} images have no mask: all background")
+    if evaluation.white_class is not None:
+        lines.append(
+            f"masks hold 0 and 255 alone: 255 is read as '{printable(evaluation.white_class)}' and not ignored, as it is in "
+            "masks of class ids"
+        )
     for why in ("unpaired", "bad"):
         if why in counts:
             more = f" (and {counts[why] - 1} more)" if counts[why] > 1 else ""

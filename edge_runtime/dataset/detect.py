@@ -144,7 +144,8 @@ def dataset_key(
     Args:
         pairs: Images with masks.
         classes: Classes in order of their ids, with their colours.
-        ignore_id: Stored value of ignored pixels.
+        ignore_id: Stored value of ignored pixels. If it is 255, and masks of two classes hold 0 and 255 alone, 255 is the
+            second class.
         ignore_colors: RGB colours of ignored pixels.
         trained: Label key of the masks that the model was trained on. It holds for all masks that fit it, and the
             values that it gives to the classes hold for all masks of ids.
@@ -193,6 +194,9 @@ def _key_of(
     lossy: bool,
 ) -> LabelKey:
     """Return the label key of training if all masks fit it, else that of the encoding that is detected."""
+    if len(classes) == 2 and ignore_id == 255 and _are_black_and_white(masks):
+        # The model's own masks ignore 255, but masks without any other value than 0 would have nothing to measure.
+        return LabelKey.of("binary", classes, lossy=lossy)
     ids: dict[int, int] | None = None
     if trained is not None:
         if trained.encoding == "color":
@@ -208,6 +212,13 @@ def _key_of(
     colors = [*(c.color for c in classes), *ignore_colors]
     encoding = detect_encoding(masks, len(classes), ignore_id=ignore_id, colors=colors, ids=ids)
     return LabelKey.of(encoding, classes, ignore_id=ignore_id, ignore_colors=ignore_colors, ids=ids, lossy=lossy)
+
+
+def _are_black_and_white(masks: Sequence[MaskContents]) -> bool:
+    """Tell whether all masks are grey and hold 0 and 255 alone, and not only 0."""
+    levels = [None if (shown := mask.as_grey()) is None else shown.counts.keys() for mask in masks]
+    found = set().union(*(keys for keys in levels if keys is not None))
+    return None not in levels and found <= {0, 255} and 255 in found
 
 
 def _all_fit(masks: Sequence[MaskContents], key: LabelKey) -> bool:

@@ -49,6 +49,7 @@ class Evaluation:
         image_ious: Mean IoU of each image, in their order; None if all its pixels are ignored.
         trained_on: Number of these images that the model was trained on; None if its package does not say.
         without_mask: Number of these images that have no mask and count as all background.
+        white_class: Class that 255 was read as although the model's own masks ignore it, see ``dataset_key``; None for none.
         left_out: Images that were not measured, by reason: messages for "bad" and "unpaired", paths for "trained_on".
 
     Example:
@@ -68,6 +69,7 @@ class Evaluation:
     image_ious: tuple[float | None, ...]
     trained_on: int | None = None
     without_mask: int = 0
+    white_class: str | None = None
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property

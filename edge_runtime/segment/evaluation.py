@@ -107,6 +107,7 @@ def evaluate_dataset(
         evaluation,
         trained_on=None if trained.images is None else len(seen.intersection(pairs) - bad),
         without_mask=sum(pair.mask is None for pair in pairs if pair not in bad),
+        white_class=names[1] if contract.ignore_id == 255 and key.encoding == "binary" else None,
         left_out={why: tuple(of) for why, of in left_out.items() if of},
     )
 

@@ -14,6 +14,7 @@ from edge_runtime.dataset.label_key import IGNORE, LabelKey
 from edge_runtime.dataset.provenance import TRAINING_IMAGES, TrainingData
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.model.package import MANIFEST, Package
+from edge_runtime.models import located
 from edge_runtime.segment.evaluation import evaluate_dataset
 from edge_runtime.segment.segmenter import Segmenter
 
@@ -172,6 +173,35 @@ class TestMasks:
     def test_cannot_be_read_by_a_key_that_is_none(self, color_package, tmp_path, labels, message):
         with pytest.raises(ModelError, match=message):
             score(with_provenance(color_package, labels), write(tmp_path / "data", lambda ids: ids))
+
+
+class TestBlackAndWhiteMasks:
+    """Of the person model, whose own masks are ids and ignore 255."""
+
+    @pytest.fixture
+    def package(self):
+        return located("person-small")
+
+    @staticmethod
+    def halves(root, white):
+        return write(
+            root, lambda ids: np.where(np.arange(len(ids))[:, np.newaxis] < 20, white, 0 * ids).astype(np.uint8)
+        )
+
+    def test_white_is_the_class_and_not_ignored(self, package, tmp_path, capsys):
+        ids, white = (self.halves(tmp_path / str(value), value) for value in (1, 255))
+        assert score(package, white).to_dict() == score(package, ids).to_dict()
+        assert cli.main(["eval", str(package), str(white)]) == 0
+        assert "masks hold 0 and 255 alone: 255 is read as 'person' and not ignored" in capsys.readouterr().err
+
+    def test_white_beside_the_class_is_ignored(self, package, tmp_path):
+        root = self.halves(tmp_path, 255)
+        mask = cv2.imread(str(root / "masks" / "0.png"), cv2.IMREAD_GRAYSCALE)
+        mask[-1] = 1
+        cv2.imwrite(str(root / "masks" / "0.png"), mask)
+        evaluation = evaluate_dataset(Segmenter.load(package), root)
+        assert evaluation.matrix.sum() == 3 * mask.size - 3 * 20 * mask.shape[1]
+        assert evaluation.white_class is None
 
 
 class TestTrainingImages:
