@@ -322,7 +322,12 @@ def _moved(path: Path, folder: Path) -> str:
 def _renamed(longer: Sequence[Path], shorter: Iterable[Sequence[Path]]) -> str:
     """Return the remedy for files whose names are the beginning or ending of each other."""
     similar = [*longer, *(path for paths in shorter for path in paths)]
-    return f"found {_names(similar)} — expected one name for both — rename the mask to the image's" if similar else ""
+    if not similar:
+        return ""
+    return (
+        f"found {_names(similar)} — expected one name for both — rename the mask to the image's; if the rest of its name is "
+        "its class: `edge-unet data import object-masks`"
+    )
 
 
 def _names(paths: Sequence[Path]) -> str:
