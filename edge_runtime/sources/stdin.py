@@ -166,7 +166,7 @@ class StdinSource(SlotSource):
                 f"{self.name} — is {kind} — expected JPEGs one after another — convert it, or pass it as a file"
             )
         self._require_frames(count)
-        self._require_usable(count + splitter.garbage)
+        self._require_usable(count, splitter.garbage)
 
     def _put_jpeg(self, data: bytes, count: int) -> None:
         started = time.monotonic()
@@ -207,17 +207,22 @@ class StdinSource(SlotSource):
         if not count and not self.stopped.is_set():
             raise InputError(f"{self.name} — ended before its first frame — check the writer: did it fail?")
 
-    def _require_usable(self, count: int) -> None:
+    def _require_usable(self, count: int, garbage: int) -> None:
         """Raise an error at the end of the input if frames could not be used; of a live source, if none could be.
+
+        Bytes between the frames, which lose none, are a note.
 
         Raises:
             InputError: As said; the message names them.
         """
-        if self.failed and (not self.live or self.failed == count):
+        lost = self.failed - garbage
+        if lost and (not self.live or lost == count):
             more = f"; and {self.failed - _NAMED} more" if self.failed > _NAMED else ""
             raise InputError(
-                f"{self.name} — {self.failed} of {count} frames cannot be used: {'; '.join(self.problems[:_NAMED])}{more}"
+                f"{self.name} — {lost} of {count} frames cannot be used: {'; '.join(self.problems[:_NAMED])}{more}"
             )
+        if self.problems and not self.live:
+            self._note(f"{self.problems[0]}{f'; {self.failed} such places' if self.failed > 1 else ''}")
 
     def _receive(self, view: memoryview) -> int:
         """Read the bytes that have arrived; return their number, 0 at the end or after ``stop``."""

@@ -187,11 +187,8 @@ class TestVideo:
         broken = bytearray(jpeg(2))
         broken[200:220] = segment(0xC0, b"\0" * 16)[:20]  # its markers are in order, its contents are not
         data = jpeg(1) + b"garbage" + jpeg(1) + bytes(broken) + jpeg(1)
-        frames = []
-        source = StdinSource(io.BytesIO(data))
-        with source, pytest.raises(InputError, match=r"^standard input — \d of \d frames cannot be used: .* skipped"):
-            for frame in source:
-                frames.append(frame)
+        with StdinSource(io.BytesIO(data)) as source:
+            frames = list(source)
         assert [round(float(frame.image_bgr.mean())) for frame in frames] == [1, 1, 1]
         assert (source.captured, source.failed, source.dropped) == (3 + source.failed, len(source.problems), 0)
         assert source.failed >= 2 and "bytes that are no JPEG were skipped" in "".join(source.problems)
