@@ -1,7 +1,7 @@
 """Compare a network's latency with all graph passes and with some left out, for what each of them gains.
 
     python tests/benchmarks/bench_passes.py --preset selfie --input-size 240x320 --without gates
-    python tests/benchmarks/bench_passes.py --preset edge --encoder mobilenetv3small
+    python tests/benchmarks/bench_passes.py --preset edge --input-size 256x320 --encoder mobilenetv3small
 
 The weights are random, which does not change the time. Each graph runs in its own process; they take turns.
 Milliseconds are of this machine, so read the ratios.
