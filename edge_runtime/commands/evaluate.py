@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Measure a model package on images with masks, through the same runtime as on the device: mean IoU, IoU and Dice per
 class, pixel accuracy and boundary F, from one confusion matrix at the images' own sizes. Masks are read as training
-read them; dataset.yaml is not read again, but other classes in it are named. Masks in other encodings are read by the ids and colours of the classes;
---ignore-color names other colours whose pixels are not counted. In a dataset without test and val, the images that the
+read them; dataset.yaml is not read again, but other classes in it are named. Masks in other encodings are read by the
+ids and colours of the classes; black and white masks of two classes always have the second in white. --ignore-color names other colours whose pixels are not counted. In a dataset without test and val, the images that the
 model was trained on are left out. Without --variant and --threads, the configuration that `edge-unet tune` chose for
 this device is measured, as `edge-unet run` would run it.
 """

@@ -39,9 +39,8 @@ def resolve_labels(
         key = info.key(info.encoding, lossy=lossy)
         of_palettes = sum(mask.form == "palette" and not fits(mask, key) for mask in masks)
         # The indices of palette files are ids, too: who states "index" need not know how the files hold them.
-        return info, info.key("palette", lossy=lossy) if info.encoding == "index" and 2 * of_palettes > len(
-            masks
-        ) else key
+        are_palettes = info.encoding == "index" and 2 * of_palettes > len(masks)
+        return info, info.key("palette", lossy=lossy) if are_palettes else key
     colors = [*(c.color for c in info.classes), *info.ignore_colors] if info.colors_known else None
     ids = None if info.ids is None else dict(info.ids)
     encoding = detect_encoding(masks, len(info.classes), ignore_id=info.ignore_id, colors=colors, ids=ids)

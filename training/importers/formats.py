@@ -90,8 +90,8 @@ via_region_data.csv                       read if there is no JSON
 """,
         rules="""\
 Class 0 is the background; the class of a region is the value of its attribute: of the only one, of one named class,
-label, category, name or type, or of the one that --attribute names. Without attributes all regions are of the class object. Polygons, rectangles, circles and
-ellipses are filled, points and lines are left out. Where regions overlap, the later one is on top.
+label, category, name or type, or of the one that --attribute names. Without attributes all regions are of the class
+object. Polygons, rectangles, circles and ellipses are filled, points and lines are left out. Where regions overlap, the later one is on top.
 An image without regions is all background; an image that VIA does not list is left out.
 """,
     ),

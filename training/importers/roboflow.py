@@ -36,7 +36,7 @@ def plan(src: Path) -> Plan:
     Raises:
         DataError: There is no ``_classes.csv``, one is wrong, or two state other classes.
     """
-    found = list(source_files(src))
+    found = source_files(src)
     names, where = _names([path for path in found if path.name == CLASSES], src)
     classes, ids = classes_by_value(names, where=where)
     by_folder: dict[Path, dict[str, Path]] = {}
