@@ -19,7 +19,7 @@ from edge_runtime.storage import printable
 from training.data.color_tables import VOC, voc_color
 from training.errors import DataError
 from training.importers.documents import read_lines
-from training.importers.files import FileFinder, split_of, unlisted_images
+from training.importers.files import FileFinder, source_files, split_of, unlisted_images
 from training.importers.glance import folders
 from training.importers.mask_files import draw_by_color, draw_by_value_or_color
 from training.importers.painting import Drawing
@@ -151,7 +151,7 @@ def _reader(root: Path, src: Path, notes: Tally) -> tuple[Labels, Callable[[Path
     lists = {root / file: names for file in _NAME_LISTS if (names := _listed_names(root / file))}
     labelmap = root / _LABELMAP
     path = labelmap if labelmap.is_file() else next(iter(lists), None)
-    for other in files_below(src):
+    for other in source_files(src):
         if other.name in (_LABELMAP, *_NAME_LISTS) and other != path:
             notes.add("lists of classes that are not read", other.relative_to(src).as_posix())
     if path == labelmap:
