@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from edge_runtime.model.package import Manifest
     from export.config import ExportConfig, Int8Budget, ParityBudget
     from export.errors import ConvertError, Int8Error, ParityError
+    from export.own_model.export import export_model
     from export.package import export_package
     from export.parity import Parity
 
@@ -30,6 +31,7 @@ _HOME = {
     "Parity": "export.parity",
     "ParityBudget": "export.config",
     "ParityError": "export.errors",
+    "export_model": "export.own_model.export",
     "export_package": "export.package",
 }
 
@@ -42,6 +44,7 @@ __all__ = [
     "Parity",
     "ParityBudget",
     "ParityError",
+    "export_model",
     "export_package",
 ]
 

@@ -10,6 +10,10 @@ from typing import Literal
 from edge_runtime.errors import UsageError
 from export.passes import OPTIONAL_PASSES
 
+PixelRange = Literal["0-1", "0-255", "-1-1", "imagenet"]
+"""Values that a model expects of pixels; "imagenet": 0–1 less ImageNet's mean, divided by its standard deviation."""
+Output = Literal["sigmoid", "softmax", "logits"]
+"""What a model gives for each pixel: probabilities by one of the two functions, or the numbers before it."""
 OPSETS = range(13, 19)
 """ONNX opsets that tf2onnx writes and that the passes are tested with."""
 DEFAULT_OPSET = 17

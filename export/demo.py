@@ -23,7 +23,7 @@ from edge_runtime.image import read_image
 from edge_runtime.model.package import Package
 from edge_runtime.storage import printable, write_bytes
 from export.report import data_uri, environment, video_uri
-from export.run_folder import read_run
+from export.run_folder import BEST_MODEL, read_run
 
 INPUT_SIZE = "192x256"
 SAMPLES = 8
@@ -142,14 +142,15 @@ def _keras_mean_iou(run: Path, package: Path, data: Path) -> float:
     with quiet_native_logs():
         import tensorflow
 
-        from export.checkpoint import load_checkpoint
+        from export.keras_model.archive import read_model
+        from export.keras_model.convertible import with_precise_means
         from export.parity import KerasReference
 
         tensorflow.config.list_physical_devices()
 
     folder = read_run(run)
     contract = Package.open(package).manifest.contract
-    reference = KerasReference(load_checkpoint(folder.checkpoint), contract)
+    reference = KerasReference(with_precise_means(read_model(run / BEST_MODEL)), contract)
     return evaluate(
         reference.mask,
         dataset_pairs(data, "test"),

@@ -160,6 +160,14 @@ def changes_layout(node: ir.Node) -> bool:
     return shape is not None and shape.size == 4 and int(shape.reshape(-1)[1]) == 1
 
 
+def swaps_channels(node: ir.Node) -> bool:
+    """Check whether a node turns RGB into BGR, or the other way round, in the last of four axes."""
+    if node.op_type != "Gather" or node.attributes.get_int("axis", 0) not in (3, -1):
+        return False
+    order = constant(node.inputs[1])
+    return order is not None and order.tolist() == [2, 1, 0]
+
+
 def derived_name(origin: str | None, part: str) -> str:
     """Return the name of a node that does part of another node's work: ``<origin>_<part>``."""
     return f"{origin}_{part}"

@@ -69,6 +69,8 @@ def layer_differences(
     layers = [
         name for name in convolution_layers(model) if model.get_layer(name).activation is keras.activations.linear
     ]
+    if not layers:
+        return []
     results = [_result(model, model.get_layer(layer)) for layer in layers]
     inner = keras.Model(model.input, [result.output for result in results])
     found = {value for node in graph.graph.node for value in node.output}

@@ -28,14 +28,15 @@ from edge_runtime.segment.preprocess import checked_frame, model_input, resize_i
 from edge_runtime.segment.segmenter import Segmenter
 from edge_runtime.storage import new_folder, printable, sha256, write_bytes, write_json
 from export.app_model import build_app_model
-from export.checkpoint import load_checkpoint
 from export.config import ExportConfig, ParityBudget
 from export.convert import convolution_layers, gflops, trace
 from export.int8_search import CALIBRATION_IMAGES, Quantization, find_int8
+from export.keras_model.archive import read_model
+from export.keras_model.convertible import with_precise_means
 from export.optimise import Stage, integer_layout, optimise
 from export.parity import KerasReference, Parity, StageParity, measure_layers, measure_outputs, measure_stages
 from export.report import ReportInputs, render_report
-from export.run_folder import TrainedRun, read_run
+from export.run_folder import BEST_MODEL, TrainedRun, read_run
 from export.validation_set import ValidationSet
 
 GOLDEN_FRAMES = 3
@@ -69,12 +70,24 @@ def export_package(config: ExportConfig, on_progress: OnProgress = silent) -> Ma
         >>> sorted(path.name for path in (tmp_path / "model").iterdir())
         ['golden', 'manifest.json', 'model.app.onnx', 'model.onnx', 'report.html', 'training-images.bin']
     """
-    out = Path(config.out)
     run = read_run(Path(config.run), None if config.data is None else Path(config.data))
+    return write_package(run, read_model(Path(config.run) / BEST_MODEL), config, on_progress)
+
+
+def write_package(run: TrainedRun, model: keras.Model, config: ExportConfig, on_progress: OnProgress) -> Manifest:
+    """Convert a model and write its package; arguments, result and errors as for ``export_package``.
+
+    Args:
+        run: What is known of the model's training and data; its contract is that of the model.
+        model: The model, from RGB or grey pixels in 0–255 to probabilities, with a layer ``logits``.
+        config: The package folder and all settings.
+        on_progress: Called with the name of each step and how much of it is done.
+    """
+    out = Path(config.out)
     contract = replace(run.contract, name=out.resolve().name)
     calibration = None if config.calibration is None else _calibration_images(Path(config.calibration), contract)
     with new_folder(out, overwrite=config.overwrite, is_ours=lambda there: (there / MANIFEST).is_file()) as folder:
-        conversion = _convert(run, contract, config, on_progress)
+        conversion = _convert(with_precise_means(model), run, contract, config, on_progress)
         segmenters = {"fp32": _write_model(folder, "fp32", conversion.shipped)}
         parity = _prove(conversion, segmenters["fp32"], run, config.budget, on_progress)
         quantization, int8 = _quantise(conversion, calibration, config, on_progress)
@@ -128,10 +141,11 @@ class _Conversion:
         return self.stages[-1].model
 
 
-def _convert(run: TrainedRun, contract: Contract, config: ExportConfig, on_progress: OnProgress) -> _Conversion:
-    """Load the checkpoint and the validation images, and apply the graph passes."""
+def _convert(
+    model: keras.Model, run: TrainedRun, contract: Contract, config: ExportConfig, on_progress: OnProgress
+) -> _Conversion:
+    """Read the validation images, and apply the graph passes."""
     on_progress("converting", 0, 1)
-    model = load_checkpoint(run.checkpoint)
     validation = ValidationSet.read(run.validation, run.key, contract)
     raw, layers = trace(model, config.opset), convolution_layers(model)
     conversion = _Conversion(
@@ -195,7 +209,7 @@ def _int8_stage(conversion: _Conversion, int8: Stage | None) -> tuple[StageParit
 def _metrics(parity: Parity, segmenters: Mapping[str, Segmenter], run: TrainedRun) -> dict[str, Any]:
     """Return the metrics of Keras and of each variant on the validation split."""
     outputs = parity.outputs
-    metrics: dict[str, Any] = {"split": "val", "keras": outputs.keras.to_dict(), "fp32": outputs.onnx.to_dict()}
+    metrics: dict[str, Any] = {"split": run.split, "keras": outputs.keras.to_dict(), "fp32": outputs.onnx.to_dict()}
     if "int8" in segmenters:
         metrics["int8"] = evaluate(
             lambda image_bgr: segmenters["int8"](image_bgr).mask,
@@ -286,7 +300,7 @@ def _provenance(run: TrainedRun, config: ExportConfig) -> dict[str, Any]:
     packages = ("edge-unet", "keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "numpy", "opencv-python")
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "checkpoint_sha256": sha256(run.checkpoint),
+        "checkpoint_sha256": None if run.checkpoint is None else sha256(run.checkpoint),
         "config": _without_folders(run.config),
         "logit_adjustment": dict(run.logit_adjustment),
         "data_fingerprint": run.data_fingerprint,

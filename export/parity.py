@@ -34,6 +34,8 @@ STAGE_INPUTS = 16
 """Validation images on which every stage is compared."""
 LAYER_INPUTS = 2
 RANDOM_INPUTS = 4
+TIE = 1e-6
+"""Difference of the probabilities of two classes between which rounding decides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +49,7 @@ class Differences:
         mean_abs_logit_diff: Mean difference of the logits.
         max_abs_diff: Largest difference of a probability.
         mean_abs_diff: Mean difference of the probabilities.
-        class_agreement: Share of pixels with the same class, 0–1.
+        class_agreement: Share of pixels with the same class, or with one that is as probable up to rounding, 0–1.
     """
 
     inputs: int
@@ -307,7 +309,7 @@ def _stage_parity(
         other = probabilities_of(logits, binary=binary)
         masks.append(class_ids_of(other))
         diff = np.abs(probabilities - other)
-        rows.append((diff.max(), diff.mean(), np.mean(masks[-1] == class_ids_of(probabilities))))
+        rows.append((diff.max(), diff.mean(), _agreement(probabilities, masks[-1])))
     table = np.array(rows, np.float64)
     return StageParity(
         name=stage.name,
@@ -328,7 +330,7 @@ def _differences(reference: KerasReference, segmenter: Segmenter, images: Iterab
         other = probabilities_of(other_logits, binary=segmenter.contract.binary)
         finite &= all(bool(np.isfinite(a).all()) for a in (logits, probabilities, other_logits, other))
         logit_diff, diff = np.abs(logits - other_logits), np.abs(probabilities - other)
-        equal = np.mean(class_ids_of(probabilities) == segmenter.mask_of(image))
+        equal = _agreement(probabilities, segmenter.mask_of(image))
         rows.append((logit_diff.max(), logit_diff.mean(), diff.max(), diff.mean(), equal))
     table = np.array(rows, np.float64)
     return Differences(
@@ -340,6 +342,20 @@ def _differences(reference: KerasReference, segmenter: Segmenter, images: Iterab
         mean_abs_diff=float(table[:, 3].mean()),
         class_agreement=float(table[:, 4].mean()),
     )
+
+
+def _agreement(probabilities: NDArray[np.float32], mask: NDArray[np.uint8]) -> float:
+    """Return the share of pixels of a mask that have the class of Keras, or one that is as probable up to rounding.
+
+    Args:
+        probabilities: (H, W, L), of Keras.
+        mask: (H, W) class ids, of the other model.
+    """
+    chosen = class_ids_of(probabilities)
+    if probabilities.shape[-1] == 1:
+        probabilities = np.concatenate([1 - probabilities, probabilities], -1)
+    ours, theirs = (np.take_along_axis(probabilities, ids[..., np.newaxis], -1)[..., 0] for ids in (chosen, mask))
+    return float(np.mean((chosen == mask) | (ours - theirs < TIE)))
 
 
 def _random_inputs(contract: Contract) -> list[NDArray[np.uint8]]:

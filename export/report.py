@@ -85,7 +85,7 @@ def render_report(inputs: ReportInputs) -> str:
         ),
         (
             "largest difference inside a layer, relative to the layer's largest value",
-            f"{max(parity['layers'].values()):.1e}",
+            f"{max(parity['layers'].values()):.1e}" if parity["layers"] else "none compared",
             f"≤ {budget['layer_diff']:g}",
         ),
     ]
@@ -188,7 +188,9 @@ def _disagreements(inputs: ReportInputs) -> list[Sample]:
 
 
 def _curve(history: Sequence[Epoch]) -> str:
-    """Return the training curves as an inline SVG."""
+    """Return the training curves as an inline SVG; empty if the epochs are not known."""
+    if not history:
+        return ""
     figure = _figure(3.0)
     axes = figure.subplots(1, 2)
     epochs = [row.epoch for row in history]
@@ -222,7 +224,9 @@ def _stages_chart(stages: Sequence[dict[str, Any]], limit: float) -> str:
 
 
 def _layers_chart(layers: Mapping[str, float], limit: float) -> str:
-    """Return the difference inside each layer as an inline SVG."""
+    """Return the difference inside each layer as an inline SVG; an empty string if none was compared."""
+    if not layers:
+        return ""
     figure = _figure(2.8)
     ax = figure.subplots()
     values = list(layers.values())

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from edge_runtime.dataset.label_key import LabelKey, MaskEncoding
-from edge_runtime.dataset.pairs import Pair
+from edge_runtime.dataset.pairs import Pair, Split
 from edge_runtime.dataset.provenance import DIGEST_BYTES
 from edge_runtime.errors import InputError, ModelError
 from edge_runtime.model.contract import Contract, Fields, number, parse_json
 from edge_runtime.storage import printable, read_bytes, sha256
 from export.errors import ConvertError
 
+BEST_MODEL = "best.keras"
+"""Name of the checkpoint in a run folder."""
 RUN_FORMAT_VERSION = 2
 """The ``format_version`` of ``run.json`` that export reads: the one that training writes."""
 
@@ -37,36 +39,38 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedRun:
-    """A run with at least one finished epoch: its best checkpoint and the parts of its record that export needs.
+    """A trained model: its checkpoint, and what export needs to know of its training and its data.
 
     Attributes:
-        checkpoint: Path of ``best.keras``.
-        logit_adjustment: Number that training added to the logit of each class, by its name; empty if nothing was added.
+        checkpoint: Path of ``best.keras``, or of another model's file; None for a model that was never saved.
         contract: Inputs and outputs of the model.
         key: Meaning of the values in the dataset's masks.
-        validation: Image and mask pairs of the validation split.
+        validation: Image and mask pairs on which Keras and the package are compared: the validation split.
         config: Settings of the training, for the provenance of the package.
         data_fingerprint: Digest of the dataset.
-        training_images: Beginning of the SHA-256 of each training image's file, ``DIGEST_BYTES`` long; None if an
-            earlier version recorded the run.
         images: Number of images per split.
         empty_without_mask: Images without a mask were trained on, or validated on, as all background.
-        history: Figures of each epoch.
-        seed: Random seed of the training.
+        split: Name of the split of ``validation``.
+        training_images: Beginning of the SHA-256 of each training image's file, ``DIGEST_BYTES`` long; None if they are
+            not known.
+        logit_adjustment: Number that training added to the logit of each class, by its name; empty if nothing was added.
+        history: Figures of each epoch; empty if they are not known.
+        seed: Random seed of the training; None if it is not known.
     """
 
-    checkpoint: Path
-    logit_adjustment: Mapping[str, float]
+    checkpoint: Path | None
     contract: Contract
     key: LabelKey
     validation: tuple[Pair, ...]
     config: Mapping[str, Any]
     data_fingerprint: str
-    training_images: frozenset[bytes] | None
     images: Mapping[str, int]
     empty_without_mask: bool
-    history: tuple[Epoch, ...]
-    seed: int
+    split: Split = "val"
+    training_images: frozenset[bytes] | None = None
+    logit_adjustment: Mapping[str, float] = field(default_factory=dict)
+    history: tuple[Epoch, ...] = ()
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +205,7 @@ def _epoch(row: Fields) -> Epoch:
 
 def _checked_checkpoint(root: Path, known: Mapping[str, Mapping[str, float]]) -> tuple[Path, Mapping[str, float]]:
     """Return the path of ``best.keras`` and its logit adjustment, if it is the file that training recorded."""
-    checkpoint = root / "best.keras"
+    checkpoint = root / BEST_MODEL
     if not known:
         raise ConvertError(
             f"run folder {printable(root)} — no finished epoch yet — go on with edge-unet train … --resume"

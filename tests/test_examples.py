@@ -73,6 +73,13 @@ def test_the_whole_way_from_python(tmp_path):
     assert read_mask(mask).values.max() < 4
 
 
+def test_from_a_keras_notebook_to_a_package(tmp_path):
+    text = run("keras_unet.py", tmp_path / "work", 1)
+    assert "pixels are given to the model in " in text
+    assert "{'background': " in text
+    assert (tmp_path / "work" / "package" / "manifest.json").is_file()
+
+
 def test_counting_pixels(color_package, folder):
     assert run("count_pixels.py", color_package, folder).endswith("background 76.6%, red 7.8%, blue 15.6%\n")
 

@@ -23,9 +23,9 @@ ROOMS = {
         *("fit", "commands"),
     ),
     "export": (
-        *("errors", "graph", "passes", "config", "run_folder", "precise_means", "checkpoint", "convert"),
+        *("errors", "graph", "passes", "config", "keras_model", "run_folder", "convert"),
         *("optimise", "validation_set", "layer_parity", "parity", "int8_search", "app_model", "report"),
-        *("package", "demo", "cli"),
+        *("package", "own_model", "demo", "cli"),
     ),
 }
 """The rooms of each package, from the first to the last: the order in which they tell the story."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from training.config import TrainConfig
+    from training.data.arrays import write_dataset
     from training.data.check import DatasetReport, check_dataset
     from training.data.synth import SynthSize, write_synthetic_dataset
     from training.errors import DataError, DivergedError, LoaderError, ResumeError, TrainingStopped
@@ -49,6 +50,7 @@ _HOME = {
     "import_dataset": "importers",
     "make_loss": "losses.make",
     "train": "fit.train",
+    "write_dataset": "data.arrays",
     "write_synthetic_dataset": "data.synth",
 }
 
@@ -75,6 +77,7 @@ __all__ = [
     "import_dataset",
     "make_loss",
     "train",
+    "write_dataset",
     "write_synthetic_dataset",
 ]
 

@@ -36,6 +36,7 @@ class PassInfo:
 
 
 FIRST_PASSES = (
+    PassInfo("erfc", "erfc.WriteErfc"),
     PassInfo("batch norm", "batch_norm.FoldBatchNorm"),
     PassInfo("padding", "padding.FoldPadding"),
     PassInfo("reshapes", "reshapes.DropReshapes"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from export.graph import changes_layout, constant, initializer, input_of, only_consumer
+from export.graph import changes_layout, constant, initializer, input_of, only_consumer, swaps_channels
 
 
 class FoldNormalisation(ir.passes.InPlacePass):
@@ -25,7 +25,7 @@ class FoldNormalisation(ir.passes.InPlacePass):
             arithmetic.append(node)
             node = only_consumer(node.outputs[0])
         first = node
-        while node is not None and changes_layout(node):
+        while node is not None and (changes_layout(node) or swaps_channels(node)):
             node = only_consumer(node.outputs[0])
         if not arithmetic or first is None or node is None or node.op_type != "Conv":
             return ir.passes.PassResult(model, modified=False)

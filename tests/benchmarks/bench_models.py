@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from edge_runtime.image import read_image
 from edge_runtime.model.contract import Contract
 from edge_runtime.segment.preprocess import checked_frame, model_input
-from export.checkpoint import load_checkpoint
 from export.convert import convolution_layers, gflops, trace
 from export.int8_search import measure_ranges
+from export.keras_model.archive import read_model
+from export.keras_model.convertible import with_precise_means
 from export.optimise import integer_layout, optimise, to_int8
 from export.run_folder import read_run
 from training.data.dataset import make_classes
@@ -47,7 +48,11 @@ def main() -> None:
     args = parser.parse_args()
     if args.run:
         run = read_run(args.run)
-        model, contract, preset = load_checkpoint(run.checkpoint), run.contract, run.record["config"]["preset"]
+        model, contract, preset = (
+            with_precise_means(read_model(run.checkpoint)),
+            run.contract,
+            run.record["config"]["preset"],
+        )
         frames = read_frames([pair.image for pair in run.validation], contract)
     else:
         contract, preset = make_contract(args.preset), args.preset

@@ -53,8 +53,8 @@ def main() -> None:
 def write_graphs(args: argparse.Namespace, cases: dict[str, tuple[str, ...]], folder: Path) -> dict[str, Path]:
     """Write the graph of each case and return the paths."""
     from export.convert import convolution_layers, trace
+    from export.keras_model.convertible import with_precise_means
     from export.optimise import optimise
-    from export.precise_means import with_precise_means
     from training.network.deploy import deployable
 
     height, width = args.input_size

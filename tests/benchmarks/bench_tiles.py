@@ -21,8 +21,9 @@ from edge_runtime import Segmenter
 from edge_runtime.image import image_files, read_image
 from edge_runtime.model.session import Session
 from edge_runtime.segment.tiled import TiledSegmenter
-from export.checkpoint import load_checkpoint
 from export.convert import convolution_layers, trace
+from export.keras_model.archive import read_model
+from export.keras_model.convertible import with_precise_means
 from export.optimise import optimise
 from export.run_folder import read_run
 from training.presets import PRESETS
@@ -41,7 +42,7 @@ def main() -> None:
     args = parser.parse_args()
     run = read_run(args.run)
     c = run.contract
-    trained = load_checkpoint(run.checkpoint)
+    trained = with_precise_means(read_model(run.checkpoint))
     segmenters = {}
     for size in ((c.height_px, c.width_px), *((size, size) for size in SIZES)):
         model = PRESETS["edge"].shape.build(

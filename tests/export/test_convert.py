@@ -19,10 +19,10 @@ from tried_unet import TriedUNet
 from edge_runtime.model.contract import METADATA_KEY, VARIANT_KEY, Contract
 from edge_runtime.model.session import Session
 from edge_runtime.segment.postprocess import probabilities_of
-from export.checkpoint import load_checkpoint
 from export.config import OPSETS
 from export.convert import convolution_layers, gflops, trace
 from export.errors import ConvertError
+from export.keras_model.archive import read_model
 from export.optimise import optimise
 from training.loop.trainer import archive_of
 from training.network.unet import UNetShape
@@ -237,12 +237,12 @@ def strange_loss(y_true, y_pred):
 def test_a_compiled_checkpoint_is_loaded_without_what_it_was_compiled_with(tmp_path, smallest):
     model = keras.models.clone_model(smallest)
     model.compile(keras.optimizers.AdamW(), loss=strange_loss)
-    assert not load_checkpoint(write_archive(tmp_path / "best.keras", model)).compiled
+    assert not read_model(write_archive(tmp_path / "best.keras", model)).compiled
 
 
 def test_a_missing_checkpoint_is_named(tmp_path):
-    with pytest.raises(ConvertError, match=r"/best\.keras — no such file — .* — train first"):
-        load_checkpoint(tmp_path / "best.keras")
+    with pytest.raises(ConvertError, match=r"/best\.keras — no such file — .* — check the path"):
+        read_model(tmp_path / "best.keras")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
@@ -252,15 +252,24 @@ def test_a_truncated_checkpoint_is_damaged(checkpoint, share):
     with pytest.raises(
         ConvertError, match=r"best\.keras — damaged \(File is not a zip file\) — expected a \.keras archive"
     ):
-        load_checkpoint(checkpoint)
+        read_model(checkpoint)
 
 
-@pytest.mark.parametrize("data", [b"not a model\n", b"\x89HDF\r\n\x1a\n" + bytes(88)], ids=["text", "HDF5"])
-def test_a_file_of_another_kind_is_damaged(tmp_path, data):
-    path = tmp_path / "best.keras"
+@pytest.mark.parametrize(
+    ("name", "data", "found"),
+    [
+        ("best.keras", b"not a model\n", r"damaged \(File is not a zip file\)"),
+        ("best.keras", b"\x89HDF\r\n\x1a\n" + bytes(88), r"is HDF5 inside — expected the suffix \.h5"),
+        ("best.h5", b"not a model\n", r"is no HDF5 inside — expected the suffix \.keras"),
+        ("best.h5", b"\x89HDF\r\n\x1a\n" + bytes(88), r"damaged \(.*open file.*\) — expected HDF5"),
+    ],
+    ids=["text", "HDF5", "text as HDF5", "half of HDF5"],
+)
+def test_a_file_of_another_kind_is_damaged(tmp_path, name, data, found):
+    path = tmp_path / name
     path.write_bytes(data)
-    with pytest.raises(ConvertError, match=r"damaged \(File is not a zip file\)"):
-        load_checkpoint(path)
+    with pytest.raises(ConvertError, match=found):
+        read_model(path)
 
 
 @pytest.mark.parametrize("member", ["model.weights.h5", "config.json"])
@@ -270,8 +279,10 @@ def test_a_flipped_byte_inside_is_found_and_the_part_named(checkpoint, member):
     data = bytearray(checkpoint.read_bytes())
     data[info.header_offset + 30 + len(member) + info.file_size // 2] ^= 0xFF
     checkpoint.write_bytes(data)
-    with pytest.raises(ConvertError, match=rf"best\.keras — damaged \(.*{member}.*\) — .*restore it or train again"):
-        load_checkpoint(checkpoint)
+    with pytest.raises(
+        ConvertError, match=rf"best\.keras — damaged \(.*{member}.*\) — .*restore it, or save the model again"
+    ):
+        read_model(checkpoint)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +294,7 @@ def test_a_flipped_byte_in_the_directory_is_damage_too(checkpoint, offset, value
     data[data.rindex(b"PK\x01\x02") + offset] = value
     checkpoint.write_bytes(data)
     with pytest.raises(ConvertError, match=rf"best\.keras — damaged \(.*{found}.*\)"):
-        load_checkpoint(checkpoint)
+        read_model(checkpoint)
 
 
 def test_an_archive_that_is_no_model_is_damaged(tmp_path):
@@ -291,7 +302,7 @@ def test_an_archive_that_is_no_model_is_damaged(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("hello.txt", "hello")
     with pytest.raises(ConvertError, match=r"damaged \(.*no item named 'config\.json'"):
-        load_checkpoint(path)
+        read_model(path)
 
 
 @keras.saving.register_keras_serializable(package="tests")
@@ -311,22 +322,30 @@ def strange_activation(x):
     ("layer", "found"),
     [
         (layers.Lambda(lambda x: x, name="code", output_shape=(8, 8, 3)), r"layer Lambda \('code'\)"),
-        (layers.Dropout(0.5, name="drop"), r"layer Dropout \('drop'\)"),
-        (layers.Dense(3, name="dense"), r"layer Dense \('dense'\)"),
-        (Strange(name="mine"), r"Strange from '.*' \(layer 'mine'\)"),
-        (layers.Conv2D(3, 1, activation="tanh", name="curved"), r"activation tanh \('curved'\)"),
-        (layers.Conv2D(3, 1, activation=strange_activation, name="own"), r"function from 'builtins' \(layer 'own'\)|activation .*strange_activation.* \('own'\)"),
-        (layers.Conv2D(3, 1, kernel_regularizer="l2", name="pressed"), r"L2 from 'keras\.regularizers' \(layer 'pressed'\)"),
-        (keras.Sequential([layers.Conv2D(3, 1)], name="inner"), r"Sequential from 'keras.*' \(layer 'inner'\)"),
+        (keras.Sequential([layers.Lambda(lambda x: x, name="deep", output_shape=(8, 8, 3))], name="inner"), r"layer Lambda \('deep'\)"),
+        (layers.StringLookup(vocabulary=["a"], name="words"), r"layer StringLookup \('words'\)"),
+        (Strange(name="mine"), r"Strange from '.*' \('mine'\)"),
+        (layers.Conv2D(3, 1, activation=strange_activation, name="own"), r"function from 'builtins' \('own'\)|activation .*strange_activation.* \('own'\)"),
     ],
-    ids=["lambda", "dropout", "dense", "registered class", "activation", "registered function", "regulariser", "model"],
+    ids=["lambda", "nested lambda", "reads a file", "registered class", "registered function"],
 )  # fmt: skip
-def test_what_no_preset_has_is_refused_before_keras_sees_it(tmp_path, layer, found):
-    path = write_archive(tmp_path / "best.keras", small_model(layer))
+def test_what_is_more_than_computing_is_refused_before_keras_sees_it(tmp_path, layer, found):
+    path = tmp_path / "best.keras"
+    image = keras.Input((8, 8, 3), dtype="string" if isinstance(layer, layers.StringLookup) else "float32")
+    keras.Model(image, layer(image)).save(path)
     with pytest.raises(
-        ConvertError, match=rf"best\.keras — holds (an? )?({found}) — expected only Activation, .* — train one"
+        ConvertError,
+        match=rf"best\.keras — holds ({found}) — expected only layers of Keras that compute — .*keras\.Model",
     ):
-        load_checkpoint(path)
+        read_model(path)
+
+
+def test_what_others_use_and_computes_is_loaded(tmp_path):
+    image = keras.Input((8, 8, 3))
+    x = keras.Sequential([layers.Conv2D(3, 1, activation="tanh", kernel_regularizer="l2")])(layers.Dropout(0.5)(image))
+    path = tmp_path / "unet.keras"
+    keras.Model(image, layers.Dense(3)(x) * 2).save(path)
+    assert len(read_model(path).layers) == 4
 
 
 @pytest.mark.parametrize(
@@ -334,9 +353,9 @@ def test_what_no_preset_has_is_refused_before_keras_sees_it(tmp_path, layer, fou
     [
         (lambda c: c.update(module="os", class_name="Functional"), "a Functional model from 'os'"),
         (lambda c: c.update(registered_name="tests>Strange"), "a Functional model from"),
-        (lambda c: c.update(class_name="Sequential"), "a Sequential model from"),
-        (lambda c: c["config"].update(dtype={"class_name": "__lambda__", "config": {}}), "__lambda__ from 'None'"),
-        (lambda c: c["config"]["layers"][1].update(class_name={}), "layer {} "),
+        (lambda c: c.update(class_name="Wrapper"), "a Wrapper model from"),
+        (lambda c: c["config"].update(dtype={"class_name": "__lambda__", "config": {}}), "layer __lambda__"),
+        (lambda c: c["config"]["layers"][1].update(class_name={}), r"layer \{\} "),
         (lambda c: c["config"]["layers"][1].update(module="os.path"), "Rescaling from 'os.path'"),
         (lambda c: c["config"]["layers"][1].update(registered_name="tests>Strange"), "Rescaling from 'keras.layers'"),
     ],
@@ -345,19 +364,21 @@ def test_what_no_preset_has_is_refused_before_keras_sees_it(tmp_path, layer, fou
 def test_a_configuration_that_was_edited_is_refused(checkpoint, change, found):
     edit_config(checkpoint, change)
     with pytest.raises(ConvertError, match=rf"best\.keras — holds {found}"):
-        load_checkpoint(checkpoint)
+        read_model(checkpoint)
 
 
 def test_a_configuration_that_is_no_object_is_refused(tmp_path):
     path = tmp_path / "best.keras"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", "[1]")
-    with pytest.raises(ConvertError, match=r"holds no model — expected only"):
-        load_checkpoint(path)
+    with pytest.raises(ConvertError, match=r"holds no model — expected only layers"):
+        read_model(path)
 
 
 def test_what_keras_cannot_put_together_is_refused_in_one_line(checkpoint):
     edit_config(checkpoint, lambda c: c["config"]["layers"][2]["config"].update(filters=7))
-    with pytest.raises(ConvertError, match=r"best\.keras — Keras cannot load it \(.+\) — train again") as caught:
-        load_checkpoint(checkpoint)
+    with pytest.raises(
+        ConvertError, match=r"best\.keras — Keras cannot load it \(.+\) — restore it, or save the model again"
+    ) as caught:
+        read_model(checkpoint)
     assert "\n" not in str(caught.value)

@@ -28,10 +28,11 @@ from edge_runtime.dataset.metrics import BoundaryCounts
 from edge_runtime.model.session import Session
 from edge_runtime.segment.preprocess import model_input
 from edge_runtime.segment.segmenter import Segmenter
-from export.checkpoint import load_checkpoint
 from export.config import ParityBudget
 from export.convert import convolution_layers, trace
 from export.errors import ParityError
+from export.keras_model.archive import read_model
+from export.keras_model.convertible import with_precise_means
 from export.layer_parity import LayerDifference
 from export.optimise import Stage, integer_layout, optimise
 from export.parity import (
@@ -192,7 +193,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def model(run):
-    return load_checkpoint(run.checkpoint)
+    return with_precise_means(read_model(run.checkpoint))
 
 
 @pytest.fixture(scope="module")

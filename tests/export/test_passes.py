@@ -18,7 +18,6 @@ from graphs import (
 )
 from runs import traced
 
-from export.errors import ConvertError
 from export.passes.class_map import AddClassMap
 from export.passes.names import NameByPlace
 from export.passes.normalisation import FoldNormalisation
@@ -213,22 +212,28 @@ class TestTakePixels:
         assert operators(model)[:3] == ["Transpose", "Cast", "Conv"]
 
     @pytest.mark.parametrize(
-        ("body", "found"),
+        "body",
         [
-            pytest.param("m = Mul(image, s) y = Conv(m, w)", "goes to Mul", id="a scaling that could not be folded"),
-            pytest.param("n = Transpose<perm=[0,3,1,2]>(image) y = Relu(n)", "goes to Relu", id="no convolution"),
-            pytest.param("c = Conv(image, w) y = Add(c, image)", "goes to several nodes", id="two users"),
-            pytest.param("v = Neg(w) y = Conv(image, v)", "goes to Conv", id="weights that are computed"),
+            pytest.param("m = Mul(image, s) n = Transpose<perm=[0,3,1,2]>(m) y = Conv(n, w)", id="scales that differ"),
+            pytest.param("n = Transpose<perm=[0,3,1,2]>(image) y = Relu(n)", id="no convolution"),
+            pytest.param("n = Transpose<perm=[0,3,1,2]>(image) c = Conv(n, w) y = Add(c, n)", id="two users"),
+            pytest.param("n = Transpose<perm=[0,3,1,2]>(image) v = Neg(w) y = Conv(n, v)", id="computed weights"),
+            pytest.param("n = Transpose<perm=[0,3,1,2]>(image) y = Conv<group=3>(n, d)", id="a filter per channel"),
+            pytest.param(
+                "r = Gather<axis=3>(image, order) n = Transpose<perm=[0,3,1,2]>(r) y = Conv(n, w)", id="blue first"
+            ),
         ],
     )
-    def test_a_graph_that_does_not_begin_with_a_convolution_is_refused(self, body, found):
-        model = graph(
-            "(float[1,3,3,3] image) => (float[a,b,c,d] y) <float[1] s = {0.5}, float[1,3,1,1] w = {1, 2, 3}>", body
-        )
-        with pytest.raises(
-            ConvertError, match=f"graph — 'image' {found} — expected a convolution with constant weights"
-        ):
-            TakePixels()(model)
+    def test_a_graph_may_begin_in_any_way(self, body):
+        constants = "float[3] s = {0.5, 0.25, 2}, float[1,3,1,1] w = {1, 2, 3}, float[3,1,1,1] d = {1, 2, 3}"
+        header = f"(float[1,2,2,3] image) => (float[a,b,c,d] y) <{constants}, int64[3] order = {{2, 1, 0}}>"
+        model = graph(header, body)
+        image_rgb = np.arange(12, dtype=np.uint8).reshape(1, 2, 2, 3)
+        before = run(model, image_rgb.astype(np.float32))
+        TakePixels()(model)
+        assert_same(run(model, np.ascontiguousarray(image_rgb[..., ::-1])), before, atol=0)
+        if "Gather" in body:
+            assert operators(model) == ["Transpose", "Cast", "Conv"]
 
 
 class TestSortPixelRows:

@@ -23,18 +23,21 @@ class TestFoldBatchNorm:
             "c = Conv<group=4>(image, w) m = Mul(c, s) a = Add(m, t) y = Relu(a)",
             "c = Conv<group=4, strides=[2, 2]>(image, w, b) m = Mul(s, c) y = Relu(m)",
             "c = Conv<group=4>(image, w) a = Add(t, c) y = Relu(a)",
+            "c = Conv(image, whole, b) m = Mul(c, s) a = Add(m, t) y = Relu(a)",
+            "c = ConvTranspose(image, turned, b) m = Mul(c, s) a = Add(m, t) y = Relu(a)",
         ],
-        ids=["both", "factor, with a bias", "offset"],
+        ids=["both", "factor, with a bias", "offset", "not depthwise", "transposed"],
     )
-    def test_factor_and_offset_go_into_a_depthwise_convolution(self, body):
-        size = "[1,4,2,3]" if "strides" in body else "[1,4,4,6]"
-        model = weighted_graph(f"{DEPTHWISE}, float[4] b", f"float{size} y", body)
+    def test_factor_and_offset_go_into_a_convolution(self, body):
+        size = "[1,4,2,3]" if "strides" in body else "[1,4,8,10]" if "turned" in body else "[1,4,4,6]"
+        weights = "float[4] b, float[4,4,3,3] whole, float[4,4,3,3] turned"
+        model = weighted_graph(f"{DEPTHWISE}, {weights}", f"float{size} y", body)
         image = numbers(model)
         before = run(model, image)
         assert FoldBatchNorm()(model).modified
         clean(model)
-        assert operators(model) == ["Conv", "Relu"]
-        assert "w" in model.graph[0].inputs[1].name
+        assert operators(model) == ["ConvTranspose" if "turned" in body else "Conv", "Relu"]
+        assert model.graph[0].inputs[1].name.partition("/")[0] in ("w", "whole", "turned")
         assert model.graph[0].outputs[0].name == "c"
         assert_rounding_apart(run(model, image), before)
 
@@ -44,16 +47,27 @@ class TestFoldBatchNorm:
             "c = Conv<group=4>(image, w) m = Mul(c, s) y = Add(m, c)",
             "c = Conv<group=4>(image, w) y = Mul(c, s)",
             "c = Conv<group=4>(image, w) m = Mul(c, row) y = Relu(m)",
-            "c = Conv(image, whole) m = Mul(c, s) y = Relu(m)",
+            "c = Conv<group=4>(image, w) m = Mul(c, one) y = Relu(m)",
         ],
-        ids=["needed elsewhere", "a graph output", "a number for each column", "not depthwise"],
+        ids=["needed elsewhere", "a graph output", "a number for each column", "one number"],
     )
-    def test_what_is_no_normalisation_behind_a_depthwise_convolution_stays(self, body):
-        inputs = f"{DEPTHWISE}, float[1,1,1,6] row, float[4,4,3,3] whole"
+    def test_what_is_no_normalisation_behind_a_convolution_stays(self, body):
+        inputs = f"{DEPTHWISE}, float[1,1,1,6] row, float one"
         model = weighted_graph(inputs, "float[1,4,4,6] y", body)
         before = operators(model)
         assert not FoldBatchNorm()(model).modified
         assert operators(model) == before
+
+    def test_a_transpose_may_stand_between(self):
+        body = "c = Conv(image, w, b) n = Transpose<perm=[0, 2, 3, 1]>(c) m = Mul(n, s) a = Add(m, t) y = Relu(a)"
+        weights = "float[5,4,3,3] w, float[5] b, float[5] s, float[5] t"
+        model = weighted_graph(f"float[1,4,6,8] image, {weights}", "float[1,4,6,5] y", body)
+        image = numbers(model)
+        before = run(model, image)
+        assert FoldBatchNorm()(model).modified
+        clean(model)
+        assert operators(model) == ["Conv", "Transpose", "Relu"]
+        assert_rounding_apart(run(model, image), before)
 
 
 class TestFuseHardSigmoid:

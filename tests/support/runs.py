@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from edge_runtime.model.contract import ClassInfo, Contract
-from export.checkpoint import load_checkpoint
 from export.convert import convolution_layers, trace
+from export.keras_model.archive import read_model
+from export.keras_model.convertible import with_precise_means
 from export.optimise import optimise
 from training.config import TrainConfig
 from training.data.check import check_dataset
@@ -80,7 +81,7 @@ def reloaded(model: keras.Model) -> keras.Model:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "best.keras"
         path.write_bytes(archive_of(model, path.parent))
-        return load_checkpoint(path)
+        return with_precise_means(read_model(path))
 
 
 def finished(model: keras.Model, opset: int = 17, contract: Contract | None = None) -> onnx.ModelProto:

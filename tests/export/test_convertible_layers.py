@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 
 from export.convert import trace
-from export.precise_means import with_precise_means
+from export.keras_model.convertible import with_precise_means
 
 
 def gated(keepdims):
