@@ -29,6 +29,7 @@ class Recipe:
         informed_start: Begin with the shares of the classes as the network's answer, with first filters that answer to
             differences and not to brightness, and with batch normalisation that has seen a batch.
         repeat_rare: Show pictures of rare classes more often, see ``training.input.rarity``.
+        deep_supervision: Let heads on the decoder's coarser maps learn, too, see ``training.network.sides``.
         adjust_logits: Adjust the best model's logits to the validation images, see ``training.fit.adjust``.
 
     Example:
@@ -43,6 +44,7 @@ class Recipe:
     average_over: int = 500
     informed_start: bool = True
     repeat_rare: bool = True
+    deep_supervision: bool = True
     adjust_logits: bool = True
 
 
@@ -112,6 +114,7 @@ PRESETS: dict[str, Preset] = {
             average_over=0,
             informed_start=False,
             repeat_rare=False,
+            deep_supervision=False,
             adjust_logits=False,
         ),
     ),

@@ -18,7 +18,7 @@ from training.loop.train_state import TrainState
 from training.losses.make import make_loss
 from training.losses.weights import class_weights_of
 from training.network.encoders import load_encoder
-from training.network.shape import TakesPublicWeights
+from training.network.shape import HasDecoderMaps, TakesPublicWeights
 from training.network.start import answer_with_shares, see_differences
 from training.presets import PRESETS, Precision
 
@@ -72,7 +72,15 @@ def initial_state(
         class_weights=class_weights if config.class_weights else None,
         label_smoothing=config.label_smoothing,
     )
-    return TrainState(model, optimizer, loss, average_over=config.recipe.average_over, strategy=strategy)
+    shape = config.shape
+    return TrainState(
+        model,
+        optimizer,
+        loss,
+        average_over=config.recipe.average_over,
+        strategy=strategy,
+        maps=shape.decoder_maps if config.recipe.deep_supervision and isinstance(shape, HasDecoderMaps) else (),
+    )
 
 
 def _load_weights(model: keras.Model, config: TrainConfig) -> None:

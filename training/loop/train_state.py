@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,9 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from training.errors import ResumeError
 from training.losses.make import Loss, accuracy
+from training.network.sides import FADING, labels_at, with_sides
 
 WARM_UP = 0.03
 """Share of a run in which the learning rate of the cosine schedule rises linearly to its peak."""
@@ -46,6 +48,7 @@ class TrainState:
         *,
         average_over: int,
         strategy: tf.distribute.Strategy,
+        maps: Sequence[str] = (),
     ) -> None:
         """Prepare to train.
 
@@ -55,6 +58,7 @@ class TrainState:
             loss: Function of labels and logits.
             average_over: Time constant of the moving average of the weights, in steps; 0 for no average.
             strategy: Strategy for the devices; ``tf.distribute.get_strategy()`` for one device.
+            maps: Names of the layers on whose maps heads learn, too, see ``with_sides``.
         """
         self.model = model
         self.optimizer = optimizer
@@ -62,8 +66,8 @@ class TrainState:
         self._strategy = strategy
         self._decay = 1 - 1 / average_over if average_over else 0.0
         with strategy.scope():
-            self._to_logits = keras.Model(model.input, model.get_layer("logits").output)
-            optimizer.build(model.trainable_variables)
+            self._to_logits = with_sides(model, maps)
+            optimizer.build(self._to_logits.trainable_variables)
             self._averages = [tf.Variable(w.numpy(), trainable=False) for w in model.weights] if average_over else []
         self._steps = 0
         self._distributed_step = tf.function(self._step, reduce_retracing=True)
@@ -98,7 +102,7 @@ class TrainState:
 
     def unfit_weight(self) -> str | None:
         """Return the path of a weight that is not finite, or None."""
-        return next((w.path for w in self.model.weights if not np.isfinite(w.numpy()).all()), None)
+        return next((w.path for w in self._to_logits.weights if not np.isfinite(w.numpy()).all()), None)
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return all arrays that ``restore`` needs to continue training exactly."""
@@ -107,13 +111,23 @@ class TrainState:
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Restore the arrays that ``arrays`` returned; the network and the optimizer must be the same."""
-        for name, variable in self._variables().items():
+        variables = self._variables()
+        if {*variables, "steps"} != set(arrays):
+            raise ResumeError("the state of the run — was saved by another version of edge-unet — start a new run")
+        for name, variable in variables.items():
             variable.assign(arrays[name])
         self._steps = int(arrays["steps"])
 
     def _variables(self) -> dict[str, Any]:
         # The model's variables are its weights and the state of its dropout.
-        groups = {"model": self.model.variables, "optimizer": self.optimizer.variables, "average": self._averages}
+        own = {id(variable) for variable in self.model.variables}
+        sides = [variable for variable in self._to_logits.variables if id(variable) not in own]
+        groups = {
+            "model": self.model.variables,
+            "sides": sides,
+            "optimizer": self.optimizer.variables,
+            "average": self._averages,
+        }
         return {f"{kind}-{i}": variable for kind, group in groups.items() for i, variable in enumerate(group)}
 
     def _step(self, images: Any, masks: Any, decay: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -126,10 +140,14 @@ class TrainState:
     def _replica_step(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         labels = tf.cast(masks, tf.int32)
         with tf.GradientTape() as tape:
-            logits = tf.cast(self._to_logits(tf.cast(images, tf.float32), training=True), tf.float32)
+            outputs = keras.tree.flatten(self._to_logits(tf.cast(images, tf.float32), training=True))
+            logits, *sides = [tf.cast(output, tf.float32) for output in outputs]
             loss = self._loss(labels, logits)
-            share = loss / self._strategy.num_replicas_in_sync
-        weights = self.model.trainable_variables
+            total = loss + sum(
+                FADING**number * self._loss(labels_at(labels, side), side) for number, side in enumerate(sides, start=1)
+            )
+            share = total / self._strategy.num_replicas_in_sync
+        weights = self._to_logits.trainable_variables
         self.optimizer.apply(tape.gradient(share, [weight.value for weight in weights]), weights)
         return loss, accuracy(labels, logits)
 

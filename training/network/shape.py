@@ -72,6 +72,15 @@ class TakesEncoder(Shape, Protocol):
 
 
 @runtime_checkable
+class HasDecoderMaps(Shape, Protocol):
+    """Shape of a network whose decoder has several maps, on which heads can learn."""
+
+    @property
+    def decoder_maps(self) -> tuple[str, ...]:
+        """Names of the layers that give them, the finest first, without the one before the network's own head."""
+
+
+@runtime_checkable
 class TakesPublicWeights(Shape, Protocol):
     """Shape for which others have published weights."""
 

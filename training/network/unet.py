@@ -82,6 +82,12 @@ class UNetShape:
         """The factor by which the bottleneck is smaller than the input; height and width must be multiples of it."""
         return int(self.stem_stride * 2 ** (len(self.widths) - 1))
 
+    @property
+    def decoder_maps(self) -> tuple[str, ...]:
+        """Names of the layers that give the decoder's maps, see ``HasDecoderMaps``."""
+        count = 1 if self.slim_decoder else self.convolutions
+        return tuple(f"{_block_name(f'decoder_{n}', count - 1, count)}_relu" for n in range(1, len(self.widths) - 1))
+
     def with_encoder(self, name: EncoderName) -> UNetShape:
         """Return the same shape with a ``keras.applications`` backbone as encoder."""
         return replace(self, encoder=name)
@@ -156,5 +162,10 @@ def _blocks(
     from training.network.blocks import BLOCKS
 
     for number in range(count):
-        x = BLOCKS[shape.block](x, width, name if count == 1 else f"{name}_{'abcdefgh'[number]}", style)
+        x = BLOCKS[shape.block](x, width, _block_name(name, number, count), style)
     return x
+
+
+def _block_name(name: str, number: int, count: int) -> str:
+    """Return the name of one of the blocks of a level."""
+    return name if count == 1 else f"{name}_{'abcdefgh'[number]}"
