@@ -23,12 +23,12 @@ PUBLIC = {
     },
     "training": {
         *("PRESETS", "Preset", "Recipe", "Shape", "TrainConfig", "UNetShape", "build", "make_loss"),
-        *("DatasetReport", "SynthSize", "check_dataset", "import_dataset", "write_synthetic_dataset"),
+        *("DatasetReport", "SynthSize", "check_dataset", "import_dataset", "write_dataset", "write_synthetic_dataset"),
         *("EpochRecord", "Progress", "Silent", "train"),
         *("DataError", "DivergedError", "ImportProblemsError", "LoaderError", "ResumeError", "TrainingStopped"),
     },
     "export": {
-        *("ExportConfig", "Int8Budget", "Manifest", "Parity", "ParityBudget", "export_package"),
+        *("ExportConfig", "Int8Budget", "Manifest", "Parity", "ParityBudget", "export_model", "export_package"),
         *("ConvertError", "Int8Error", "ParityError"),
     },
 }

@@ -12,6 +12,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,9 @@ _LARGEST_SMALL = 64 * 2**20
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, EOFError, OSError)
 HDF5_SUFFIXES = (".h5", ".hdf5")
 """Suffixes by which Keras knows an HDF5 file."""
+_HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
+"""What h5py raises for a damaged file, wherever the damage is read."""
+_KERAS_ERRORS = (*_HDF5_ERRORS, AttributeError, IndexError, AssertionError, ArithmeticError, EOFError, ImportError)
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _AGAIN = "restore it, or save the model again"
 
@@ -235,7 +239,7 @@ def read_model(path: Path) -> keras.Model:
         )
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, AttributeError, OSError) as cause:
+    except _KERAS_ERRORS as cause:
         raise ConvertError(f"{where} — Keras cannot load it ({_first_line(cause)}) — {_AGAIN}") from cause
 
 
@@ -273,21 +277,23 @@ def _config_of_hdf5(data: bytes, where: str) -> object:
     with _opened(data, where) as file:
         _refuse_hdf5(file, len(data), where)
         text = file.attrs.get("model_config")
-        if text is None:
-            raise ConvertError(
-                f"{where} — holds weights alone — expected a whole model — load them into your model, and save it by "
-                "model.save"
-            )
-        try:
-            return json.loads(text)
-        except (ValueError, TypeError) as cause:
-            raise ConvertError(f"{where} — damaged (its model_config is no JSON) — {_AGAIN}") from cause
-
-
-def _opened(data: bytes, where: str) -> h5py.File:
+    if text is None:
+        raise ConvertError(
+            f"{where} — holds weights alone — expected a whole model — load them into your model, and save it by model.save"
+        )
     try:
-        return h5py.File(io.BytesIO(data), "r")
-    except (OSError, RuntimeError, ValueError) as cause:
+        return json.loads(text)
+    except (ValueError, TypeError, RecursionError) as cause:
+        raise ConvertError(f"{where} — damaged (its model_config is no JSON) — {_AGAIN}") from cause
+
+
+@contextmanager
+def _opened(data: bytes, where: str) -> Iterator[h5py.File]:
+    """Open an HDF5 file, and turn the errors of what is read from it into ours."""
+    try:
+        with h5py.File(io.BytesIO(data), "r") as file:
+            yield file
+    except _HDF5_ERRORS as cause:
         raise ConvertError(f"{where} — damaged ({_first_line(cause)}) — expected HDF5 — {_AGAIN}") from cause
 
 
@@ -302,34 +308,39 @@ def _refuse_inflated(name: str, unpacked: int, packed: int, where: str) -> None:
 def _refuse_hdf5(file: h5py.File, size: int, where: str) -> None:
     """Refuse links to other files, data outside of the file, data that is no numbers, and data that inflates."""
     total = 0
-    try:
-        for name, item in _items(file):
-            if isinstance(item, h5py.SoftLink | h5py.ExternalLink):
-                raise ConvertError(f"{where} — '{name}' is a link — expected weights, inside of the file — {_AGAIN}")
-            if isinstance(item, h5py.Dataset):
-                if item.external or item.is_virtual:
-                    raise ConvertError(f"{where} — '{name}' lies in another file — expected weights inside — {_AGAIN}")
-                if item.dtype.kind not in "biuf":
-                    raise ConvertError(
-                        f"{where} — '{name}' holds {item.dtype} — expected only numbers, which are no code — {_AGAIN}"
-                    )
-                total += item.size * item.dtype.itemsize
-    except (OSError, RuntimeError, KeyError) as cause:
-        raise ConvertError(f"{where} — damaged ({_first_line(cause)}) — {_AGAIN}") from cause
+    for name, item in _items(file):
+        if isinstance(item, h5py.SoftLink | h5py.ExternalLink):
+            raise ConvertError(f"{where} — '{name}' is a link — expected weights, inside of the file — {_AGAIN}")
+        if isinstance(item, h5py.Dataset):
+            if item.external or item.is_virtual:
+                raise ConvertError(f"{where} — '{name}' lies in another file — expected weights inside — {_AGAIN}")
+            if item.dtype.kind not in "biuf":
+                raise ConvertError(
+                    f"{where} — '{name}' holds {item.dtype} — expected only numbers, which are no code — {_AGAIN}"
+                )
+            total += item.size * item.dtype.itemsize
     _refuse_inflated("its weights", total, size, where)
 
 
-def _items(group: h5py.Group, before: str = "") -> Iterator[tuple[str, object]]:
-    """Yield the path and the object of all that a group holds, and links instead of what they lead to."""
-    for name in group:
-        path, link = f"{before}{name}", group.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            yield path, link
-            continue
-        item = group[name]
-        yield path, item
-        if isinstance(item, h5py.Group):
-            yield from _items(item, f"{path}/")
+def _items(file: h5py.File) -> Iterator[tuple[str, object]]:
+    """Yield the path and the object of all that a file holds, each once, and links instead of what they lead to."""
+    groups, seen = [("", file)], {h5py.h5o.get_info(file.id).addr}
+    while groups:
+        before, group = groups.pop()
+        for name in group:
+            path = f"{before}{name}"
+            link = group.get(name, getlink=True)
+            if not isinstance(link, h5py.HardLink):
+                yield path, link
+                continue
+            item = group[name]
+            place = h5py.h5o.get_info(item.id).addr
+            if place in seen:  # groups may hold one another
+                continue
+            seen.add(place)
+            yield path, item
+            if isinstance(item, h5py.Group):
+                groups.append((f"{path}/", item))
 
 
 def _foreign_parts(config: object) -> list[str]:

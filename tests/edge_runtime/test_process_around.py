@@ -322,7 +322,7 @@ class TestInstallation:
         assert not (place / "executed").exists()
         if command == "--help":
             assert "train a U-Net on a folder of images and masks" in done.stdout
-            assert "convert a run folder to a model package" in done.stdout
+            assert "convert a run folder or a Keras model" in done.stdout
 
     def test_a_package_that_is_loaded_already_is_one_line(self, place):
         (place / "training.py").write_text("")

@@ -271,6 +271,18 @@ class TestFilesThatAreMoreThanAModel:
                     archive.writestr(member, data)
         self.refuse(tmp_path, path, problem)
 
+    def test_groups_that_hold_one_another_are_walked_once(self, tmp_path):
+        model = redness(1, 0)
+        model.save(tmp_path / "model.h5")
+        with h5py.File(tmp_path / "model.h5", "r+") as file:
+            group = file.create_group("round")
+            for _ in range(40):  # 2 to the 40th paths
+                inner = group.create_group("a")
+                group["b"] = inner
+                group = inner
+            group["back"] = file["round"]
+        assert read_model(tmp_path / "model.h5").name == "redness"
+
     def test_weights_alone(self, tmp_path):
         redness(1, 0).save_weights(tmp_path / "model.weights.h5")
         self.refuse(tmp_path, tmp_path / "model.weights.h5", "holds weights alone — expected a whole model")

@@ -139,6 +139,20 @@ def _of_import(kind: str, draw: Callable[[Path], object], document: str, *, is_j
     return make
 
 
+def _keras_model(suffix: str) -> Target:
+    """Return the target of a Keras model's file; TensorFlow is loaded for it alone."""
+    import keras
+
+    from export.keras_model.archive import read_model
+
+    image = keras.Input((8, 8, 3))
+    model = keras.Model(image, keras.layers.Conv2D(1, 3, padding="same", activation="sigmoid")(image))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"model{suffix}"
+        model.save(path)
+        return Target(_File(path.name, read_model, folder=False), (path.read_bytes(),))
+
+
 def _manifest() -> Target:
     folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
     manifest = (write_color_package(folder / "p", color_contract()) / "manifest.json").read_bytes()
@@ -185,6 +199,8 @@ TARGETS: dict[str, Callable[[], Target]] = {
         lambda data: DeviceProfile.from_dict(parse_json(data, "x"), "x"), (_json(_PROFILE),), json=True
     ),
     "run-json": lambda: Target(_File("run.json", read_run), (_json(_RUN),), json=True),
+    "keras": lambda: _keras_model(".keras"),
+    "keras-hdf5": lambda: _keras_model(".h5"),
     "dataset-yaml": lambda: Target(_File("dataset.yaml", read_info), (_YAML.encode(),)),
     "jpeg-stream": lambda: Target(_split, (b"".join(_JPEGS), _JPEGS[0] + b"noise" + _JPEGS[1])),
     "stdin": lambda: Target(_stdin, (b"".join(_JPEGS), bytes(96))),
