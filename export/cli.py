@@ -11,7 +11,16 @@ from edge_runtime.commands.arguments import parse_size
 from edge_runtime.errors import UsageError
 from edge_runtime.progress import OnProgress
 from edge_runtime.storage import printable
-from export.config import DEFAULT_OPSET, OPSETS, ExportConfig, Int8Budget, Output, ParityBudget, PixelRange
+from export.config import (
+    DEFAULT_OPSET,
+    MODEL_SUFFIXES,
+    OPSETS,
+    ExportConfig,
+    Int8Budget,
+    Output,
+    ParityBudget,
+    PixelRange,
+)
 from export.passes import OPTIONAL_PASSES
 
 if TYPE_CHECKING:
@@ -19,7 +28,7 @@ if TYPE_CHECKING:
 
     from edge_runtime.model.package import Manifest
 
-_MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
+_SPLITS = {"val": "the validation split", "test": "the test split"}
 _NEEDED = ("h5py", "jinja2", "keras", "matplotlib", "onnx", "onnx_ir", "rich", "tensorflow", "tf2onnx", "yaml")
 
 _EXPORT_EPILOG = """\
@@ -218,7 +227,7 @@ def _export(args: argparse.Namespace) -> int:
 def _of_model(args: argparse.Namespace) -> dict[str, Any] | None:
     """Return the options for a Keras model that was trained elsewhere; None for a run folder."""
     options = {"pixels": args.pixels, "bgr": args.bgr, "input_size": args.input_size, "output": args.output}
-    if args.run.suffix.lower() in _MODEL_SUFFIXES and not args.run.is_dir():
+    if args.run.suffix.lower() in MODEL_SUFFIXES and not args.run.is_dir():
         if args.data is None:
             raise UsageError(
                 f"export {printable(args.run)} — without --data — expected a dataset folder with images and masks, on which "
@@ -229,7 +238,7 @@ def _of_model(args: argparse.Namespace) -> dict[str, Any] | None:
     if given is not None:
         raise UsageError(
             f"--{given.replace('_', '-')} — is for a Keras model that was trained elsewhere — {printable(args.run)} is no "
-            f"{' or '.join(_MODEL_SUFFIXES)} file — leave it out"
+            f"{' or '.join(MODEL_SUFFIXES)} file — leave it out"
         )
     return None
 
@@ -254,9 +263,7 @@ def _print_summary(manifest: Manifest, name: str) -> None:
         f"parity with Keras: probabilities differ by at most {parity['max_abs_diff']:.1e}, "
         f"{parity['class_agreement']:.4%} of pixels have the same class"
     )
-    split = (
-        "the validation split" if manifest.metrics["split"] == "val" and manifest.provenance["epochs"] else "the images"
-    )
+    split = _SPLITS.get(manifest.metrics["split"], "the images")
     print(f"mean IoU on {split}: Keras {keras['mean_iou']:.4f}, package {fp32['mean_iou']:.4f}")
     print(manifest.quantization["reason"] + ("" if manifest.quantization["shipped"] else ": not in the package"))
     models = ", ".join(f"{variant.file} ({variant.bytes / 1e6:.1f} MB)" for variant in manifest.variants.values())

@@ -14,6 +14,10 @@ PixelRange = Literal["0-1", "0-255", "-1-1", "imagenet"]
 """Values that a model expects of pixels; "imagenet": 0–1 less ImageNet's mean, divided by its standard deviation."""
 Output = Literal["sigmoid", "softmax", "logits"]
 """What a model gives for each pixel: probabilities by one of the two functions, or the numbers before it."""
+HDF5_SUFFIXES = (".h5", ".hdf5")
+"""Suffixes by which Keras knows an HDF5 file."""
+MODEL_SUFFIXES = (".keras", *HDF5_SUFFIXES)
+"""Suffixes of files that hold a Keras model."""
 OPSETS = range(13, 19)
 """ONNX opsets that tf2onnx writes and that the passes are tested with."""
 DEFAULT_OPSET = 17

@@ -13,6 +13,11 @@ from __future__ import annotations
 from edge_runtime.errors import GateError, ModelError
 
 
+def first_line(cause: Exception) -> str:
+    """Return the first line of an error's message that says something, or the name of its class."""
+    return next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+
+
 class ConvertError(ModelError):
     """A run folder or its Keras model cannot be read or converted.
 

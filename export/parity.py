@@ -344,6 +344,11 @@ def _differences(reference: KerasReference, segmenter: Segmenter, images: Iterab
     )
 
 
+def by_class(probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (…, C) of probabilities, (…, L): those of both classes for a binary model."""
+    return np.concatenate([1 - probabilities, probabilities], -1) if probabilities.shape[-1] == 1 else probabilities
+
+
 def _agreement(probabilities: NDArray[np.float32], mask: NDArray[np.uint8]) -> float:
     """Return the share of pixels of a mask that have the class of Keras, or one that is as probable up to rounding.
 
@@ -351,9 +356,7 @@ def _agreement(probabilities: NDArray[np.float32], mask: NDArray[np.uint8]) -> f
         probabilities: (H, W, L), of Keras.
         mask: (H, W) class ids, of the other model.
     """
-    chosen = class_ids_of(probabilities)
-    if probabilities.shape[-1] == 1:
-        probabilities = np.concatenate([1 - probabilities, probabilities], -1)
+    chosen, probabilities = class_ids_of(probabilities), by_class(probabilities)
     ours, theirs = (np.take_along_axis(probabilities, ids[..., np.newaxis], -1)[..., 0] for ids in (chosen, mask))
     return float(np.mean((chosen == mask) | (ours - theirs < TIE)))
 

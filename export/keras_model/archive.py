@@ -1,8 +1,7 @@
-"""Load a Keras model from a file after checking all that is in it against lists, because such a file can hold code.
+"""Load a Keras model from a file after checking all that is in it, because such a file can hold code.
 
-A ``Lambda`` layer holds Python bytecode, a registered name runs what this process has registered under it, and the
-members of an archive may point out of the folder that they are unpacked to. So Keras sees a file only if every part of
-its configuration is a layer, an operation or an initializer of Keras' own that computes and does nothing else.
+Keras sees a file only if every part of its configuration is a layer, an operation or an initializer of its own that
+computes, see ``configuration``, and if its members and its HDF5 parts are weights and stay inside of it.
 """
 
 from __future__ import annotations
@@ -11,195 +10,19 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
 
 from edge_runtime.errors import ModelError
 from edge_runtime.storage import printable, read_bytes
-from export.errors import ConvertError
+from export.config import HDF5_SUFFIXES
+from export.errors import ConvertError, first_line
+from export.keras_model.configuration import foreign_parts
 
-ALLOWED_LAYERS = frozenset(
-    {
-        "Activation",
-        "ActivityRegularization",
-        "AdaptiveAveragePooling2D",
-        "AdaptiveMaxPooling2D",
-        "Add",
-        "AlphaDropout",
-        "Average",
-        "AveragePooling2D",
-        "BatchNormalization",
-        "CenterCrop",
-        "Concatenate",
-        "Conv2D",
-        "Conv2DTranspose",
-        "Cropping2D",
-        "Dense",
-        "DepthwiseConv2D",
-        "Dot",
-        "Dropout",
-        "ELU",
-        "Flatten",
-        "GaussianDropout",
-        "GaussianNoise",
-        "GlobalAveragePooling2D",
-        "GlobalMaxPooling2D",
-        "GroupNormalization",
-        "Identity",
-        "InputLayer",
-        "LayerNormalization",
-        "LeakyReLU",
-        "MaxPooling2D",
-        "Maximum",
-        "Minimum",
-        "MultiHeadAttention",
-        "Multiply",
-        "Normalization",
-        "PReLU",
-        "Permute",
-        "RMSNormalization",
-        "RandomBrightness",
-        "RandomColorJitter",
-        "RandomContrast",
-        "RandomErasing",
-        "RandomFlip",
-        "RandomGaussianBlur",
-        "RandomGrayscale",
-        "RandomHue",
-        "RandomInvert",
-        "RandomPerspective",
-        "RandomPosterization",
-        "RandomRotation",
-        "RandomSaturation",
-        "RandomSharpness",
-        "RandomShear",
-        "RandomTranslation",
-        "RandomZoom",
-        "ReLU",
-        "RepeatVector",
-        "Rescaling",
-        "Reshape",
-        "Resizing",
-        "SeparableConv2D",
-        "Softmax",
-        "SpatialDropout2D",
-        "Subtract",
-        "UnitNormalization",
-        "UpSampling2D",
-        "ZeroPadding2D",
-    }
-)
-"""Layers of Keras that a file may hold: they compute, and read neither code nor files."""
-_OPERATIONS: Mapping[str, frozenset[str]] = {
-    "keras.src.ops.numpy": frozenset(
-        {
-            "Abs",
-            "Absolute",
-            "Add",
-            "Amax",
-            "Amin",
-            "Clip",
-            "Concatenate",
-            "Divide",
-            "Exp",
-            "ExpandDims",
-            "Log",
-            "Matmul",
-            "Max",
-            "Maximum",
-            "Mean",
-            "Min",
-            "Minimum",
-            "Moveaxis",
-            "Multiply",
-            "Negative",
-            "Pad",
-            "Power",
-            "Repeat",
-            "Reshape",
-            "Split",
-            "Sqrt",
-            "Square",
-            "Squeeze",
-            "Stack",
-            "Subtract",
-            "Sum",
-            "Tanh",
-            "Tile",
-            "Transpose",
-            "TrueDivide",
-            "GetItem",
-        }
-    ),
-    "keras.src.ops.nn": frozenset(
-        {
-            "AveragePool",
-            "Elu",
-            "Gelu",
-            "HardSigmoid",
-            "HardSilu",
-            "LeakyRelu",
-            "LogSigmoid",
-            "LogSoftmax",
-            "MaxPool",
-            "Relu",
-            "Relu6",
-            "Selu",
-            "Sigmoid",
-            "Silu",
-            "Softmax",
-            "Softplus",
-            "Softsign",
-        }
-    ),
-    "keras.src.ops.image": frozenset({"Resize"}),
-}
-_ACTIVATIONS = frozenset(
-    {
-        "elu",
-        "exponential",
-        "gelu",
-        "hard_sigmoid",
-        "hard_silu",
-        "hard_swish",
-        "leaky_relu",
-        "linear",
-        "log_softmax",
-        "mish",
-        "relu",
-        "relu6",
-        "selu",
-        "sigmoid",
-        "silu",
-        "softmax",
-        "softplus",
-        "softsign",
-        "swish",
-        "tanh",
-    }
-)
-_MODELS = frozenset({"Functional", "Model", "Sequential"})
-_MODEL_MODULES = frozenset(
-    {
-        None,
-        "keras",
-        "keras.models",
-        "keras.src.models.functional",
-        "keras.src.models.model",
-        "keras.src.models.sequential",
-    }
-)
-_PARTS = {
-    "keras.initializers": keras.initializers,
-    "keras.regularizers": keras.regularizers,
-    "keras.constraints": keras.constraints,
-}
-"""Modules whose classes set, press or limit weights; what they hold beside classes is no part of a configuration."""
 _MEMBERS = ("metadata.json", "config.json", "model.weights.h5")
 _LARGEST_RATIO = 20
 """Largest ratio of the size of what a file unpacks to and of the file; Keras does not compress weights."""
@@ -207,8 +30,6 @@ _LARGEST_SMALL = 64 * 2**20
 """Bytes that may be unpacked whatever the ratio."""
 # A flipped bit can turn a member into one that is encrypted (RuntimeError) or packed in another way (zlib.error).
 _ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, EOFError, OSError)
-HDF5_SUFFIXES = (".h5", ".hdf5")
-"""Suffixes by which Keras knows an HDF5 file."""
 _HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 """What h5py raises for a damaged file, wherever the damage is read."""
 _KERAS_ERRORS = (*_HDF5_ERRORS, AttributeError, IndexError, AssertionError, ArithmeticError, EOFError, ImportError)
@@ -232,7 +53,7 @@ def read_model(path: Path) -> keras.Model:
             f"{where} — is {kind} inside — expected the suffix {suffix} — rename it, or save the model again"
         )
     config = _config_of_hdf5(data, where) if data.startswith(_HDF5) else _config_of_archive(data, where)
-    for name in _foreign_parts(config):
+    for name in foreign_parts(config):
         raise ConvertError(
             f"{where} — holds {name} — expected only layers of Keras that compute — build the model without it, or pass "
             "the live keras.Model to export.export_model in Python"
@@ -240,11 +61,7 @@ def read_model(path: Path) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except _KERAS_ERRORS as cause:
-        raise ConvertError(f"{where} — Keras cannot load it ({_first_line(cause)}) — {_AGAIN}") from cause
-
-
-def _first_line(cause: Exception) -> str:
-    return next(iter(str(cause).splitlines()), type(cause).__name__)
+        raise ConvertError(f"{where} — Keras cannot load it ({first_line(cause)}) — {_AGAIN}") from cause
 
 
 def _config_of_archive(data: bytes, where: str) -> object:
@@ -294,7 +111,7 @@ def _opened(data: bytes, where: str) -> Iterator[h5py.File]:
         with h5py.File(io.BytesIO(data), "r") as file:
             yield file
     except _HDF5_ERRORS as cause:
-        raise ConvertError(f"{where} — damaged ({_first_line(cause)}) — expected HDF5 — {_AGAIN}") from cause
+        raise ConvertError(f"{where} — damaged ({first_line(cause)}) — expected HDF5 — {_AGAIN}") from cause
 
 
 def _refuse_inflated(name: str, unpacked: int, packed: int, where: str) -> None:
@@ -341,73 +158,3 @@ def _items(file: h5py.File) -> Iterator[tuple[str, object]]:
             yield path, item
             if isinstance(item, h5py.Group):
                 groups.append((f"{path}/", item))
-
-
-def _foreign_parts(config: object) -> list[str]:
-    """Return the names of all parts of a model's configuration that are in no list."""
-    if not isinstance(config, dict):
-        return ["no model"]
-    found = []
-    if not _is_model(config):
-        found.append(f"a {config.get('class_name')} model from '{config.get('module')}'")
-
-    def visit(part: Any, layer: str) -> None:
-        if isinstance(part, list):
-            for item in part:
-                visit(item, layer)
-        if not isinstance(part, dict):
-            return
-        name = part.get("name", layer) if isinstance(part.get("name"), str) else layer
-        kind = part.get("class_name")
-        if kind is not None and kind != "__keras_tensor__":
-            inner = part.get("config")
-            name = inner.get("name", name) if isinstance(inner, dict) else name
-            if not (_is_model(part) or _is_ours(part)):
-                of_keras = part.get("module") in ("keras.layers", None) and not part.get("registered_name")
-                found.append(
-                    f"layer {kind} ('{name}')" if of_keras else f"{kind} from '{part.get('module')}' ('{name}')"
-                )
-        for key in ("activation", "recurrent_activation"):
-            if isinstance(part.get(key), str) and part[key] not in _ACTIVATIONS:
-                found.append(f"activation {part[key]} ('{name}')")
-        for value in part.values():
-            visit(value, name)
-
-    # Only the model itself is checked, because load_model(compile=False) ignores optimizer, loss and metrics.
-    visit(config.get("config"), "model")
-    return found
-
-
-def _is_model(part: Mapping[str, Any]) -> bool:
-    kind = part.get("class_name")
-    return (
-        isinstance(kind, str)
-        and kind in _MODELS
-        and part.get("module") in _MODEL_MODULES
-        and part.get("registered_name") in (None, kind)
-    )
-
-
-def _is_ours(part: Mapping[str, Any]) -> bool:
-    """Check that a part is a layer or an operation in the lists, an initializer, a regulariser or a data type.
-
-    HDF5 files and old models name no modules.
-    """
-    kind, module, registered = part.get("class_name"), part.get("module"), part.get("registered_name")
-    if not isinstance(kind, str):
-        return False
-    if isinstance(module, str) and module in _OPERATIONS:
-        return kind in _OPERATIONS[module] and registered in (None, kind)
-    if registered:
-        return False
-    if module == "keras.layers":
-        return kind in ALLOWED_LAYERS
-    if module in _PARTS:
-        return isinstance(getattr(_PARTS[module], kind, None), type)
-    if module is None:
-        return (
-            kind in ALLOWED_LAYERS
-            or kind == "DTypePolicy"
-            or any(isinstance(getattr(holder, kind, None), type) for holder in _PARTS.values())
-        )
-    return (module, kind) == ("keras", "DTypePolicy")

@@ -46,6 +46,17 @@ def flatten(
     return output
 
 
+def leaves(model: keras.Model) -> list[keras.Layer]:
+    """Return the layers of a model and of the models inside it, in order."""
+    return [leaf for layer in model.layers for leaf in (leaves(layer) if isinstance(layer, keras.Model) else [layer])]
+
+
+def is_for_training(layer: Any) -> bool:
+    """Tell whether a layer does something in training alone, such as dropping values or augmenting images."""
+    augments = type(layer).__name__.startswith(_AUGMENTATION) and type(layer).__module__.startswith("keras.")
+    return augments or isinstance(layer, _TRAINING_ONLY)
+
+
 class _Flattening:
     def __init__(self, linear: Any, reserved: Collection[str]) -> None:
         self._linear = linear
@@ -84,7 +95,7 @@ class _Flattening:
         options.pop("training", None)
         original = self._originals.get(id(layer), layer)
         without_activation = original is self._linear and not getattr(original, "activation", None)
-        if without_activation or isinstance(layer, _TRAINING_ONLY) or _augments(layer):
+        if without_activation or is_for_training(layer):
             return args[0]
         result = self.apply(layer, *args, **options)
         unfilled = self._unfilled.pop(id(layer), None)
@@ -101,10 +112,6 @@ class _Flattening:
             new = f"{plain}_{number}"
         self._names.add(new)
         return new
-
-
-def _augments(layer: Any) -> bool:
-    return type(layer).__name__.startswith(_AUGMENTATION) and type(layer).__module__.startswith("keras.")
 
 
 def _is_graph(layer: object) -> bool:

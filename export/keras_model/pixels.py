@@ -11,6 +11,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from export.config import PixelRange
+from export.keras_model.flat import is_for_training, leaves
 
 PIXEL_RANGES: tuple[PixelRange, ...] = get_args(PixelRange)
 _IMAGENET_MEAN, _IMAGENET_DEVIATION = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
@@ -70,7 +71,7 @@ class Pixels:
 
 def stated_range(model: keras.Model) -> PixelRange | None:
     """Return the range of pixels of which a model's own first layer speaks; None if it has no such layer."""
-    first = next((layer for layer in _leaves(model) if not _is_transparent(layer)), None)
+    first = next((layer for layer in leaves(model) if not _is_transparent(layer)), None)
     if isinstance(first, layers.Rescaling):
         return "0-255" if np.min(np.abs(first.scale)) <= 1 / _BYTES_FROM else "0-1"
     if isinstance(first, layers.Normalization):
@@ -78,15 +79,7 @@ def stated_range(model: keras.Model) -> PixelRange | None:
     return None
 
 
-def _leaves(model: keras.Model) -> list[keras.Layer]:
-    """Return the layers of a model and of the models inside it, in order."""
-    found: list[keras.Layer] = []
-    for layer in model.layers:
-        found += _leaves(layer) if isinstance(layer, keras.Model) else [layer]
-    return found
-
-
 def _is_transparent(layer: keras.Layer) -> bool:
     """Tell whether a layer leaves the values of pixels as they are, at least after training."""
-    kinds = layers.InputLayer | layers.ZeroPadding2D | layers.Resizing | layers.Identity | layers.GaussianNoise
-    return isinstance(layer, kinds) or type(layer).__name__.startswith("Random")
+    kinds = layers.InputLayer | layers.ZeroPadding2D | layers.Resizing | layers.Identity
+    return isinstance(layer, kinds) or is_for_training(layer)

@@ -11,9 +11,9 @@ from keras import layers, ops
 
 from edge_runtime.errors import UsageError
 from export.config import Output
-from export.errors import ConvertError
+from export.errors import ConvertError, first_line
 from export.keras_model.answer import Answer, find_answer, to_logits
-from export.keras_model.flat import flatten
+from export.keras_model.flat import flatten, leaves
 from export.keras_model.pixels import Pixels
 
 Border = Literal["resized", "mirrored"]
@@ -117,9 +117,8 @@ def understand(model: keras.Model, *, classes: int, size: Size | None, output: O
         flat = keras.Model(image, flatten(model, image))
         given = as_map(flat.output, size)
     except (ValueError, TypeError, NotImplementedError) as cause:
-        problem = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
         raise UsageError(
-            f"--input-size {size[0]}x{size[1]} — {where} does not take it ({problem}) — choose the size that it was trained with"
+            f"--input-size {size[0]}x{size[1]} — {where} does not take it ({first_line(cause)}) — choose the size that it was trained with"
         ) from cause
     _refuse_map(given, where, kind, classes)
     _compare(model, flat, where)
@@ -197,16 +196,12 @@ def _compare(model: keras.Model, flat: keras.Model, where: str) -> None:
     image = np.random.default_rng(0).random((1, *flat.input_shape[1:]), np.float32)
     expected, found = (np.asarray(one(image, training=False), np.float32) for one in (model, flat))
     difference = float(np.abs(found - expected).max()) / max(float(np.abs(expected).max()), 1e-6)
-    limit = _ROUNDING if all(layer.compute_dtype == "float32" for layer in _leaves(model)) else _HALF_ROUNDING
+    limit = _ROUNDING if all(layer.compute_dtype == "float32" for layer in leaves(model)) else _HALF_ROUNDING
     if not difference <= limit:
         raise ConvertError(
             f"{where} — rebuilt from its layers, it gives results that differ by {difference:.2g} of the largest — expected "
             f"at most {limit:g} — it does more than its layers say, or its weights are not finite"
         )
-
-
-def _leaves(model: keras.Model) -> list[keras.Layer]:
-    return [leaf for layer in model.layers for leaf in (_leaves(layer) if isinstance(layer, keras.Model) else [layer])]
 
 
 def _difference(logits: keras.KerasTensor) -> keras.KerasTensor:

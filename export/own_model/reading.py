@@ -19,14 +19,13 @@ from export.config import Output, PixelRange
 from export.errors import ConvertError
 from export.keras_model.pixels import PIXEL_RANGES, Pixels, stated_range
 from export.keras_model.standard import Border, ForeignModel, Size, kind_of_values, understand
+from export.parity import TIE, by_class
 from export.validation_set import ValidationSet
 
 COMPARED_IMAGES = 16
 """Images with masks on which ways of reading a model are compared."""
 CLEARLY = 0.02
 """Mean IoU by which one way must be better than another to be taken for the right one."""
-SAME = 1e-6
-"""Difference of two probabilities that rounding can turn around."""
 Note = Callable[[str], None]
 """Called with one line for what was found out, or looks wrong."""
 
@@ -124,14 +123,12 @@ class _Trial:
 
     def refuse_untrained(self, pixels: Pixels) -> None:
         """Refuse a model that gives the same for all classes: rounding would choose one here and another there."""
-        given = np.stack(list(self._probabilities(pixels)))
+        given = by_class(np.stack(list(self._probabilities(pixels))))
         where = f"model '{self.foreign.model.name}'"
         if not np.isfinite(given).all():
             raise ConvertError(f"{where} — gives numbers that are not finite — train it again")
-        if given.shape[-1] == 1:
-            given = np.concatenate([1 - given, given], -1)
         ordered = np.partition(given, (-2, -1), axis=-1)
-        alike = float(np.mean(ordered[..., -1] - ordered[..., -2] < SAME))
+        alike = float(np.mean(ordered[..., -1] - ordered[..., -2] < TIE))
         if alike > 0.5:
             raise ConvertError(
                 f"{where} — gives the same probability for two classes at {alike:.0%} of the pixels, up to rounding — "

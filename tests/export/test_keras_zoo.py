@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -83,8 +84,6 @@ def test_a_two_channel_softmax_becomes_one_logit(tmp_path):
 
 
 def test_a_mirrored_border_gives_the_middle_of_a_mirrored_image(tmp_path):
-    from dataclasses import replace
-
     model = saved_and_read("valid_with_crops", tmp_path)
     standard = replace(understood(model), border="mirrored").standard(Pixels(range="0-255"))
     image = np.random.default_rng(0).integers(0, 256, (388, 388, 1)).astype(np.float32)

@@ -14,6 +14,7 @@ from edge_runtime.errors import UsageError
 from edge_runtime.image import encode_png
 from edge_runtime.model.contract import MAX_CLASSES
 from edge_runtime.storage import new_folder, write_bytes
+from training.data.dataset import CONFIG
 
 
 def write_dataset(
@@ -26,7 +27,7 @@ def write_dataset(
             bits.
         masks: (N, H, W) or (N, H, W, 1) class ids of any type, or (N, H, W, classes) with the largest value for the
             class of each pixel.
-        folder: Folder to write; it must not exist, or be empty.
+        folder: Folder to write; it must not exist.
         classes: Names of the classes, in the order of their ids; "background" and "foreground", or "class 1" and so on
             by default.
 
@@ -34,7 +35,7 @@ def write_dataset(
         The folder.
 
     Raises:
-        UsageError: Shapes, types or values are not as above.
+        UsageError: Shapes, types or values are not as above, or the folder exists.
         StorageError: The folder cannot be written.
 
     Example:
@@ -53,7 +54,7 @@ def write_dataset(
             f"images are {pixels.shape}, masks {ids.shape} — expected as many, of the same height and width — check their order"
         )
     names = _names(classes, ids, channels=np.asarray(masks).shape[3] if np.ndim(masks) == 4 else 1)
-    with new_folder(folder, overwrite=False, is_ours=lambda there: False) as new:
+    with new_folder(folder) as new:
         (new / "images").mkdir()
         (new / "masks").mkdir()
         digits = len(str(len(pixels) - 1))
@@ -62,7 +63,7 @@ def write_dataset(
             write_bytes(new / "images" / name, encode_png(image, name))
             write_bytes(new / "masks" / name, encode_png(mask, name))
         stated = {"classes": names, "mask_encoding": "index"}
-        write_bytes(new / "dataset.yaml", yaml.safe_dump(stated, allow_unicode=True, sort_keys=False).encode())
+        write_bytes(new / CONFIG, yaml.safe_dump(stated, allow_unicode=True, sort_keys=False).encode())
     return folder
 
 
