@@ -12,7 +12,7 @@ PERSON_RECIPE := --batch-size 16 --no-class-weights --loss cross_entropy+0.5*dic
 	--learning-rate 3e-4 --epochs 3
 SEED ?= 0
 
-.PHONY: help demo test test-slow lint docs bench bench-person accuracy soak fuzz weights person clean
+.PHONY: help demo test test-slow lint docs bench bench-person accuracy methods soak fuzz weights person clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make docs       build the documentation site in build/docs"
 	@echo "make bench      compare the latency of seed and edge with TensorFlow, OpenVINO, LiteRT and OpenCV"
 	@echo "make accuracy   compare the accuracy of several trainers on many tasks, in a day (ARGS=--help: one task, fewer minutes)"
+	@echo "make methods    compare the networks of all presets on CamVid, in a day (ARGS=--help: some of them, fewer minutes)"
 	@echo "make soak       check 50,000 frames for growth of memory, files and threads (PACKAGE=DIR; default: the demo's)"
 	@echo "make fuzz       send 100,000 odd inputs to each parser of foreign files, in hours (ARGS=--help: fewer, or one parser)"
 	@echo "make person     train the person models that the runtime brings, in about an hour (DATA=folder of the photographs)"
@@ -56,6 +57,9 @@ bench: $(PEERS)
 
 accuracy: $(READY) $(TRAINERS)/.ready
 	$(BIN)/python tests/benchmarks/bench_accuracy.py --peers $(TRAINERS) $(ARGS)
+
+methods: $(READY)
+	$(BIN)/python tests/benchmarks/bench_methods.py $(ARGS)
 
 soak: $(READY)
 	test -d $(PACKAGE) || $(MAKE) demo

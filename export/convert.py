@@ -55,19 +55,22 @@ def with_logits(model: keras.Model) -> keras.Model:
 
 def convolution_layers(model: keras.Model) -> list[str]:
     """Return the names of a model's convolution layers, in the order of the model."""
-    kinds = keras.layers.Conv2D | keras.layers.DepthwiseConv2D
+    kinds = keras.layers.Conv2D | keras.layers.Conv2DTranspose | keras.layers.DepthwiseConv2D
     return [layer.name for layer in model.layers if isinstance(layer, kinds)]
 
 
 def gflops(proto: onnx.ModelProto) -> float:
     """Return the floating-point operations of all convolutions per frame, in 10⁹; a multiply-add counts as two."""
     inferred = onnx.shape_inference.infer_shapes(proto)
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in inferred.graph.value_info}
+    values = (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
     weights = {w.name: list(w.dims) for w in proto.graph.initializer}
+    # A convolution multiplies its kernel for each position of its output, a transposed one for each of its input.
+    positions = {"Conv": lambda node: node.output[0], "ConvTranspose": lambda node: node.input[0]}
     multiply_adds = sum(
-        math.prod(shapes[node.output[0]]) * math.prod(weights[node.input[1]][1:])
+        math.prod(shapes[positions[node.op_type](node)]) * math.prod(weights[node.input[1]][1:])
         for node in proto.graph.node
-        if node.op_type == "Conv"
+        if node.op_type in positions
     )
     return 2 * multiply_adds / 1e9
 

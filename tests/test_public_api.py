@@ -23,6 +23,7 @@ PUBLIC = {
     },
     "training": {
         *("PRESETS", "Preset", "Recipe", "Shape", "TrainConfig", "UNetShape", "build", "make_loss"),
+        *("DeepLabShape", "FCNShape", "SegNetShape"),
         *("DatasetReport", "SynthSize", "check_dataset", "import_dataset", "write_dataset", "write_synthetic_dataset"),
         *("EpochRecord", "Progress", "Silent", "train"),
         *("DataError", "DivergedError", "ImportProblemsError", "LoaderError", "ResumeError", "TrainingStopped"),

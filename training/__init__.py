@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from training.losses.make import make_loss
     from training.monitor.progress import Progress, Silent
     from training.monitor.records import EpochRecord
+    from training.network.deeplab import DeepLabShape
+    from training.network.fcn import FCNShape
+    from training.network.segnet import SegNetShape
     from training.network.shape import Shape
     from training.network.unet import UNetShape
     from training.presets import PRESETS, Preset, Recipe, build
@@ -31,14 +34,17 @@ _HOME = {
     "PRESETS": "presets",
     "DataError": "errors",
     "DatasetReport": "data.check",
+    "DeepLabShape": "network.deeplab",
     "DivergedError": "errors",
     "EpochRecord": "monitor.records",
+    "FCNShape": "network.fcn",
     "ImportProblemsError": "importers",
     "LoaderError": "errors",
     "Preset": "presets",
     "Progress": "monitor.progress",
     "Recipe": "presets",
     "ResumeError": "errors",
+    "SegNetShape": "network.segnet",
     "Shape": "network.shape",
     "Silent": "monitor.progress",
     "SynthSize": "data.synth",
@@ -58,14 +64,17 @@ __all__ = [
     "PRESETS",
     "DataError",
     "DatasetReport",
+    "DeepLabShape",
     "DivergedError",
     "EpochRecord",
+    "FCNShape",
     "ImportProblemsError",
     "LoaderError",
     "Preset",
     "Progress",
     "Recipe",
     "ResumeError",
+    "SegNetShape",
     "Shape",
     "Silent",
     "SynthSize",

@@ -15,8 +15,10 @@ from training.presets import PRESETS, Precision, Recipe, preset_named, refuse_si
 
 Setting = Literal["input_size", "batch_size"]
 """Name of a setting that is chosen from the data and the free memory if the user does not give it."""
-GENTLE = 0.05
+GENTLE = 0.025
 """Learning rate relative to the preset's where training starts from public weights, which larger steps would destroy."""
+FOR_PRETRAINED_ENCODER = 0.5
+"""Learning rate relative to the preset's where the encoder has pretrained weights: AdamW's, not Muon's."""
 _PUBLISHER = "mediapipe"
 
 
@@ -59,7 +61,7 @@ class TrainConfig:
         >>> from training import TrainConfig
         >>> config = TrainConfig.from_preset("edge", max_minutes=30, seed=7)
         >>> config.loss, config.learning_rate
-        ('cross_entropy+2*dice', 0.002)
+        ('cross_entropy+2*dice', 0.004)
         >>> sorted(config.from_data)
         ['batch_size', 'input_size']
     """
@@ -135,7 +137,8 @@ class TrainConfig:
         """Return a preset's configuration with the changes that are not None.
 
         ``max_minutes`` without ``epochs`` replaces the preset's epochs and patience, because the whole time is meant to
-        be used. With ``start_from``, the learning rate is ``GENTLE`` times the preset's.
+        be used. With ``start_from``, the learning rate is ``GENTLE`` times the preset's, with ``encoder_weights``
+        ``FOR_PRETRAINED_ENCODER`` times.
 
         Args:
             name: A key of ``PRESETS``.
@@ -158,13 +161,18 @@ class TrainConfig:
             "input_size": input_size or changes.get("height_px") or changes.get("width_px"),
             "batch_size": changes.get("batch_size"),
         }
+        factor = 1.0
+        if changes.get("start_from"):
+            factor = GENTLE
+        elif changes.get("encoder_weights"):
+            factor = FOR_PRETRAINED_ENCODER
         start = cls(
             preset=name,
             height_px=height_px,
             width_px=width_px,
             epochs=None if by_time else preset.epochs,
             batch_size=preset.batch_size,
-            learning_rate=preset.learning_rate * (GENTLE if changes.get("start_from") else 1),
+            learning_rate=preset.learning_rate * factor,
             loss=preset.loss,
             class_weights=preset.class_weights,
             label_smoothing=preset.label_smoothing,

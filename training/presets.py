@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from edge_runtime.errors import UsageError
+from training.network.deeplab import DeepLabShape
+from training.network.fcn import FCNShape
+from training.network.segnet import SegNetShape
 from training.network.selfie import SelfieShape
 from training.network.shape import Shape
 from training.network.unet import UNetShape
@@ -21,7 +24,8 @@ class Recipe:
     """Settings of a preset that are rarely changed.
 
     Attributes:
-        optimizer: Adam, or AdamW with ``weight_decay``.
+        optimizer: Adam, AdamW with ``weight_decay``, or Muon, which is AdamW for all but the kernels of convolutions, see
+            ``training.loop.muon``. A training from pretrained weights has AdamW instead of Muon.
         schedule: Learning rate schedule.
         weight_decay: Weight decay of the kernels; biases and normalisation parameters are not decayed.
         average_over: Time constant of the moving average of the weights, in steps; the averaged weights are saved. 0
@@ -38,7 +42,7 @@ class Recipe:
         'adam'
     """
 
-    optimizer: Literal["adam", "adamw"] = "adamw"
+    optimizer: Literal["adam", "adamw", "muon"] = "muon"
     schedule: Literal["constant", "cosine"] = "cosine"
     weight_decay: float = 1e-2
     average_over: int = 500
@@ -72,7 +76,7 @@ class Preset:
     fixed_size: bool = False
     epochs: int = 60
     batch_size: int = 4
-    learning_rate: float = 2e-3
+    learning_rate: float = 4e-3
     loss: str = "cross_entropy+2*dice"
     class_weights: bool = True
     label_smoothing: float = 0.0
@@ -130,6 +134,29 @@ PRESETS: dict[str, Preset] = {
     "edge-large": Preset(shape=replace(_EDGE, widths=(32, 64, 128, 256, 384))),
     # The shape of a webcam's picture, at which the public weights are better than at the square of their origin.
     "selfie": Preset(shape=SelfieShape(), input_size=(240, 320)),
+    # The methods beside the U-Net: at a size for CPUs, and with all filters of the papers.
+    "fcn": Preset(shape=FCNShape(widths=(16, 32, 64, 128, 128), head_width=256)),
+    "fcn-vgg16": Preset(shape=FCNShape(widths=(64, 128, 256, 512, 512), head_width=4096)),
+    "segnet": Preset(shape=SegNetShape(widths=(16, 32, 64, 128, 128))),
+    "segnet-vgg16": Preset(shape=SegNetShape(widths=(64, 128, 256, 512, 512))),
+    "deeplab": Preset(
+        shape=DeepLabShape(
+            widths=(16, 32, 32, 64, 192, 256, 384, 512),
+            middle_blocks=4,
+            pyramid_width=64,
+            skip_width=24,
+            rates=(3, 6, 9),
+        )
+    ),
+    "deeplab-xception": Preset(
+        shape=DeepLabShape(
+            widths=(32, 64, 128, 256, 728, 1024, 1536, 2048),
+            middle_blocks=16,
+            pyramid_width=256,
+            skip_width=48,
+            rates=(6, 12, 18),
+        )
+    ),
 }
 
 

@@ -90,9 +90,11 @@ _OPERATIONS: Mapping[str, frozenset[str]] = {
             "Add",
             "Amax",
             "Amin",
+            "Argmax",
             "Clip",
             "Concatenate",
             "Divide",
+            "Equal",
             "Exp",
             "ExpandDims",
             "GetItem",
@@ -123,6 +125,7 @@ _OPERATIONS: Mapping[str, frozenset[str]] = {
             "TrueDivide",
         }
     ),
+    "keras.src.ops.core": frozenset({"Cast"}),
     "keras.src.ops.nn": frozenset(
         {
             "AveragePool",
@@ -134,6 +137,7 @@ _OPERATIONS: Mapping[str, frozenset[str]] = {
             "LogSigmoid",
             "LogSoftmax",
             "MaxPool",
+            "OneHot",
             "Relu",
             "Relu6",
             "Selu",

@@ -43,6 +43,7 @@ FIRST_PASSES = (
 )
 """Passes that are applied before layers are named. They complete tf2onnx's own folding and do not count as stages."""
 SHARED_PASSES = (
+    PassInfo("unpooling", "unpooling.UseMaxUnpool", optional=True),
     PassInfo("upsampling", "upsampling.RestoreUpsampling", optional=True),
     PassInfo("hard-sigmoid", "hard_sigmoid.FuseHardSigmoid", optional=True),
     PassInfo("normalisation", "normalisation.FoldNormalisation"),

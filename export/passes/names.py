@@ -109,7 +109,7 @@ class NameByLayer(ir.passes.InPlacePass):
         paths = {
             node: f"{node.inputs[1].name}/{node.outputs[0].name}".split("/")
             for node in graph
-            if node.op_type == "Conv" and node.inputs[1] is not None
+            if node.op_type in ("Conv", "ConvTranspose") and node.inputs[1] is not None
         }
         exact = {node: layer for node, path in paths.items() if (layer := self._first(path))}
         # Keras appends _1, _2, … to the name of a layer that is called again, as tracing does with all of them.

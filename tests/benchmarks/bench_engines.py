@@ -47,14 +47,18 @@ def main() -> int:
     )
     parser.add_argument("--preset", choices=PRESETS, action="append", help="preset, random weights; may be repeated")
     parser.add_argument("--run", type=Path, action="append", help="run folder, instead of presets; may be repeated")
+    parser.add_argument("--model", type=Path, action="append", help="Keras file of your own; may be repeated")
+    parser.add_argument("--input-size", metavar="HxW", help="input of the models of your own that take any size")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder for bench.json and bench.png")
     args = parser.parse_args()
     if args.rounds < 1 or args.threads < 1:
         parser.error("--rounds and --threads — expected 1 or more")
+    size = ("--input-size", args.input_size) if args.input_size else ()
     sources = [("--run", str(run)) for run in args.run or []]
-    sources += [("--preset", preset) for preset in args.preset or ([] if args.run else DEFAULT_PRESETS)]
+    sources += [("--model", str(model), *size) for model in args.model or []]
+    sources += [("--preset", preset) for preset in args.preset or ([] if sources else DEFAULT_PRESETS)]
 
     load = os.getloadavg()[0]
     # Before and after the comparison, because the machine may be busy with something else at one of these moments.
@@ -75,7 +79,7 @@ def main() -> int:
     return 0
 
 
-def compare(source: tuple[str, str], rounds: int, threads: int) -> Network:
+def compare(source: tuple[str, ...], rounds: int, threads: int) -> Network:
     """Write one network's files, check the results of every engine, and time them all."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

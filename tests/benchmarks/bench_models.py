@@ -25,6 +25,8 @@ from export.convert import convolution_layers, gflops, trace
 from export.int8_search import measure_ranges
 from export.keras_model.archive import read_model
 from export.keras_model.convertible import with_precise_means
+from export.keras_model.pixels import Pixels, stated_range
+from export.keras_model.standard import understand
 from export.optimise import integer_layout, optimise, to_int8
 from export.run_folder import read_run
 from training.data.dataset import make_classes
@@ -44,6 +46,8 @@ def main() -> None:
     network = parser.add_mutually_exclusive_group(required=True)
     network.add_argument("--preset", choices=SHAPES)
     network.add_argument("--run", type=Path)
+    network.add_argument("--model", type=Path)
+    parser.add_argument("--input-size", help="HxW, for a model of any size")
     parser.add_argument("--folder", type=Path, required=True)
     args = parser.parse_args()
     if args.run:
@@ -54,18 +58,39 @@ def main() -> None:
             run.record["config"]["preset"],
         )
         frames = read_frames([pair.image for pair in run.validation], contract)
+    elif args.model:
+        model, contract = own_model(args.model, args.input_size)
+        preset, frames = args.model.name, draw_frames(contract)
     else:
         contract, preset = make_contract(args.preset), args.preset
         frames = draw_frames(contract)
         model = random_model(contract, PRESETS[preset].shape, network_input(frames, contract))
     write_models(model, contract, frames, args.folder)
-    write_facts(args.folder, preset=preset, contract=contract, weights=f"of {args.run}" if args.run else "random")
+    source = args.run or args.model
+    write_facts(args.folder, preset=preset, contract=contract, weights=f"of {source}" if source else "random")
+
+
+def own_model(path: Path, size: str | None) -> tuple[keras.Model, Contract]:
+    """Return a Keras model that was trained elsewhere in the form of our own; its pixels are taken to be in 0–1.
+
+    What it really expects of pixels takes no other time.
+    """
+    model = read_model(path)
+    classes = max(2, model.output_shape[-1])
+    height_width = tuple(int(side) for side in size.split("x")) if size else None
+    foreign = understand(model, classes=classes, size=height_width, output=None)
+    pixels = Pixels(range=stated_range(model) or "0-1")
+    shape = (*foreign.image_size, foreign.channels, classes)
+    return foreign.standard(pixels), contract_of(path.stem, *shape)
 
 
 def make_contract(preset: str) -> Contract:
-    height, width, channels, classes = SHAPES[preset]
+    return contract_of(preset, *SHAPES[preset])
+
+
+def contract_of(name: str, height: int, width: int, channels: int, classes: int) -> Contract:
     return Contract(
-        name=preset,
+        name=name,
         height_px=height,
         width_px=width,
         channels=1 if channels == 1 else 3,

@@ -317,7 +317,7 @@ class TestWithout:
         assert main(["export", str(run), "--out", str(out), *without, *IMPOSSIBLE[2:], "--min-speedup", "0"]) == 0
         manifest = Package.open(out).manifest
         assert [s["name"] for s in manifest.parity["stages"]] == [
-            "tf2onnx", "upsampling", "hard-sigmoid", "normalisation", "pixels", "pixel-rows", "class map", "means", "gates", "skips",
+            "tf2onnx", "unpooling", "upsampling", "hard-sigmoid", "normalisation", "pixels", "pixel-rows", "class map", "means", "gates", "skips",
             "INT8 layout: copies", "INT8 layout: pixel-groups-1x1",
         ]  # fmt: skip
         assert manifest.provenance["without"] == ["phases", "pixel-groups"]

@@ -18,7 +18,7 @@ from export.optimise import Stage, integer_layout, optimise, to_int8
 from export.passes import OPTIONAL_PASSES, joined_phases, phases
 from export.passes.quantize import measured_values
 
-COMMON = ["tf2onnx", "upsampling", "hard-sigmoid", "normalisation", "pixels", "pixel-rows", "class map"]
+COMMON = ["tf2onnx", "unpooling", "upsampling", "hard-sigmoid", "normalisation", "pixels", "pixel-rows", "class map"]
 FLOAT = [*COMMON, "phases", "means", "gates", "skips"]
 INTEGER = [f"INT8 layout: {name}" for name in ("phases", "copies", "pixel-groups", "pixel-groups-1x1")]
 CASES = [("seed", 3, 3), ("edge", 3, 1)]

@@ -279,6 +279,7 @@ def test_every_stage_gives_what_keras_gives(run, model, stages, validation):
     found = measure_stages(model, stages, validation, run.contract, ParityBudget(), lambda *n: calls.append(n))
     names = [
         "tf2onnx",
+        "unpooling",
         "upsampling",
         "hard-sigmoid",
         "normalisation",

@@ -38,9 +38,15 @@ PAIRS = {"train": 2, "val": 6}
 def narrow_shape(preset: str) -> Shape:
     """Return the shape of a preset with an eighth of its filters, if it can have fewer: a small part of the work."""
     shape = PRESETS[preset].shape  # type: ignore[index]
-    if not isinstance(shape, UNetShape):
+    if not hasattr(shape, "widths"):
         return shape
-    return replace(shape, widths=tuple(max(4, width // 8) for width in shape.widths))
+    narrow = {"widths": tuple(max(4, width // 8) for width in shape.widths)}
+    for name in ("head_width", "pyramid_width", "skip_width"):
+        if hasattr(shape, name):
+            narrow[name] = max(4, getattr(shape, name) // 64)
+    if hasattr(shape, "middle_blocks"):
+        narrow["middle_blocks"] = 1
+    return replace(shape, **narrow)
 
 
 def random_unet(

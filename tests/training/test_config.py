@@ -10,8 +10,9 @@ from training.presets import PRESETS, preset_named
 
 
 def test_the_presets_are_the_documented_ones():
-    assert list(PRESETS) == ["seed", "classic", "edge-nano", "edge", "edge-large", "selfie"]
-    assert [p.shape.stride for p in PRESETS.values()] == [2, 16, 32, 32, 32, 16]
+    methods = ["fcn", "fcn-vgg16", "segnet", "segnet-vgg16", "deeplab", "deeplab-xception"]
+    assert list(PRESETS) == ["seed", "classic", "edge-nano", "edge", "edge-large", "selfie", *methods]
+    assert [p.shape.stride for p in PRESETS.values()] == [2, 16, 32, 32, 32, 16, 32, 32, 32, 32, 16, 16]
     seed = PRESETS["seed"]
     assert (seed.shape.widths, seed.shape.batch_norm, seed.shape.stem_stride) == ((64, 128), False, 1)
     assert (seed.input_size, seed.epochs, seed.batch_size, seed.validation_fraction) == ((256, 256), 10, 8, 0.1)
@@ -61,7 +62,8 @@ def test_a_size_that_the_user_gives_by_any_name_is_not_chosen_from_the_data(chan
 def test_an_unknown_preset_is_refused_with_the_known_ones():
     with pytest.raises(
         UsageError,
-        match=r"^--preset big — no such preset — choose one of seed, classic, edge-nano, edge, edge-large, selfie$",
+        match=r"^--preset big — no such preset — choose one of seed, classic, edge-nano, edge, edge-large, selfie, "
+        "fcn, fcn-vgg16, segnet, segnet-vgg16, deeplab, deeplab-xception$",
     ):
         preset_named("big")
     with pytest.raises(UsageError, match="--preset big"):

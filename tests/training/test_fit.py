@@ -332,7 +332,7 @@ class TestResumedRun:
         ("options", "change"),
         [
             (("--batch-size", "2"), "batch_size: 4 → 2"),
-            (("--learning-rate", "0.5", "--seed", "7"), "learning_rate: 0.002 → 0.5; seed: 0 → 7"),
+            (("--learning-rate", "0.5", "--seed", "7"), "learning_rate: 0.004 → 0.5; seed: 0 → 7"),
         ],
     )
     def test_refuses_another_configuration_with_the_difference(self, resumed, data, capsys, options, change):
@@ -347,7 +347,7 @@ class TestResumedRun:
         run = shutil.copytree(resumed, tmp_path / "run")
         options = ("--learning-rate", "0.0005", "--epochs", "4", "--force-resume")
         assert train(data, "--out", run, *EDGE, *options) == 0
-        assert "changed since this run began: learning_rate: 0.002 → 0.0005" in capsys.readouterr().err
+        assert "changed since this run began: learning_rate: 0.004 → 0.0005" in capsys.readouterr().err
         assert [row["epoch"] for row in record_of(run)["history"]] == [1, 2, 3, 4]
         assert record_of(run)["config"]["learning_rate"] == 0.0005
 

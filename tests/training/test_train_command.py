@@ -131,7 +131,8 @@ class TestTrainRefuses:
             (("--input-size", "100x96"), "--input-size 100x96: height is 100 — preset 'edge' needs a multiple of 32"),
             (
                 ("--preset", "big"),
-                "--preset big — no such preset — choose one of seed, classic, edge-nano, edge, edge-large, selfie",
+                "--preset big — no such preset — choose one of seed, classic, edge-nano, edge, edge-large, selfie, "
+                "fcn, fcn-vgg16, segnet, segnet-vgg16, deeplab, deeplab-xception",
             ),
             (("--epochs", "0"), "--epochs 0 — expected a positive number"),
             (("--patience", "-1"), "--patience -1 — expected 0 or more"),

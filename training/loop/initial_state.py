@@ -14,6 +14,7 @@ from edge_runtime.errors import UsageError
 from edge_runtime.model.contract import Contract
 from edge_runtime.storage import system_text
 from training.config import TrainConfig
+from training.loop.muon import ConvolutionMuon
 from training.loop.train_state import TrainState
 from training.losses.make import make_loss
 from training.losses.weights import class_weights_of
@@ -106,12 +107,17 @@ def _policy(precision: Precision) -> str:
 
 
 def _optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
+    recipe = config.recipe
     steps = config.accumulate if config.accumulate > 1 else None
-    if config.recipe.optimizer == "adam":
+    if recipe.optimizer == "adam":
         return keras.optimizers.Adam(config.learning_rate, gradient_accumulation_steps=steps)
-    optimizer = keras.optimizers.AdamW(
-        config.learning_rate, weight_decay=config.recipe.weight_decay, gradient_accumulation_steps=steps
-    )
+    options: dict[str, Any] = {"weight_decay": recipe.weight_decay, "gradient_accumulation_steps": steps}
+    # Steps of the same length in all directions would undo what pretrained weights have learnt.
+    if recipe.optimizer == "adamw" or config.start_from or config.encoder_weights:
+        optimizer = keras.optimizers.AdamW(config.learning_rate, **options)
+    else:
+        half_precision = _policy(config.precision) == "mixed_bfloat16"
+        optimizer = ConvolutionMuon(config.learning_rate, half_precision=half_precision, **options)
     # Weight decay of biases and normalisation parameters only hurts.
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 MOMENTUM = 0.97
 """Momentum of the moving statistics: lower than Keras' 0.99, because small datasets see few steps."""
@@ -76,6 +76,62 @@ def context(x: keras.KerasTensor, style: Style) -> keras.KerasTensor:
     # No batch normalisation here: its statistics over one mean per image would be noise.
     unnormalised = Style(batch_norm=False, folded=style.folded)
     return layers.Add(name="context_add")([x, convolution(mean, x.shape[-1], "context", unnormalised, size=1)])
+
+
+def separable(
+    x: keras.KerasTensor, width: int, name: str, style: Style, *, strides: int = 1, rate: int = 1, relu: bool = True
+) -> keras.KerasTensor:
+    """Convolve each channel by 3×3, then all of them by 1×1, each followed by batch normalisation and ReLU.
+
+    Args:
+        x: (N, H, W, C).
+        width: Channels of the result.
+        name: Name of the block; its convolutions are ``NAME_depthwise`` and ``NAME_pointwise``.
+        style: Settings of the network.
+        strides: Stride of the depthwise convolution.
+        rate: Distance in pixels between the taps of the depthwise convolution (atrous convolution).
+        relu: ReLU after the 1×1 convolution.
+
+    Reference:
+        Chollet: Xception, CVPR 2017. https://arxiv.org/abs/1610.02357
+    """
+    x = layers.DepthwiseConv2D(
+        3,
+        strides=strides,
+        dilation_rate=rate,
+        padding="same",
+        use_bias=not style.batch_norm,
+        depthwise_initializer="he_normal",
+        name=f"{name}_depthwise",
+    )(x)
+    x = normalised(x, f"{name}_depthwise", style)
+    return convolution(x, width, f"{name}_pointwise", style, size=1, relu=relu)
+
+
+def unpooled(x: keras.KerasTensor, before: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """Undo a 2×2 max pooling: put each value where the largest one of its window was, and zeros elsewhere.
+
+    Of several largest ones, the first counts, row by row, as ONNX' MaxPool numbers them. Export turns these operations
+    into MaxUnpool.
+
+    Args:
+        x: (N, H / 2, W / 2, C).
+        before: (N, H, W, C), the map that was pooled.
+        name: Name of the result.
+
+    Reference:
+        Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, ECCV 2014, section 2.1.
+        https://arxiv.org/abs/1311.2901
+    """
+    _, rows, columns, width = x.shape
+    windows = ops.transpose(ops.reshape(before, (-1, rows, 2, columns, 2, width)), (0, 1, 3, 2, 4, 5))
+    windows = ops.reshape(windows, (-1, rows, columns, 4, width))
+    # Of integers, because Keras tells -0 from 0 where it searches among floats.
+    largest = ops.cast(ops.equal(windows, ops.max(windows, axis=3, keepdims=True)), "int32")
+    places = ops.one_hot(ops.argmax(largest, axis=3), 4, axis=3, dtype=x.dtype)
+    spread = ops.reshape(ops.expand_dims(x, 3) * places, (-1, rows, columns, 2, 2, width))
+    whole = ops.reshape(ops.transpose(spread, (0, 1, 3, 2, 4, 5)), (-1, 2 * rows, 2 * columns, width))
+    return layers.Identity(name=name)(whole)
 
 
 def pixel_logits(x: keras.KerasTensor, logit_channels: int, stride: int) -> keras.KerasTensor:

@@ -69,15 +69,19 @@ def deployable(trained: keras.Model, shape: Shape, input_size: tuple[int, int] |
 
 
 def for_speed(model: keras.Model) -> keras.Model:
-    """Return a copy of a model with new weights, whose batch normalisation is one fused operator."""
+    """Return a copy of a model with the same weights, whose batch normalisation is one fused operator."""
 
     def clone(layer: keras.Layer) -> keras.Layer:
+        if not isinstance(layer, keras.Layer):
+            return layer
         if type(layer) is layers.BatchNormalization:
             # keras.applications uses a slower momentum, for many more steps than most trainings have.
             return FusedBatchNormalization.from_config({**layer.get_config(), "momentum": MOMENTUM})
         return layer.__class__.from_config(layer.get_config())
 
-    return keras.models.clone_model(model, clone_function=clone, call_function=_call)
+    copy = keras.models.clone_model(model, clone_function=clone, call_function=_call)
+    copy_weights(model, copy)
+    return copy
 
 
 def for_deployment(model: keras.Model) -> keras.Model:
@@ -102,12 +106,12 @@ def _call(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
     """
     if isinstance(layer, layers.Normalization) or (isinstance(layer, layers.Rescaling) and layer.name != SCALE):
         return args[0]
-    if isinstance(layer, keras.Layer):
-        return layer(*args, **kwargs)
-    x, number = args
     name = layer.__class__.__name__
+    number = args[1] if len(args) == 2 else None
+    if isinstance(layer, keras.Layer) or not isinstance(number, int | float):
+        return layer(*args, **kwargs)
     options = {"scale": 1.0, "offset": number} if name == "Add" else {"scale": number}
-    return layers.Rescaling(**options, dtype=x.dtype, name=layer.name)(x)
+    return layers.Rescaling(**options, dtype=args[0].dtype, name=layer.name)(args[0])
 
 
 def copy_weights(trained: keras.Model, plain: keras.Model) -> None:

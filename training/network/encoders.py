@@ -33,18 +33,22 @@ class Encoder:
         maps: Names of the layers whose output is used, one per stride of ``ENCODER_STRIDES``: the ends of blocks, where
             there are the fewest channels.
         first: Name of the first convolution.
-        first_norm: Name of the batch normalisation after the first convolution.
+        first_norm: Name of the batch normalisation after the first convolution, if there is one.
         mean: Mean per colour channel that the backbone expects to be subtracted from pixels in 0–1.
         deviation: Standard deviation per colour channel by which it expects the difference to be divided.
+        bgr: Whether the backbone expects blue first.
+        pooled: Names of the layers before each 2×2 max pooling, if nothing else halves the maps.
     """
 
     build: Callable[..., keras.Model]
     options: dict[str, Any]
     maps: tuple[str, str, str, str, str]
     first: str
-    first_norm: str
+    first_norm: str | None
     mean: _Colors
     deviation: _Colors
+    bgr: bool = False
+    pooled: tuple[str, ...] = ()
 
 
 ENCODERS: dict[EncoderName, Encoder] = {
@@ -99,6 +103,18 @@ ENCODERS: dict[EncoderName, Encoder] = {
         mean=_IMAGENET_MEAN,
         deviation=_IMAGENET_DEVIATION,
     ),
+    # Simonyan, Zisserman: Very Deep Convolutional Networks, ICLR 2015. https://arxiv.org/abs/1409.1556
+    "vgg16": Encoder(
+        build=applications.VGG16,
+        options={},
+        maps=("block1_pool", "block2_pool", "block3_pool", "block4_pool", "block5_pool"),
+        first="block1_conv1",
+        first_norm=None,
+        mean=(103.939 / 255, 116.779 / 255, 123.68 / 255),
+        deviation=(1 / 255, 1 / 255, 1 / 255),
+        bgr=True,
+        pooled=("block1_conv2", "block2_conv2", "block3_conv3", "block4_conv3", "block5_conv3"),
+    ),
 }
 
 
@@ -112,10 +128,26 @@ def encoder_maps(x: keras.KerasTensor, name: EncoderName, *, first_stride: int, 
         first_stride: Stride of the first map, one of ``ENCODER_STRIDES``.
         count: Number of maps.
     """
-    encoder = ENCODERS[name]
-    model = encoder.build(input_tensor=x, include_top=False, weights=None, **encoder.options)
+    model = _backbone(x, name)
     first = ENCODER_STRIDES.index(first_stride)
-    return [model.get_layer(layer).output for layer in encoder.maps[first : first + count]]
+    return [model.get_layer(layer).output for layer in ENCODERS[name].maps[first : first + count]]
+
+
+def pooled_maps(x: keras.KerasTensor, name: EncoderName) -> tuple[list[keras.KerasTensor], keras.KerasTensor]:
+    """Return the feature map before each max pooling of an encoder, and the one after the last.
+
+    Args:
+        x: Pixels in 0–1, (N, H, W, C), see ``encoder_maps``.
+        name: Name of a backbone with ``pooled``.
+    """
+    model = _backbone(x, name)
+    encoder = ENCODERS[name]
+    return [model.get_layer(layer).output for layer in encoder.pooled], model.get_layer(encoder.maps[-1]).output
+
+
+def _backbone(x: keras.KerasTensor, name: EncoderName) -> keras.Model:
+    encoder = ENCODERS[name]
+    return encoder.build(input_tensor=x, include_top=False, weights=None, **encoder.options)
 
 
 def load_encoder(model: keras.Model, name: EncoderName, weights: EncoderWeights) -> None:
@@ -132,8 +164,7 @@ def load_encoder(model: keras.Model, name: EncoderName, weights: EncoderWeights)
     """
     encoder = ENCODERS[name]
     sources = {layer.name: layer.get_weights() for layer in _loaded(encoder, weights).layers if layer.weights}
-    first, norm = _for_pixels(sources[encoder.first], sources[encoder.first_norm], encoder, model.input_shape[-1])
-    sources |= {encoder.first: first, encoder.first_norm: norm}
+    sources |= _for_pixels(sources, encoder, model.input_shape[-1])
     for layer in model.layers:
         if layer.name in sources:
             layer.set_weights(sources[layer.name])
@@ -160,18 +191,23 @@ def _loaded(encoder: Encoder, weights: EncoderWeights) -> keras.Model:
     return model
 
 
-def _for_pixels(
-    first: list[Array], norm: list[Array], encoder: Encoder, channels: int
-) -> tuple[list[Array], list[Array]]:
+def _for_pixels(sources: dict[str, list[Array]], encoder: Encoder, channels: int) -> dict[str, list[Array]]:
     """Fold the backbone's preprocessing of pixels in 0–1 into the weights of its first convolution and normalisation.
 
-    ``conv(k, (x - m) / d) = conv(k / d, x) - sum(k · m / d)``, and the moving mean takes the constant. Only the border
-    differs: it is padded with black here, and was padded with the mean colour when the backbone was trained. A grey
-    image counts as three equal channels.
+    ``conv(k, (x - m) / d) = conv(k / d, x) - sum(k · m / d)``, and the moving mean or the bias takes the constant. Only
+    the border differs: it is padded with black here, and was padded with the mean colour when the backbone was trained.
+    A grey image counts as three equal channels.
     """
-    kernel = first[0] / np.array(encoder.deviation)[:, np.newaxis]
+    kernel, *bias = sources[encoder.first]
+    kernel = kernel / np.array(encoder.deviation)[:, np.newaxis]
     offset = np.einsum("hwio,i->o", kernel, np.array(encoder.mean))
-    gamma, beta, mean, variance = norm
+    if encoder.bgr:
+        kernel = kernel[:, :, ::-1]
     if channels == 1:
         kernel = kernel.sum(axis=2, keepdims=True)
-    return [kernel.astype(np.float32)], [gamma, beta, (mean + offset).astype(np.float32), variance]
+    kernel = kernel.astype(np.float32)
+    if encoder.first_norm is None:
+        return {encoder.first: [kernel, (bias[0] - offset).astype(np.float32)]}
+    gamma, beta, mean, variance = sources[encoder.first_norm]
+    norm = [gamma, beta, (mean + offset).astype(np.float32), variance]
+    return {encoder.first: [kernel], encoder.first_norm: norm}

@@ -15,7 +15,7 @@ from edge_runtime.errors import UsageError
 if TYPE_CHECKING:
     import keras
 
-EncoderName = Literal["mobilenetv2", "mobilenetv3small", "mobilenetv3large", "efficientnetb0"]
+EncoderName = Literal["mobilenetv2", "mobilenetv3small", "mobilenetv3large", "efficientnetb0", "vgg16"]
 ENCODER_STRIDES = (2, 4, 8, 16, 32)
 """Strides of the feature maps that a ``keras.applications`` encoder gives."""
 

@@ -34,7 +34,7 @@ def with_sides(model: keras.Model, maps: Sequence[str]) -> keras.Model:
     head = next(layer for layer in reversed(model.layers) if isinstance(layer, layers.Conv2D))
     outputs = [logits]
     for name in maps:
-        side = layers.Conv2D(logits.shape[-1], 1, kernel_initializer="zeros", dtype="float32", name=f"{name}_side")
+        side = layers.Conv2D(logits.shape[-1], 1, kernel_initializer="zeros", dtype="float32", name=f"{name}_logits")
         outputs.append(side(model.get_layer(name).output))
         side.bias.assign(head.bias.numpy()[: logits.shape[-1]])  # the head may give several pixels, one after another
     return keras.Model(model.input, outputs)

@@ -63,3 +63,9 @@ def measure_statistics(model: keras.Model, images: NDArray[np.uint8]) -> None:
     model(images.astype(np.float32), training=True)
     for layer, momentum in zip(norms, momenta, strict=True):
         layer.momentum = momentum
+
+
+def bilinear_kernel(width: int) -> NDArray[np.float32]:
+    """Return the kernel, (4, 4, width, width), of a transposed convolution of stride 2 that interpolates each channel."""
+    taps = np.array([0.25, 0.75, 0.75, 0.25])
+    return (np.outer(taps, taps)[..., np.newaxis, np.newaxis] * np.eye(width)).astype(np.float32)
