@@ -14,7 +14,14 @@ from tried_unet import TriedUNet
 from training.config import TrainConfig
 from training.data.dataset import make_classes
 from training.loop.initial_state import initial_state
-from training.loop.train_state import WARM_UP, TrainState, learning_rate_at
+from training.loop.train_state import (
+    ENCODER_RATE,
+    FROZEN,
+    WARM_UP,
+    TrainState,
+    encoder_rate_at,
+    learning_rate_at,
+)
 from training.losses.make import make_loss
 from training.presets import PRESETS
 
@@ -24,13 +31,14 @@ def batch(count=4):
     return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
 
 
-def new_state(*, average_over=0, seed=0, accumulate=None):
+def new_state(*, average_over=0, seed=0, accumulate=None, pretrained=()):
     keras.utils.set_random_seed(seed)
     shape = TriedUNet(widths=(4, 8), batch_norm=True, dropout=0.5)
     model = shape.build(height_px=32, width_px=32, channels=3, logit_channels=3, for_training=True)
     optimizer = keras.optimizers.Adam(1e-2, gradient_accumulation_steps=accumulate)
     loss = make_loss("cross_entropy", classes=3)
-    return TrainState(model, optimizer, loss, average_over=average_over, strategy=tf.distribute.get_strategy())
+    strategy = tf.distribute.get_strategy()
+    return TrainState(model, optimizer, loss, average_over=average_over, strategy=strategy, pretrained=pretrained)
 
 
 def weights(of):
@@ -116,6 +124,25 @@ def test_the_weights_are_float32_whatever_the_arithmetic(monkeypatch):
     assert compute == {"bfloat16", "float32"}, "the logits alone are float32"
     images, masks = batch()
     assert np.isfinite(subject.step(images, masks, 1e-3).loss)
+
+
+def test_pretrained_layers_take_shorter_steps_or_none():
+    images, masks = batch()
+    begun = new_state()
+    first = next(layer.name for layer in begun.model.layers if isinstance(layer, keras.layers.Conv2D))
+    begun.step(images, masks, 1e-2)
+    start, whole = weights(new_state()), weights(begun)
+    assert all((a != b).any() for a, b in zip(start, whole, strict=True))
+    for rate in (0.0, 0.1):
+        subject = new_state(pretrained=[first])
+        subject.step(images, masks, 1e-2, encoder_rate=rate)
+        for weight, found, before, after in zip(subject.model.weights, weights(subject), start, whole, strict=True):
+            share = rate if weight.path.split("/")[0] == first else 1.0
+            np.testing.assert_allclose(found, before + share * (after - before), rtol=0, atol=1e-6)
+
+
+def test_an_encoder_is_frozen_at_first():
+    assert [encoder_rate_at(share) for share in (0, 0.05, FROZEN, 1)] == [0, 0, ENCODER_RATE, ENCODER_RATE]
 
 
 def test_the_learning_rate_warms_up_and_falls_along_a_cosine():

@@ -18,7 +18,7 @@ from training.loop.muon import ConvolutionMuon
 from training.loop.train_state import TrainState
 from training.losses.make import make_loss
 from training.losses.weights import class_weights_of
-from training.network.encoders import load_encoder
+from training.network.encoders import encoder_layers, load_encoder
 from training.network.shape import HasDecoderMaps, TakesPublicWeights
 from training.network.start import answer_with_shares, see_differences
 from training.presets import PRESETS, Precision
@@ -64,6 +64,7 @@ def initial_state(
                     see_differences(model)
             if pretrained:
                 _load_weights(model, config)
+            encoder = encoder_layers(model, config.encoder) if config.encoder and config.encoder_weights else ()
             optimizer = _optimizer(config)
     finally:
         keras.config.set_dtype_policy("float32")
@@ -80,6 +81,7 @@ def initial_state(
         loss,
         average_over=config.recipe.average_over,
         strategy=strategy,
+        pretrained=encoder,
         maps=shape.decoder_maps if config.recipe.deep_supervision and isinstance(shape, HasDecoderMaps) else (),
     )
 

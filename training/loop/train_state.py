@@ -19,6 +19,10 @@ from training.network.sides import FADING, labels_at, with_sides
 
 WARM_UP = 0.03
 """Share of a run in which the learning rate of the cosine schedule rises linearly to its peak."""
+FROZEN = 0.1
+"""Share of a run in which a pretrained encoder stays as it is, until the decoder asks for something sensible."""
+ENCODER_RATE = 0.1
+"""Length of the steps of a pretrained encoder after that, relative to those of the other layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,7 @@ class TrainState:
         average_over: int,
         strategy: tf.distribute.Strategy,
         maps: Sequence[str] = (),
+        pretrained: Sequence[str] = (),
     ) -> None:
         """Prepare to train.
 
@@ -59,6 +64,7 @@ class TrainState:
             average_over: Time constant of the moving average of the weights, in steps; 0 for no average.
             strategy: Strategy for the devices; ``tf.distribute.get_strategy()`` for one device.
             maps: Names of the layers on whose maps heads learn, too, see ``with_sides``.
+            pretrained: Names of the layers that have pretrained weights, for ``encoder_rate`` of ``step``.
         """
         self.model = model
         self.optimizer = optimizer
@@ -69,21 +75,26 @@ class TrainState:
             self._to_logits = with_sides(model, maps)
             optimizer.build(self._to_logits.trainable_variables)
             self._averages = [tf.Variable(w.numpy(), trainable=False) for w in model.weights] if average_over else []
+        self._pretrained = [w for name in pretrained for w in model.get_layer(name).trainable_weights]
         self._steps = 0
         self._distributed_step = tf.function(self._step, reduce_retracing=True)
 
-    def step(self, images: NDArray[np.uint8], masks: NDArray[np.uint8], learning_rate: float) -> StepResult:
+    def step(
+        self, images: NDArray[np.uint8], masks: NDArray[np.uint8], learning_rate: float, *, encoder_rate: float = 1.0
+    ) -> StepResult:
         """Take one step on a batch.
 
         Args:
             images: (N, H, W, C) uint8; N is a multiple of the number of devices.
             masks: (N, H, W) uint8 class ids or ``IGNORE``.
             learning_rate: Learning rate of this step.
+            encoder_rate: Length of the step of the pretrained layers, relative to that of the others; 0 leaves them alone.
         """
         self.optimizer.learning_rate.assign(learning_rate)
         # A long average would consist mostly of the random initial weights at first.
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
-        loss, right = self._distributed_step(self._spread(images), self._spread(masks), tf.constant(decay, tf.float32))
+        numbers = (tf.constant(number, tf.float32) for number in (decay, encoder_rate))
+        loss, right = self._distributed_step(self._spread(images), self._spread(masks), *numbers)
         self._steps += 1
         return StepResult(loss=float(loss), accuracy=float(right))
 
@@ -130,14 +141,16 @@ class TrainState:
         }
         return {f"{kind}-{i}": variable for kind, group in groups.items() for i, variable in enumerate(group)}
 
-    def _step(self, images: Any, masks: Any, decay: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        losses, rights = self._strategy.run(self._replica_step, (images, masks))
+    def _step(self, images: Any, masks: Any, decay: tf.Tensor, encoder_rate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        losses, rights = self._strategy.run(self._replica_step, (images, masks, encoder_rate))
         for average, weight in zip(self._averages, self.model.weights, strict=bool(self._averages)):
             average.assign(decay * average + (1 - decay) * tf.cast(weight.value, average.dtype))
         mean = tf.distribute.ReduceOp.MEAN
         return self._strategy.reduce(mean, losses, axis=None), self._strategy.reduce(mean, rights, axis=None)
 
-    def _replica_step(self, images: tf.Tensor, masks: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def _replica_step(
+        self, images: tf.Tensor, masks: tf.Tensor, encoder_rate: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         labels = tf.cast(masks, tf.int32)
         with tf.GradientTape() as tape:
             outputs = keras.tree.flatten(self._to_logits(tf.cast(images, tf.float32), training=True))
@@ -148,7 +161,11 @@ class TrainState:
             )
             share = total / self._strategy.num_replicas_in_sync
         weights = self._to_logits.trainable_variables
+        before = [tf.identity(weight.value) for weight in self._pretrained]
         self.optimizer.apply(tape.gradient(share, [weight.value for weight in weights]), weights)
+        # Scaled gradients would change nothing, because the length of an AdamW step does not depend on them.
+        for weight, old in zip(self._pretrained, before, strict=True):
+            weight.assign(old + encoder_rate * (weight.value - old))
         return loss, accuracy(labels, logits)
 
     def _spread(self, batch: NDArray[np.uint8]) -> Any:
@@ -165,6 +182,11 @@ class TrainState:
     def _assign(weights: list[Any], values: list[NDArray[Any]]) -> None:
         for weight, value in zip(weights, values, strict=True):
             weight.assign(value)
+
+
+def encoder_rate_at(share: float) -> float:
+    """Return the length of a pretrained encoder's steps, relative to the other layers', at a share of the run, 0–1."""
+    return 0.0 if share < FROZEN else ENCODER_RATE
 
 
 def learning_rate_at(share: float, *, peak: float, schedule: str) -> float:

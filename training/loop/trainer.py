@@ -26,7 +26,7 @@ from training.input.batches import Batches
 from training.input.cache import PixelCache
 from training.loop.run_folder import RunFolder
 from training.loop.run_record import EpochSums
-from training.loop.train_state import TrainState, learning_rate_at
+from training.loop.train_state import TrainState, encoder_rate_at, learning_rate_at
 from training.monitor.progress import Progress
 from training.monitor.records import EpochRecord, epochs_of_one_class, to_csv
 from training.monitor.samples import Sample
@@ -142,7 +142,7 @@ class Trainer:
             share = self._share(epoch * self._batches.steps + self._step)
             rate = self._learning_rate(share)
             with self._enough_memory():
-                result = self._state.step(batch.images, batch.masks, rate)
+                result = self._state.step(batch.images, batch.masks, rate, encoder_rate=encoder_rate_at(share))
             self._refuse_divergence(epoch, result.loss, rate, batch.indices)
             self._step += 1
             now_s = time.monotonic()

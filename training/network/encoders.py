@@ -150,6 +150,13 @@ def _backbone(x: keras.KerasTensor, name: EncoderName) -> keras.Model:
     return encoder.build(input_tensor=x, include_top=False, weights=None, **encoder.options)
 
 
+def encoder_layers(model: keras.Model, name: EncoderName) -> list[str]:
+    """Return the names of the layers of a network that are its encoder's and have weights."""
+    image = keras.Input((64, 64, model.input_shape[-1]))
+    theirs = {layer.name for layer in _backbone(image, name).layers}
+    return [layer.name for layer in model.layers if layer.weights and layer.name in theirs]
+
+
 def load_encoder(model: keras.Model, name: EncoderName, weights: EncoderWeights) -> None:
     """Load pre-trained weights into the encoder of a network.
 
