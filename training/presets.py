@@ -141,10 +141,10 @@ PRESETS: dict[str, Preset] = {
     "segnet-vgg16": Preset(shape=SegNetShape(widths=(64, 128, 256, 512, 512))),
     "deeplab": Preset(
         shape=DeepLabShape(
-            widths=(16, 32, 32, 64, 192, 256, 384, 512),
-            middle_blocks=4,
+            widths=(24, 32, 48, 96, 160, 192, 192, 256),
+            middle_blocks=1,
             pyramid_width=64,
-            skip_width=24,
+            skip_width=32,
             rates=(3, 6, 9),
         )
     ),

@@ -60,6 +60,7 @@ FLOAT_PASSES = (
 )
 """Passes for the float variant, after the shared ones."""
 INT8_PASSES = (
+    PassInfo("transposed", "transposed.ConvolveTransposed", optional=True),
     PassInfo("phases", "joined_phases.JoinPhases", optional=True),
     PassInfo("copies", "copies.UpsampleByCopies", optional=True),
     PassInfo("pixel-groups", "pixel_groups.GroupPixels", optional=True),

@@ -29,10 +29,14 @@ _LARGEST_BIAS = 2**30
 """Half the range of int32, so that the sum of products has room beside the bias."""
 _MOVES = frozenset({"Concat", "Gather", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose"})
 """Operators that take uint8 and whose output holds only numbers of their inputs."""
+_GATES = frozenset({"HardSigmoid", "Sigmoid", "Softplus", "Tanh"})
+_COMPUTED = frozenset({"Add", "Conv", "Elu", "HardSwish", "LeakyRelu", "PRelu", "Selu", *_GATES})
+"""Operators whose result becomes uint8. Activations are among them, so that the convolutions around them compute with
+integers."""
 
 
 class Quantize(ir.passes.InPlacePass):
-    """Pass that quantises the convolutions and additions of a graph that takes uint8 pixels."""
+    """Pass that quantises the convolutions, additions and activations of a graph that takes uint8 pixels."""
 
     def __init__(self, ranges: Mapping[str, Range], keep_float: Collection[str] = ()) -> None:
         """Prepare the pass.
@@ -70,7 +74,14 @@ def _is_pixels(value: ir.Value) -> bool:
 
 def _is_computed(value: ir.Value) -> bool:
     node = value.producer()
-    return node is not None and node.op_type in ("Add", "Clip", "Conv", "Relu")
+    return node is not None and (_computes(node) or node.op_type in ("Clip", "Relu"))
+
+
+def _computes(node: ir.Node) -> bool:
+    """Check for an operator whose result becomes uint8; of products, those with a gate, such as a swish."""
+    sources = [None if value is None else value.producer() for value in node.inputs]
+    gated = any(source is not None and source.op_type in _GATES for source in sources)
+    return node.op_type in _COMPUTED or (node.op_type == "Mul" and gated)
 
 
 def _is_move(node: ir.Node) -> bool:
@@ -92,7 +103,7 @@ def _moved(node: ir.Node) -> list[ir.Value]:
 
 
 def _result(node: ir.Node) -> ir.Value:
-    """Return the result of a convolution or an addition, after the ReLU that belongs to it."""
+    """Return the result of an operator, after the ReLU that belongs to it."""
     after = rectifier_of(node)
     return node.outputs[0] if after is None else after.outputs[0]
 
@@ -108,7 +119,7 @@ def _sharing(graph: ir.Graph) -> dict[ir.Value, ir.Value]:
 
     for node in graph:
         value = node.outputs[0]
-        if node.op_type in ("Add", "Conv"):
+        if _computes(node):
             leaders[_result(node)] = _result(node)
         elif _is_pixels(value):
             leaders[value] = value
@@ -161,7 +172,7 @@ class _Rewrite:
                 self._twins[value] = input_of(node, 0)
             elif _is_move(node) and value in self._scales:
                 self._move(node)
-            elif node.op_type in ("Add", "Conv"):
+            elif _computes(node):
                 self._compute(node)
             elif node.op_type == "ArgMax" and node.inputs[0] in self._twins:
                 self._compare(node)
@@ -179,28 +190,38 @@ class _Rewrite:
         self._pair(node.outputs[0], twin.outputs[0])
 
     def _compute(self, node: ir.Node) -> None:
-        """Give a convolution or an addition dequantised inputs, and quantise its result."""
+        """Give an operator dequantised inputs, and quantise its result."""
         ready = node.op_type == "Conv" and node.inputs[0] in self._twins
         kept = ready and node.metadata_props.get(LAYER) in self._keep_float
         if ready and not kept:
             self._quantise_weights(node)
         self._read(node)
         result = _result(node)
-        # If the scale holds no number that the ReLU would change, quantising does the ReLU's work.
-        value = node.outputs[0] if self._scale_rectifies(result) else result
-        if kept:
-            value = self._guarded(node, result)
+        value = self._guarded(node, result) if kept else node.outputs[0]
         quantise = ir.node("QuantizeLinear", [value, *self._scale_and_zero(result)])
         quantise.metadata_props.update(node.metadata_props)
         self._graph.insert_after(producer_of(value), quantise)
-        self._pair(result, quantise.outputs[0])
+        self._pair(result, quantise.outputs[0] if kept else self._rectified(quantise, result))
 
-    def _scale_rectifies(self, result: ir.Value) -> bool:
-        """Check that the scale of a result holds no number that the ReLU before it would change."""
-        scale, zero = self._scales[result]
+    def _rectified(self, quantise: ir.Node, result: ir.Value) -> ir.Value:
+        """Return the uint8 twin of a result after its ReLU, from the quantised value before it.
+
+        Most often nothing is left to do: the scale holds no number that the ReLU would change. It does where a value that
+        can be negative has the same scale. A float ReLU would then keep onnxruntime from computing with integers.
+        """
         rectifier = result.producer()
-        highest = constant(rectifier.inputs[2]) if rectifier is not None and rectifier.op_type == "Clip" else None
-        return zero == 0 and (highest is None or 255 * scale <= float(highest) * (1 + 1e-6))
+        if quantise.inputs[0] is result or rectifier is None:
+            return quantise.outputs[0]
+        scale, zero = self._scales[result]
+        highest = constant(rectifier.inputs[2]) if rectifier.op_type == "Clip" and len(rectifier.inputs) > 2 else None
+        top = 255 if highest is None else min(255, round(float(highest) / scale) + zero)
+        if (zero, top) == (0, 255):
+            return quantise.outputs[0]
+        limits = [self._constant(np.array(limit, np.uint8)) for limit in (zero, top)]
+        clip = ir.node("Clip", [quantise.outputs[0], *limits])
+        clip.outputs[0].shape, clip.outputs[0].dtype = result.shape, ir.DataType.UINT8
+        self._graph.insert_after(quantise, clip)
+        return clip.outputs[0]
 
     def _guarded(self, conv: ir.Node, result: ir.Value) -> ir.Value:
         """Return the result of a convolution that stays in float, behind an operator that keeps it in float.

@@ -318,7 +318,7 @@ class TestWithout:
         manifest = Package.open(out).manifest
         assert [s["name"] for s in manifest.parity["stages"]] == [
             "tf2onnx", "unpooling", "upsampling", "hard-sigmoid", "normalisation", "pixels", "pixel-rows", "class map", "means", "gates", "skips",
-            "INT8 layout: copies", "INT8 layout: pixel-groups-1x1",
+            "INT8 layout: transposed", "INT8 layout: copies", "INT8 layout: pixel-groups-1x1",
         ]  # fmt: skip
         assert manifest.provenance["without"] == ["phases", "pixel-groups"]
         assert manifest.variants.keys() == {"fp32"}

@@ -292,6 +292,7 @@ def test_every_stage_gives_what_keras_gives(run, model, stages, validation):
         "skips",
     ]
     layout = [
+        "INT8 layout: transposed",
         "INT8 layout: phases",
         "INT8 layout: copies",
         "INT8 layout: pixel-groups",

@@ -94,7 +94,7 @@ def sources(value: ir.Value) -> Iterator[ir.Node]:
     if node is not None and node.op_type == "QuantizeLinear":
         yield node
     elif node is not None:
-        assert node.op_type in MOVES
+        assert node.op_type in {*MOVES, "Clip"}  # a ReLU of integers
         for place in node.inputs if node.op_type == "Concat" else node.inputs[:1]:
             yield from sources(place)
 
@@ -395,11 +395,13 @@ class TestScales:
         assert scale == pytest.approx(-before.min() / 255, rel=1e-6)
         assert np.abs(run(result, image)["y"] - before).max() <= scale
 
-    def test_a_concatenation_takes_the_widest_range_and_keeps_the_relu(self):
+    @pytest.mark.parametrize("rectifier", ["Relu(c)", "Clip(c, none, six)"])
+    def test_a_concatenation_takes_the_widest_range_and_the_relu_works_on_integers(self, rectifier, tmp_path):
         model = weighted_graph(
             "uint8[1,1,4,8] image, float[2,1,3,3] w, float[3,1,3,3] v, float[4,5,1,1] x",
             "float[1,4,4,8] y",
-            f"{PIXELS} c = {SAME}(p, w) r = Relu(c) d = {SAME}(p, v) m = Concat<axis=1>(r, d) y = Conv(m, x)",
+            f"{PIXELS} c = {SAME}(p, w) r = {rectifier} d = {SAME}(p, v) m = Concat<axis=1>(r, d) y = Conv(m, x)",
+            "float none = {0}, float six = {20}",
         )
         image = pixels(model)
         ranges, before = ranges_of(model, image), run(model, image)["y"]
@@ -411,10 +413,41 @@ class TestScales:
         found = {scale_and_zero(node) for node in sources(concat.outputs[0])}
         assert len(found) == 1
         assert found.pop() == (pytest.approx((high - low) / 255, rel=1e-6), round(-low / ((high - low) / 255)))
-        assert [value.producer().op_type for value in concat.inputs] == ["QuantizeLinear"] * 2
-        assert operators(result).count("Relu") == 1
-        assert concat.inputs[0].producer().inputs[0].producer().op_type == "Relu"
+        assert [value.producer().op_type for value in concat.inputs] == ["Clip", "QuantizeLinear"]
+        assert operators(result).count("Relu") == 0
+        assert optimised_operators(result, tmp_path).count("QLinearConv") == 3
         assert np.abs(run(result, image)["y"] - before).max() < 0.05 * np.ptp(before)
+
+    @pytest.mark.parametrize(
+        "activation",
+        [
+            "e = Elu(c)",
+            "e = LeakyRelu<alpha=0.2>(c)",
+            "e = Tanh(c)",
+            "e = HardSwish(c)",
+            "s = Sigmoid(c) e = Mul(c, s)",
+        ],
+    )
+    def test_convolutions_around_an_activation_compute_with_integers(self, activation, tmp_path):
+        model = weighted_graph(
+            "uint8[1,1,8,8] image, float[4,1,3,3] w, float[3,4,3,3] v",
+            "float[1,3,8,8] y",
+            f"{PIXELS} c = {SAME}(p, w) {activation} y = {SAME}(e, v)",
+        )
+        image = pixels(model)
+        before = run(model, image)["y"]
+        assert measured_values(model.graph)[-2:] == ["e", "y"]
+        result = quantised(model, image)
+        assert optimised_operators(result, tmp_path).count("QLinearConv") == 2
+        assert np.abs(run(result, image)["y"] - before).max() < 0.05 * np.ptp(before)
+
+    def test_a_product_without_a_gate_stays_in_float(self):
+        model = weighted_graph(
+            "uint8[1,1,4,8] image, float[2,1,3,3] w, float[2,1,3,3] v",
+            "float[1,2,4,8] y",
+            f"{PIXELS} c = {SAME}(p, w) d = {SAME}(p, v) y = Mul(c, d)",
+        )
+        assert measured_values(model.graph) == ["c", "d"]
 
     def test_a_relu_whose_input_somebody_else_needs_stays_in_float(self):
         model = weighted_graph(

@@ -364,6 +364,41 @@ class TestResumedRun:
         assert train(data, *options, "--epochs", "2", "--resume") == 0
         assert [row["epoch"] for row in record_of(tmp_path / "run")["history"]] == [1, 2]
 
+    @pytest.mark.slow
+    def test_from_a_trained_encoder_to_a_package(self, data, tmp_path):
+        """The weights are trained here for a moment, because nothing may be downloaded."""
+        options = (
+            "--preset",
+            "edge-nano",
+            "--encoder",
+            "mobilenetv3small",
+            "--input-size",
+            "64x64",
+            "--batch-size",
+            "4",
+        )
+        assert train(data, *options, "--out", tmp_path / "first", "--epochs", "2") == 0
+        trained = keras.models.load_model(tmp_path / "first" / "best.keras", compile=False)
+        source = keras.applications.MobileNetV3Small(
+            weights=None, include_top=False, include_preprocessing=False, input_shape=(64, 64, 3)
+        )
+        names = {layer.name for layer in trained.layers}
+        for layer in source.layers:
+            if layer.weights and layer.name in names:
+                layer.set_weights(trained.get_layer(layer.name).get_weights())
+        weights = tmp_path / "encoder.weights.h5"
+        source.save_weights(weights)
+        tuned = tmp_path / "tuned"
+        assert train(data, *options, "--encoder-weights", weights, "--out", tuned, "--epochs", "10") == 0
+        assert cli.main(["export", str(tuned), "--out", str(tmp_path / "package"), "--int8", "off"]) == 0
+        manifest = json.loads((tmp_path / "package" / "manifest.json").read_text())
+        assert manifest["parity"]["max_abs_diff"] <= 1e-4
+        # The encoder has hardly moved, and what is new has learned.
+        after = keras.models.load_model(tuned / "best.keras", compile=False)
+        name = "expanded_conv_1_expand"
+        moved = np.abs(after.get_layer(name).kernel - source.get_layer(name).kernel).max()
+        assert 0 < moved < 0.01
+
     def test_refuses_other_data(self, resumed, data, tmp_path, capsys):
         other = shutil.copytree(data, tmp_path / "data")
         shutil.copy(other / "train" / "masks" / "train1.png", other / "train" / "masks" / "train0.png")
