@@ -10,8 +10,20 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from export.graph import Builder, constant, derived_name, input_of, only_consumer, static_shape, take_place
-from export.moves import Numbers, moved, moves_after, moves_before, numbered
+from export.graph import (
+    Builder,
+    Numbers,
+    constant,
+    derived_name,
+    input_of,
+    moved,
+    moves_after,
+    moves_before,
+    numbered,
+    only_consumer,
+    static_shape,
+    take_place,
+)
 
 _WINDOW = {"kernel_shape": (2, 2), "strides": (2, 2)}
 

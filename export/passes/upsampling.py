@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from export.graph import initializer, only_consumer, static_shape
-from export.moves import Numbers, is_move, moved, moves_after, numbered
+from export.graph import Numbers, initializer, is_move, moved, moves_after, numbered, only_consumer, static_shape
 
 _TO_NCHW = (0, 3, 1, 2)
 _TO_NHWC = (0, 2, 3, 1)
