@@ -34,7 +34,15 @@ from export.int8_search import CALIBRATION_IMAGES, Quantization, find_int8
 from export.keras_model.archive import read_model
 from export.keras_model.convertible import with_precise_means
 from export.optimise import Stage, integer_layout, optimise
-from export.parity import KerasReference, Parity, StageParity, measure_layers, measure_outputs, measure_stages
+from export.parity import (
+    KerasReference,
+    Parity,
+    StageParity,
+    decides_inside,
+    measure_layers,
+    measure_outputs,
+    measure_stages,
+)
 from export.report import ReportInputs, render_report
 from export.run_folder import BEST_MODEL, TrainedRun, read_run
 from export.validation_set import ValidationSet
@@ -166,11 +174,21 @@ def _prove(
     """Measure parity with Keras of the written model, its layers and all stages, and raise if it is over budget."""
     model, contract, validation = conversion.model, conversion.contract, conversion.validation
     reference = KerasReference(model, contract)
+    ties = decides_inside(conversion.raw)
+    limit, layer_limit = (budget.max_abs_diff, budget.layer_diff) if ties else (None, None)
     parity = Parity(
-        outputs=measure_outputs(reference, segmenter, validation, run.validation, run.key, on_progress),
-        layers=measure_layers(model, conversion.shipped, validation, contract),
+        outputs=measure_outputs(
+            reference, segmenter, validation, run.validation, run.key, on_progress, tie_limit=limit
+        ),
+        layers=measure_layers(model, conversion.shipped, validation, contract, tie_limit=layer_limit),
         stages=measure_stages(
-            model, [*conversion.stages, *conversion.layouts], validation, contract, budget, on_progress
+            model,
+            [*conversion.stages, *conversion.layouts],
+            validation,
+            contract,
+            budget,
+            on_progress,
+            tie_limit=limit,
         ),
     )
     parity.require(budget)

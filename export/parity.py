@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -36,6 +36,10 @@ LAYER_INPUTS = 2
 RANDOM_INPUTS = 4
 TIE = 1e-6
 """Difference of the probabilities of two classes between which rounding decides."""
+COPIES = 3
+"""Copies of an image, with other pixels by a level, on which networks that decide inside are compared as well."""
+_Result = TypeVar("_Result")
+_DECISIONS = frozenset({"ArgMax", "OneHot", "MaxUnpool", "TopK"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +209,11 @@ class KerasReference:
         self._model = with_logits(model)
         self._contract = contract
 
+    @property
+    def binary(self) -> bool:
+        """Whether the model has one output for two classes."""
+        return self._contract.binary
+
     def outputs(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return logits and probabilities, (height_px, width_px, L) float32, for (height_px, width_px, channels) uint8."""
         logits, probabilities = self._model.predict_on_batch(image[np.newaxis, ..., ::-1].astype(np.float32))
@@ -217,6 +226,18 @@ class KerasReference:
         return resize_mask(class_ids_of(self.outputs(image)[1]), *image_bgr.shape[:2])
 
 
+def decides_inside(raw: onnx.ModelProto) -> bool:
+    """Tell whether a network chooses between places on its way to the logits, as SegNet's unpooling does.
+
+    Where two values of a window are alike up to rounding, Keras and onnxruntime may then take different ones, so that
+    their logits differ by more than rounding on a few pixels of some images.
+
+    Args:
+        raw: Graph from ``trace``, which ends with the logits and the probabilities.
+    """
+    return any(node.op_type in _DECISIONS for node in raw.graph.node)
+
+
 def measure_outputs(
     reference: KerasReference,
     segmenter: Segmenter,
@@ -224,6 +245,8 @@ def measure_outputs(
     pairs: Sequence[Pair],
     key: LabelKey,
     on_progress: OnProgress = silent,
+    *,
+    tie_limit: float | None = None,
 ) -> OutputParity:
     """Compare the outputs of Keras and the runtime on real, random and extreme inputs, and their validation metrics.
 
@@ -234,6 +257,7 @@ def measure_outputs(
         pairs: The whole validation split.
         key: Meaning of the values in its masks.
         on_progress: Called with "parity" after each image, for Keras first and then for the ONNX model.
+        tie_limit: Largest difference of a probability that is no tie; None for a network that decides nothing inside.
     """
     contract = segmenter.contract
     on_progress("parity", 0, 2 * len(pairs))
@@ -246,20 +270,57 @@ def measure_outputs(
         return evaluate(segment, pairs, key=key, classes=[c.name for c in contract.classes], on_progress=count)
 
     return OutputParity(
-        real=_differences(reference, segmenter, validation.thinned(REAL_INPUTS).images),
-        random=_differences(reference, segmenter, _random_inputs(contract)),
-        extreme=_differences(reference, segmenter, _extreme_inputs(contract)),
+        real=_differences(reference, segmenter, validation.thinned(REAL_INPUTS).images, tie_limit),
+        random=_differences(reference, segmenter, _random_inputs(contract), tie_limit),
+        extreme=_differences(reference, segmenter, _extreme_inputs(contract), tie_limit),
         keras=metrics(reference.mask, 0),
         onnx=metrics(lambda image_bgr: segmenter(image_bgr).mask, len(pairs)),
     )
 
 
 def measure_layers(
-    model: keras.Model, graph: onnx.ModelProto, validation: ValidationSet, contract: Contract
+    model: keras.Model,
+    graph: onnx.ModelProto,
+    validation: ValidationSet,
+    contract: Contract,
+    *,
+    tie_limit: float | None = None,
 ) -> tuple[LayerDifference, ...]:
     """Compare the values inside a float graph with those inside Keras, on a few validation images and on noise."""
+
+    def compare(image: NDArray[np.uint8]) -> tuple[float, list[LayerDifference]]:
+        found = layer_differences(model, graph, [image])
+        return float(np.max([d.relative_diff for d in found], initial=0.0)), found
+
     images = [*validation.thinned(LAYER_INPUTS).images, _random_inputs(contract)[0]]
-    return tuple(layer_differences(model, graph, images))
+    if tie_limit is None:
+        return tuple(layer_differences(model, graph, images))
+    worst: dict[str, float] = {}
+    for d in (d for image in images for d in _settled(image, compare, tie_limit)):
+        worst[d.layer] = float(np.maximum(worst.get(d.layer, 0.0), d.relative_diff))
+    return tuple(LayerDifference(layer=layer, relative_diff=diff) for layer, diff in worst.items())
+
+
+def _settled(
+    image: NDArray[np.uint8], compare: Callable[[NDArray[np.uint8]], tuple[float, _Result]], tie_limit: float | None
+) -> _Result:
+    """Return what comparing an image gives, or comparing a copy of it where the image is at a tie.
+
+    A fault of the conversion stays if pixels change by one level, and a tie goes away.
+
+    Args:
+        image: (height_px, width_px, channels) uint8.
+        compare: Returns the largest difference on an image, and the result.
+        tie_limit: Largest difference that is no tie; None if there can be none.
+    """
+    difference, result = compare(image)
+    rng = np.random.default_rng(0)
+    for _ in range(COPIES):
+        if tie_limit is None or difference <= tie_limit:
+            break
+        step = rng.integers(-1, 2, image.shape)
+        difference, result = compare(np.clip(image + step, 0, 255).astype(np.uint8))
+    return result
 
 
 def measure_stages(
@@ -269,6 +330,8 @@ def measure_stages(
     contract: Contract,
     budget: ParityBudget | None,
     on_progress: OnProgress = silent,
+    *,
+    tie_limit: float | None = None,
 ) -> tuple[StageParity, ...]:
     """Compare the graphs of several stages with Keras, one after the other.
 
@@ -279,6 +342,7 @@ def measure_stages(
         contract: Inputs and outputs of the finished graph.
         budget: Budget over which a stage is searched for the first layer that differs; None if layers may differ.
         on_progress: Called with "stages" after each stage.
+        tie_limit: Largest difference of a probability that is no tie; None for a network that decides nothing inside.
     """
     few = validation.thinned(STAGE_INPUTS)
     reference = KerasReference(model, contract)
@@ -287,7 +351,7 @@ def measure_stages(
     on_progress("stages", 0, len(stages))
     found = []
     for done, stage in enumerate(stages, start=1):
-        measured = _stage_parity(stage, few, expected, before, binary=contract.binary)
+        measured = _stage_parity(stage, few, expected, before, reference, tie_limit)
         if budget is not None and not measured.max_abs_diff <= budget.max_abs_diff:
             layer = first_diverging(measure_layers(model, stage.model, few, contract), budget.layer_diff)
             measured = replace(measured, first_layer=layer.layer if layer else None)
@@ -297,19 +361,35 @@ def measure_stages(
 
 
 def _stage_parity(
-    stage: Stage, few: ValidationSet, expected: Sequence[NDArray[np.float32]], before: float, *, binary: bool
+    stage: Stage,
+    few: ValidationSet,
+    expected: Sequence[NDArray[np.float32]],
+    before: float,
+    reference: KerasReference,
+    tie_limit: float | None,
 ) -> StageParity:
     """Compare one stage with the probabilities of Keras on a few images, and with its mean IoU there."""
     probe = Probe(stage.model)
     rows, masks, times = [], [], []
-    for image, probabilities in zip(few.images, expected, strict=True):
+    for image, known in zip(few.images, expected, strict=True):
         start = time.perf_counter()
-        logits = probe.run(image, [LOGITS])[0][0]
+        given = probe.run(image, [LOGITS])[0][0]
         times.append((time.perf_counter() - start) * 1e3)
-        other = probabilities_of(logits, binary=binary)
-        masks.append(class_ids_of(other))
-        diff = np.abs(probabilities - other)
-        rows.append((diff.max(), diff.mean(), _agreement(probabilities, masks[-1])))
+        masks.append(class_ids_of(probabilities_of(given, binary=reference.binary)))
+
+        def compare(
+            copy: NDArray[np.uint8],
+            image: NDArray[np.uint8] = image,
+            known: NDArray[np.float32] = known,
+            given: NDArray[np.float32] = given,
+        ) -> tuple[float, tuple[float, float, float]]:
+            probabilities = known if copy is image else reference.outputs(copy)[1]
+            logits = given if copy is image else probe.run(copy, [LOGITS])[0][0]
+            other = probabilities_of(logits, binary=reference.binary)
+            diff = np.abs(probabilities - other)
+            return diff.max(), (diff.max(), diff.mean(), _agreement(probabilities, class_ids_of(other)))
+
+        rows.append(_settled(image, compare, tie_limit))
     table = np.array(rows, np.float64)
     return StageParity(
         name=stage.name,
@@ -321,17 +401,23 @@ def _stage_parity(
     )
 
 
-def _differences(reference: KerasReference, segmenter: Segmenter, images: Iterable[NDArray[np.uint8]]) -> Differences:
+def _differences(
+    reference: KerasReference, segmenter: Segmenter, images: Iterable[NDArray[np.uint8]], tie_limit: float | None
+) -> Differences:
     finite = True
-    rows = []  # per image: max and mean difference of logits, of probabilities, and the share of equal classes
-    for image in images:
+
+    def compare(image: NDArray[np.uint8]) -> tuple[float, tuple[float, float, float, float, float]]:
+        """Return the maximum and mean difference of logits and of probabilities, and the share of equal classes."""
+        nonlocal finite
         logits, probabilities = reference.outputs(image)
         other_logits = segmenter.logits_of(image)
         other = probabilities_of(other_logits, binary=segmenter.contract.binary)
         finite &= all(bool(np.isfinite(a).all()) for a in (logits, probabilities, other_logits, other))
         logit_diff, diff = np.abs(logits - other_logits), np.abs(probabilities - other)
         equal = _agreement(probabilities, segmenter.mask_of(image))
-        rows.append((logit_diff.max(), logit_diff.mean(), diff.max(), diff.mean(), equal))
+        return diff.max(), (logit_diff.max(), logit_diff.mean(), diff.max(), diff.mean(), equal)
+
+    rows = [_settled(image, compare, tie_limit) for image in images]
     table = np.array(rows, np.float64)
     return Differences(
         inputs=len(rows),

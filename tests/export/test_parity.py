@@ -15,8 +15,10 @@ from runs import (
     contract_of,
     finished,
     narrow_shape,
+    noise,
     random_unet,
     reloaded,
+    traced,
     trained,
     with_weights,
     write_color_data,
@@ -36,11 +38,14 @@ from export.keras_model.convertible import with_precise_means
 from export.layer_parity import LayerDifference
 from export.optimise import Stage, integer_layout, optimise
 from export.parity import (
+    COPIES,
     Differences,
     KerasReference,
     OutputParity,
     Parity,
     StageParity,
+    _settled,
+    decides_inside,
     measure_layers,
     measure_outputs,
     measure_stages,
@@ -400,3 +405,55 @@ def test_keras_sees_grey_pictures_as_the_runtime_does(tmp_path: Path):
     logits, probabilities = KerasReference(model, contract).outputs(image)
     assert logits.shape == probabilities.shape == (32, 64, 1)
     np.testing.assert_allclose(segmenter.probabilities(image_bgr), probabilities, rtol=0, atol=1e-5)
+
+
+class TestTies:
+    """A network that chooses between places, as SegNet does, may choose another one where two values are nearly alike."""
+
+    @staticmethod
+    def comparing(differences):
+        """Return a comparison that finds these differences one after the other, and the images that it is asked about."""
+        asked = []
+
+        def compare(image):
+            asked.append(image)
+            return differences[len(asked) - 1], len(asked)
+
+        return compare, asked
+
+    def test_a_difference_that_goes_away_with_another_level_is_a_tie(self):
+        image = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
+        compare, asked = self.comparing([0.1, 0.1, 1e-6])
+        assert _settled(image, compare, 1e-4) == 3
+        assert asked[0] is image
+        for copy in asked[1:]:
+            assert copy.dtype == np.uint8
+            steps = np.abs(copy.astype(int) - image)
+            assert 0 < steps.mean() <= steps.max() == 1
+
+    def test_a_fault_stays(self):
+        compare, asked = self.comparing([0.1] * (COPIES + 1))
+        assert _settled(np.zeros((2, 2, 1), np.uint8), compare, 1e-4) == COPIES + 1 == len(asked)
+
+    @pytest.mark.parametrize(("difference", "limit"), [(0.1, None), (1e-5, 1e-4)])
+    def test_nothing_is_tried_again_without_need(self, difference, limit):
+        compare, asked = self.comparing([difference])
+        assert _settled(np.zeros((2, 2, 1), np.uint8), compare, limit) == 1 == len(asked)
+
+    def test_only_networks_that_decide_inside_can_be_at_a_tie(self):
+        assert decides_inside(traced("segnet", 3, 3)[1])
+        assert not decides_inside(traced("edge", 3, 3)[1])
+
+    def test_a_fault_of_such_a_network_is_found(self):
+        model, raw = traced("segnet", 3, 3)
+        (good,) = optimise(raw, contract_of(model), convolution_layers(model))[-1:]
+        images = tuple(noise(model))
+        validation = ValidationSet(images=images, truths=images, classes=3)
+
+        def largest(graph):
+            layers = measure_layers(model, graph, validation, contract_of(model), tie_limit=1e-4)
+            return max(d.relative_diff for d in layers)
+
+        assert largest(good.model) < 1e-5
+        kernel = convolutions(good.model)[3].input[1]
+        assert largest(with_weights(good.model, kernel, lambda w: w * np.float32(1.01))) > 1e-3
