@@ -24,6 +24,7 @@ from statistics import mean, median
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from tasks import camvid
 
 from edge_runtime.model.package import Package
@@ -34,6 +35,7 @@ SMALL = [name for name in PRESETS if "-vgg16" not in name and "-xception" not in
 """Presets that a CPU trains in minutes."""
 FAMILIES = {"fcn": "#b5651d", "segnet": "#7a4fa3", "deeplab": "#2f6fb0"}
 OTHERS = "#0b7a75"
+TICKS_MS = (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)
 
 
 def main() -> int:
@@ -164,8 +166,12 @@ def write_chart(rows: Sequence[Record], path: Path) -> None:
         label = preset if name == "fp32" else f"{preset}, {name.upper()}"
         axes.annotate(label, (ms, iou), xytext=(6, 4), textcoords="offset points", fontsize=8.5, color=color)
     axes.set_xscale("log")
+    shortest, longest = min(points)[0], max(points)[0]
+    axes.set_xticks([ms for ms in TICKS_MS if 0.7 * shortest < ms < 1.5 * longest])
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.18, y=0.12)
-    axes.set_xlabel("ms per frame, onnxruntime (log scale)")
+    axes.set_xlabel("ms per frame, onnxruntime; filled: float, hollow: INT8")
     axes.set_title("Mean IoU on test images over time per frame", loc="left", fontsize=11)
     axes.grid(color="#eef0f1")
     axes.spines[["top", "right"]].set_visible(False)
