@@ -78,36 +78,6 @@ def context(x: keras.KerasTensor, style: Style) -> keras.KerasTensor:
     return layers.Add(name="context_add")([x, convolution(mean, x.shape[-1], "context", unnormalised, size=1)])
 
 
-def separable(
-    x: keras.KerasTensor, width: int, name: str, style: Style, *, strides: int = 1, rate: int = 1, relu: bool = True
-) -> keras.KerasTensor:
-    """Convolve each channel by 3×3, then all of them by 1×1, each followed by batch normalisation and ReLU.
-
-    Args:
-        x: (N, H, W, C).
-        width: Channels of the result.
-        name: Name of the block; its convolutions are ``NAME_depthwise`` and ``NAME_pointwise``.
-        style: Settings of the network.
-        strides: Stride of the depthwise convolution.
-        rate: Distance in pixels between the taps of the depthwise convolution (atrous convolution).
-        relu: ReLU after the 1×1 convolution.
-
-    Reference:
-        Chollet: Xception, CVPR 2017. https://arxiv.org/abs/1610.02357
-    """
-    x = layers.DepthwiseConv2D(
-        3,
-        strides=strides,
-        dilation_rate=rate,
-        padding="same",
-        use_bias=not style.batch_norm,
-        depthwise_initializer="he_normal",
-        name=f"{name}_depthwise",
-    )(x)
-    x = normalised(x, f"{name}_depthwise", style)
-    return convolution(x, width, f"{name}_pointwise", style, size=1, relu=relu)
-
-
 def unpooled(x: keras.KerasTensor, before: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """Undo a 2×2 max pooling: put each value where the largest one of its window was, and zeros elsewhere.
 

@@ -81,9 +81,10 @@ class DeepLabShape:
         """Build the network with random weights; see ``Shape.build``."""
         from keras import layers
 
-        from training.network.blocks import Style, convolution, separable
+        from training.network.blocks import Style, convolution
         from training.network.encoders import encoder_maps
         from training.network.frame import finished_network, scaled_pixels
+        from training.network.mobile_blocks import separable
 
         style = Style(batch_norm=True, folded=not for_training)
         image, x = scaled_pixels(height_px, width_px, channels)
@@ -96,7 +97,7 @@ class DeepLabShape:
         skip = convolution(skip, self.skip_width, "skip", style, size=1)
         x = layers.Concatenate(name="decoder")([skip, x])
         for name in ("decoder_a", "decoder_b"):
-            x = separable(x, self.pyramid_width, name, style)
+            x = separable(x, self.pyramid_width, name)
         x = layers.Conv2D(logit_channels, 1, dtype="float32", name="quarter_logits")(x)
         logits = layers.UpSampling2D(4, interpolation="bilinear", dtype="float32", name="logits")(x)
         return finished_network("deeplab", image, logits, for_training=for_training, borrowed=self.encoder is not None)
@@ -106,12 +107,13 @@ def _pyramid(x: keras.KerasTensor, shape: DeepLabShape, style: Style, *, dropout
     """Return the joined branches: a 1×1 convolution, one of each rate, and the mean of the image."""
     from keras import layers
 
-    from training.network.blocks import Style, convolution, separable
+    from training.network.blocks import Style, convolution
+    from training.network.mobile_blocks import separable
 
     _, rows, columns, _ = x.shape
     width = shape.pyramid_width
     branches = [convolution(x, width, "pyramid_pixel", style, size=1)]
-    branches += [separable(x, width, f"pyramid_{rate}", style, rate=rate) for rate in shape.rates]
+    branches += [separable(x, width, f"pyramid_{rate}", rate=rate) for rate in shape.rates]
     mean = layers.GlobalAveragePooling2D(keepdims=True, name="pyramid_mean")(x)
     mean = convolution(mean, width, "pyramid_image", Style(batch_norm=False, folded=style.folded), size=1)
     branches.append(layers.UpSampling2D((rows, columns), name="pyramid_spread")(mean))
@@ -121,7 +123,8 @@ def _pyramid(x: keras.KerasTensor, shape: DeepLabShape, style: Style, *, dropout
 
 def _xception(x: keras.KerasTensor, shape: DeepLabShape, style: Style) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Return the feature maps at strides 4 and 16 of the modified Xception."""
-    from training.network.blocks import convolution, separable
+    from training.network.blocks import convolution
+    from training.network.mobile_blocks import separable
 
     first, second, *entry, exit_width, late, last = shape.widths
     x = convolution(x, first, "entry_a", style, strides=2)
@@ -135,7 +138,7 @@ def _xception(x: keras.KerasTensor, shape: DeepLabShape, style: Style) -> tuple[
         _, x = _block(x, (entry[-1],) * 3, f"middle_{number}", style)
     _, x = _block(x, (entry[-1], exit_width, exit_width), "exit", style)
     for width, name in ((late, "late_a"), (late, "late_b"), (last, "late_c")):
-        x = separable(x, width, name, style, rate=_DEEPEST)
+        x = separable(x, width, name, rate=_DEEPEST)
     return skip, x
 
 
@@ -145,12 +148,13 @@ def _block(
     """Apply three separable convolutions and add the input; return the map after the second one, and the sum."""
     from keras import layers
 
-    from training.network.blocks import convolution, separable
+    from training.network.blocks import convolution
+    from training.network.mobile_blocks import separable
 
     shortcut = x
     if strides > 1 or x.shape[-1] != widths[-1]:
         shortcut = convolution(x, widths[-1], f"{name}_shortcut", style, size=1, strides=strides, relu=False)
-    x = separable(x, widths[0], f"{name}_a", style)
-    inner = separable(x, widths[1], f"{name}_b", style)
-    x = separable(inner, widths[2], f"{name}_c", style, strides=strides, relu=False)
+    x = separable(x, widths[0], f"{name}_a")
+    inner = separable(x, widths[1], f"{name}_b")
+    x = separable(inner, widths[2], f"{name}_c", strides=strides, activation=None)
     return inner, layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_sum")([shortcut, x]))

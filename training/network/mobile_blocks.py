@@ -63,18 +63,52 @@ def pointwise(
 
 
 def depthwise(
-    x: keras.KerasTensor, size: int, name: str, activation: Activation, *, strides: int = 1, batch_norm: bool
+    x: keras.KerasTensor,
+    size: int,
+    name: str,
+    activation: Activation,
+    *,
+    strides: int = 1,
+    rate: int = 1,
+    batch_norm: bool,
 ) -> keras.KerasTensor:
     """Apply a depthwise convolution, then batch normalisation if it is asked for, and the activation."""
     x = layers.DepthwiseConv2D(
         size,
         strides=strides,
+        dilation_rate=rate,
         padding="same",
         use_bias=not batch_norm,
         depthwise_initializer="he_normal",
         name=name,
     )(x)
     return _finished(x, name, activation, batch_norm=batch_norm)
+
+
+def separable(
+    x: keras.KerasTensor,
+    width: int,
+    name: str,
+    *,
+    strides: int = 1,
+    rate: int = 1,
+    activation: Activation | None = "relu",
+) -> keras.KerasTensor:
+    """Convolve each channel by 3×3, then all of them by 1×1, each with batch normalisation.
+
+    Args:
+        x: (N, H, W, C).
+        width: Channels of the result.
+        name: Name of the block; its convolutions are ``NAME_depthwise`` and ``NAME_pointwise``.
+        strides: Stride of the depthwise convolution.
+        rate: Distance in pixels between the taps of the depthwise convolution (atrous convolution).
+        activation: Activation after the 1×1 convolution; after the other one, it is ReLU.
+
+    Reference:
+        Chollet: Xception, CVPR 2017. https://arxiv.org/abs/1610.02357
+    """
+    x = depthwise(x, 3, f"{name}_depthwise", "relu", strides=strides, rate=rate, batch_norm=True)
+    return pointwise(x, width, f"{name}_pointwise", activation, batch_norm=True)
 
 
 def gate_of(mean: keras.KerasTensor, squeezed: int, width: int, squeeze: str, excite: str) -> keras.KerasTensor:
