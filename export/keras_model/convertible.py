@@ -39,14 +39,24 @@ class _GroupsInTwoSteps(layers.GroupNormalization):  # type: ignore[misc]
 
 
 class _ConvolutionByGroups(layers.Conv2D):  # type: ignore[misc]
-    """The same convolution in groups: of the parts, one by one, because tf2onnx does not convert TensorFlow's own."""
+    """The same convolution in groups: of the parts, one by one, because tf2onnx does not convert TensorFlow's own.
+
+    Groups of few channels are computed together, with zeros in the kernel between them: runtimes compute 16 channels
+    in the time of four.
+    """
 
     def call(self, inputs: Any) -> Any:
         """Return (N, H, W, C)."""
-        kernels = ops.split(self.kernel, self.groups, axis=-1)
+        channels, filters = self.kernel.shape[2], self.filters // self.groups
+        together = max(n for n in range(1, self.groups + 1) if self.groups % n == 0 and (n == 1 or n * channels <= 16))
+        inside = np.kron(np.eye(together), np.ones((channels, filters)))
+        kernels = ops.split(ops.tile(self.kernel, (1, 1, together, 1)), self.groups // together, axis=-1)
         options = {"strides": list(self.strides), "padding": self.padding, "dilation_rate": self.dilation_rate}
-        parts = ops.split(inputs, self.groups, axis=-1)
-        results = [ops.conv(part, kernel, **options) for part, kernel in zip(parts, kernels, strict=True)]
+        parts = ops.split(inputs, self.groups // together, axis=-1)
+        results = [
+            ops.conv(part, kernel * ops.cast(inside, kernel.dtype), **options)
+            for part, kernel in zip(parts, kernels, strict=True)
+        ]
         x = ops.concatenate(results, axis=-1)
         x = ops.add(x, self.bias) if self.use_bias else x
         return x if self.activation is None else self.activation(x)

@@ -64,7 +64,7 @@ INT8_PASSES = (
     PassInfo("phases", "joined_phases.JoinPhases", optional=True),
     PassInfo("copies", "copies.UpsampleByCopies", optional=True),
     PassInfo("pixel-groups", "pixel_groups.GroupPixels", optional=True),
-    PassInfo("pixel-groups-1x1", "pixel_groups.GroupNarrow", optional=True),
+    PassInfo("pixel-groups-narrow", "pixel_groups.GroupNarrow", optional=True),
 )
 """Passes for the INT8 variant, after the shared ones and before it is quantised."""
 OPTIONAL_PASSES = tuple(

@@ -1,9 +1,10 @@
-"""Compute convolutions of few channels over groups of four pixels, for INT8.
+"""Compute convolutions of few channels over groups of neighbouring pixels, for INT8.
 
-An image has one or three channels, but integer convolutions read four or more channels of a pixel at a time. In NHWC,
-four neighbouring pixels are the same bytes as one pixel of four times the channels. The kernel then reads groups and
-has one set of output channels per pixel of its group; most of its weights are zeros, and it is still far faster. A 1×1
-convolution of few channels gains, too, because most of its time is overhead per pixel.
+onnxruntime's integer convolutions read four or more channels of a pixel at a time and write 16 filters of it; an image
+has one or three channels, and a narrow network has 8 filters. In NHWC, four neighbouring pixels are the same bytes as
+one pixel of four times the channels. The kernel then reads groups and has one set of filters per pixel of its group;
+many of its weights are zeros, and it is still far faster: 3×3 with 8 filters of 8 channels on 128×128 takes 0.16 instead
+of 0.45 ms on AVX-512, one thread.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from export.graph import (
     array_of,
     constant,
     input_of,
-    is_plain_convolution,
     rectifier_of,
     shape_of,
     static_shape,
@@ -27,8 +27,9 @@ from export.graph import (
 from export.passes.names import NCHW
 
 GROUP = 4
-NARROW = 16
-"""Most input and output channels with which a 1×1 convolution is faster in groups; with more, the zeros cost more."""
+"""Pixels per group where the image is read."""
+FILTERS = 16
+"""Filters that integer convolutions compute at a time."""
 
 
 class GroupPixels(ir.passes.InPlacePass):
@@ -40,33 +41,29 @@ class GroupPixels(ir.passes.InPlacePass):
         conv = next((node for node in model.graph if node.op_type == "Conv"), None)
         if conv is None or not _reads_pixels(conv, image):
             return ir.passes.PassResult(model, modified=False)
-        _group_pixels(Builder(model.graph, conv), conv, image)
+        build = Builder(model.graph, conv)
+        pixels = _groups(build, image, GROUP)
+        pixels.dtype = ir.DataType.UINT8
+        _convolve(build, conv, build.node("Cast", [pixels], "pixels", to=int(ir.DataType.FLOAT)), GROUP)
         return ir.passes.PassResult(model, modified=True)
 
 
 class GroupNarrow(ir.passes.InPlacePass):
-    """Pass that rewrites 1×1 convolutions of at most ``NARROW`` channels, if the width is a multiple of four."""
+    """Pass that rewrites convolutions of fewer than ``FILTERS`` filters, if groups divide the width.
+
+    A group has two pixels, or four if the convolution has less than half of ``FILTERS``. Larger groups would have more
+    zeros than they save.
+    """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
         """Rewrite the graph."""
-        found = [node for node in model.graph if _is_narrow(node)]
-        for conv in found:
-            count, channels, height, width = shape_of(input_of(conv, 0))
-            kernel = array_of(conv.inputs[1])
-            channels_out = kernel.shape[0]
-            blocks = np.kron(np.eye(GROUP), kernel[:, :, 0, 0].astype(np.float64))
-            build, result = Builder(model.graph, conv), conv.outputs[0]
-            value = build.node("Transpose", [conv.inputs[0]], "pixels_nhwc", perm=(0, 2, 3, 1))
-            value = build.reshape(value, (count, height, width // GROUP, GROUP * channels), "groups")
-            value = build.node("Transpose", [value], "groups_nchw", perm=(0, 3, 1, 2))
-            bias = [build.constant(np.tile(array_of(v), GROUP), "bias") for v in conv.inputs[2:]]
-            inputs = [value, build.constant(blocks.astype(np.float32)[:, :, None, None], "kernel"), *bias]
-            value = build.node("Conv", inputs, "grouped", kernel_shape=(1, 1))
-            value = build.node("Transpose", [value], "nhwc", perm=(0, 2, 3, 1))
-            value = build.reshape(value, (count, height, width, channels_out), "whole")
-            whole = build.node("Transpose", [value], NCHW, perm=(0, 3, 1, 2))
-            whole.shape, whole.type = result.shape, result.type
-            result.replace_all_uses_with(whole)
+        found = [(node, size) for node in model.graph if (size := _narrow_group(node)) is not None]
+        for conv, size in found:
+            build = Builder(model.graph, conv)
+            pixels = build.node("Transpose", [conv.inputs[0]], "pixels_nhwc", perm=(0, 2, 3, 1))
+            pixels.shape = ir.Shape([shape_of(input_of(conv, 0))[axis] for axis in (0, 2, 3, 1)])
+            pixels.type = input_of(conv, 0).type
+            _convolve(build, conv, _groups(build, pixels, size), size)
         return ir.passes.PassResult(model, modified=bool(found))
 
 
@@ -89,21 +86,35 @@ def _reads_pixels(conv: ir.Node, image: ir.Value) -> bool:
     )
 
 
-def _group_pixels(build: Builder, conv: ir.Node, image: ir.Value) -> None:
-    """Compute a convolution, and the ReLU behind it, on groups of the image's pixels."""
-    count, height, width, channels = shape_of(image)
-    _, channels_out, height_out, width_out = shape_of(conv.outputs[0])
+def _narrow_group(conv: ir.Node) -> int | None:
+    """Return the number of input pixels per group for a convolution of few filters, or None for any other node."""
+    if conv.op_type != "Conv" or constant(conv.inputs[1]) is None or not _is_dense(conv):
+        return None
+    shape, result = static_shape(conv.inputs[0]), static_shape(conv.outputs[0])
+    if shape is None or result is None or result[1] >= FILTERS:
+        return None
+    stride = (conv.attributes.get_ints("strides") or (1, 1))[1]
+    size = stride * (2 if 2 * result[1] >= FILTERS else 4)
+    whole = shape[3] % size == 0 and result[3] * stride == shape[3]
+    return None if not whole or (rectifier_of(conv) or conv).outputs[0].is_graph_output() else size
+
+
+def _groups(build: Builder, pixels: ir.Value, size: int) -> ir.Value:
+    """Return NHWC pixels as NCHW groups, each of which is a place with the channels of all its pixels."""
+    count, height, width, channels = shape_of(pixels)
+    groups = build.reshape(pixels, (count, height, width // size, size * channels), "groups")
+    return build.node("Transpose", [groups], "groups_nchw", perm=(0, 3, 1, 2))
+
+
+def _convolve(build: Builder, conv: ir.Node, groups: ir.Value, size: int) -> None:
+    """Compute a convolution, and the ReLU behind it, on groups of pixels."""
     stride_y, stride_x = conv.attributes.get_ints("strides") or (1, 1)
     top, left, bottom, _ = conv.attributes.get_ints("pads") or (0, 0, 0, 0)
-    grouped, before, after = _grouped(array_of(conv.inputs[1]), stride_x, left)
-    pixels = build.reshape(image, (count, height, width // GROUP, GROUP * channels), "groups")
-    pixels = build.node("Transpose", [pixels], "groups_nchw", perm=(0, 3, 1, 2))
-    pixels.dtype = ir.DataType.UINT8
-    value = build.node("Cast", [pixels], "pixels", to=int(ir.DataType.FLOAT))
-    bias = [build.constant(np.tile(array_of(v), GROUP // stride_x), "bias") for v in conv.inputs[2:]]
+    grouped, before, after = _grouped(array_of(conv.inputs[1]), stride_x, left, size)
+    bias = [build.constant(np.tile(array_of(v), size // stride_x), "bias") for v in conv.inputs[2:]]
     value = build.node(
         "Conv",
-        [value, build.constant(grouped, "kernel"), *bias],
+        [groups, build.constant(grouped, "kernel"), *bias],
         "grouped",
         kernel_shape=grouped.shape[2:],
         strides=(stride_y, 1),
@@ -113,22 +124,11 @@ def _group_pixels(build: Builder, conv: ir.Node, image: ir.Value) -> None:
     if last is not conv:
         value = build.node(last.op_type, [value, *last.inputs[1:]], "grouped_relu")
     value = build.node("Transpose", [value], "nhwc", perm=(0, 2, 3, 1))
-    value = build.reshape(value, (count, height_out, width_out, channels_out), "whole")
-    value = build.node("Transpose", [value], NCHW, perm=(0, 3, 1, 2))
-    last.outputs[0].replace_all_uses_with(value)
-
-
-def _is_narrow(conv: ir.Node) -> bool:
-    shape = static_shape(conv.inputs[0]) if is_plain_convolution(conv, 1) else None
-    return (
-        shape is not None
-        and shape[1] <= NARROW
-        and array_of(conv.inputs[1]).shape[0] <= NARROW
-        and shape[3] % GROUP == 0
-        and rectifier_of(conv) is None  # a ReLU would be cut off from its convolution
-        and not conv.outputs[0].is_graph_output()
-        and all(constant(value) is not None for value in conv.inputs[2:])
-    )
+    result = last.outputs[0]
+    value = build.reshape(value, [shape_of(conv.outputs[0])[axis] for axis in (0, 2, 3, 1)], "whole")
+    whole = build.node("Transpose", [value], NCHW, perm=(0, 3, 1, 2))
+    whole.shape, whole.type = result.shape, result.type
+    result.replace_all_uses_with(whole)
 
 
 def _is_dense(conv: ir.Node) -> bool:
@@ -142,16 +142,16 @@ def _is_dense(conv: ir.Node) -> bool:
     )
 
 
-def _grouped(kernel: NDArray[Any], stride: int, left: int) -> tuple[NDArray[np.float32], int, int]:
+def _grouped(kernel: NDArray[Any], stride: int, left: int, size: int) -> tuple[NDArray[np.float32], int, int]:
     """Return a kernel over groups, and how many groups it reads to the left and to the right of its own."""
     channels_out, channels_in, height, width = kernel.shape
-    results = GROUP // stride
-    first = -left // GROUP  # the group of the leftmost pixel that is read, counted from the group of the output
-    last = ((results - 1) * stride - left + width - 1) // GROUP
-    shape = (results, channels_out, GROUP, channels_in, height, last - first + 1)
+    results = size // stride
+    first = -left // size  # the group of the leftmost pixel that is read, counted from the group of the output
+    last = ((results - 1) * stride - left + width - 1) // size
+    shape = (results, channels_out, size, channels_in, height, last - first + 1)
     grouped = np.zeros(shape, np.float32)
     for result in range(results):
         for tap in range(width):
-            group, pixel = divmod(result * stride - left + tap, GROUP)
+            group, pixel = divmod(result * stride - left + tap, size)
             grouped[result, :, pixel, :, :, group - first] = kernel[:, :, :, tap]
-    return grouped.reshape(results * channels_out, GROUP * channels_in, height, -1), -first, last
+    return grouped.reshape(results * channels_out, size * channels_in, height, -1), -first, last

@@ -1,4 +1,4 @@
-"""Global means: of a large map, in Keras and in onnxruntime, as exact as float32 can tell."""
+"""Layers in place of Keras' own: means as exact as float32 can tell, and convolutions in groups that convert."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from keras import layers
 
 from export.convert import trace
-from export.keras_model.convertible import with_precise_means
+from export.keras_model.convertible import convertible, with_precise_means
 
 
 def gated(keepdims):
@@ -44,3 +44,15 @@ def test_a_model_without_global_means_is_left_alone():
     image = keras.Input((8, 8, 3))
     model = keras.Model(image, layers.Conv2D(1, 1)(image))
     assert with_precise_means(model) is model
+
+
+@pytest.mark.parametrize("channels", [8, 24, 32, 80])  # 2, 6, 8 and 20 per group: together, in pairs, and one by one
+@pytest.mark.parametrize("options", [{}, {"strides": 2, "activation": "relu"}, {"dilation_rate": 2, "use_bias": False}])
+def test_a_convolution_in_groups_is_the_same(channels, options):
+    options = {"padding": "same", "bias_initializer": "random_normal"} | options
+    image = keras.Input((8, 8, channels))
+    model = keras.Model(image, layers.Conv2D(2 * channels, 3, groups=4, **options)(image))
+    copy = keras.models.clone_model(model, clone_function=lambda layer: convertible(layer, layer.get_config()))
+    copy.set_weights(model.get_weights())
+    batch = np.random.default_rng(0).normal(size=(2, 8, 8, channels)).astype(np.float32)
+    np.testing.assert_allclose(copy(batch), model(batch), atol=1e-5)

@@ -257,7 +257,7 @@ class TestInt8:
         *stages, last = with_int8[1].parity["stages"]
         assert last["name"] == "INT8"
         assert last["max_abs_diff"] > 1e-4
-        assert [s["name"] for s in stages][-1] == "INT8 layout: pixel-groups-1x1"
+        assert [s["name"] for s in stages][-1] == "INT8 layout: pixel-groups-narrow"
         assert max(s["max_abs_diff"] for s in stages) <= 1e-5
 
     def test_the_golden_test_compares_both(self, with_int8):
@@ -318,7 +318,7 @@ class TestWithout:
         manifest = Package.open(out).manifest
         assert [s["name"] for s in manifest.parity["stages"]] == [
             "tf2onnx", "unpooling", "upsampling", "hard-sigmoid", "normalisation", "pixels", "pixel-rows", "class map", "means", "gates", "skips",
-            "INT8 layout: transposed", "INT8 layout: copies", "INT8 layout: pixel-groups-1x1",
+            "INT8 layout: transposed", "INT8 layout: copies", "INT8 layout: pixel-groups-narrow",
         ]  # fmt: skip
         assert manifest.provenance["without"] == ["phases", "pixel-groups"]
         assert manifest.variants.keys() == {"fp32"}

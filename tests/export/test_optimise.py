@@ -20,7 +20,7 @@ from export.passes.quantize import measured_values
 
 COMMON = ["tf2onnx", "unpooling", "upsampling", "hard-sigmoid", "normalisation", "pixels", "pixel-rows", "class map"]
 FLOAT = [*COMMON, "phases", "means", "gates", "skips"]
-INTEGER = [f"INT8 layout: {name}" for name in ("transposed", "phases", "copies", "pixel-groups", "pixel-groups-1x1")]
+INTEGER = [f"INT8 layout: {name}" for name in ("transposed", "phases", "copies", "pixel-groups", "pixel-groups-narrow")]
 CASES = [("seed", 3, 3), ("edge", 3, 1)]
 
 

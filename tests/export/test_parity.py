@@ -301,7 +301,7 @@ def test_every_stage_gives_what_keras_gives(run, model, stages, validation):
         "INT8 layout: phases",
         "INT8 layout: copies",
         "INT8 layout: pixel-groups",
-        "INT8 layout: pixel-groups-1x1",
+        "INT8 layout: pixel-groups-narrow",
     ]
     assert [s.name for s in found] == names + layout
     for s in found:

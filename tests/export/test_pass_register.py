@@ -47,7 +47,7 @@ def test_a_name_is_optional_in_all_variants_or_in_none():
 def test_what_makes_the_contract_is_not_optional():
     assert {"pixels", "class map"} & set(OPTIONAL_PASSES) == set()
     assert OPTIONAL_PASSES == (
-        "unpooling", "upsampling", "hard-sigmoid", "pixel-rows", "phases", "means", "gates", "skips", "transposed", "copies", "pixel-groups", "pixel-groups-1x1",
+        "unpooling", "upsampling", "hard-sigmoid", "pixel-rows", "phases", "means", "gates", "skips", "transposed", "copies", "pixel-groups", "pixel-groups-narrow",
     )  # fmt: skip
 
 

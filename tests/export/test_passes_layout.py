@@ -281,11 +281,14 @@ class TestGroupPixels:
 
 class TestGroupNarrow:
     @pytest.mark.parametrize("bias", ["", ", b"])
-    @pytest.mark.parametrize("channels", [1, 3, 16])
-    def test_the_numbers_are_the_same(self, channels, bias):
+    @pytest.mark.parametrize(
+        ("channels", "filters", "size"), [(1, 1, 4), (3, 5, 4), (16, 7, 4), (16, 8, 2), (3, 15, 2), (40, 8, 2)]
+    )
+    def test_the_numbers_are_the_same(self, channels, filters, size, bias):
         model = weighted_graph(
-            f"float[2,{channels},3,8] image, float[5,{channels},1,1] w" + (", float[5] b" if bias else ""),
-            "float[2,5,3,8] y",
+            f"float[2,{channels},3,8] image, float[{filters},{channels},1,1] w"
+            + (f", float[{filters}] b" if bias else ""),
+            f"float[2,{filters},3,8] y",
             f"c = Conv(image, w{bias}) y = Neg(c)",
         )
         image = numbers(model)
@@ -293,33 +296,81 @@ class TestGroupNarrow:
         assert GroupNarrow()(model).modified
         clean(model)
         conv = next(node for node in model.graph if node.op_type == "Conv")
-        assert constant(conv.inputs[1]).shape == (20, 4 * channels, 1, 1)
+        assert constant(conv.inputs[1]).shape == (size * filters, size * channels, 1, 1)
+        assert_rounding_apart(run(model, image), before)
+
+    @settings(max_examples=40, deadline=None)
+    @given(
+        groups=st.integers(1, 4),
+        channels=st.integers(1, 9),
+        filters=st.integers(1, 15),
+        kernel=st.integers(1, 6),
+        left=st.integers(0, 5),
+        stride=st.sampled_from([1, 2, 3]),
+        relu=st.booleans(),
+    )
+    def test_of_any_kernel_and_padding(self, groups, channels, filters, kernel, left, stride, relu):
+        size = stride * (2 if filters >= 8 else 4)
+        left = min(left, kernel - 1)
+        right = max(0, kernel - stride - left)
+        width = size * groups
+        if width + left + right < kernel:
+            return
+        model = weighted_graph(
+            f"float[1,{channels},{kernel + 2},{width}] image, float[{filters},{channels},{kernel},{kernel}] w",
+            f"float[1,{filters},h,w2] y",
+            f"c = Conv<strides=[1, {stride}], pads=[1, {left}, 0, {right}]>(image, w) "
+            + ("r = Relu(c) y = Neg(r)" if relu else "y = Neg(c)"),
+        )
+        image = numbers(model)
+        before = run(model, image)
+        modified = GroupNarrow()(model).modified
+        clean(model)
+        assert modified == (before["y"].shape[3] * stride == width)
+        assert operators(model).count("Relu") == relu
+        assert_rounding_apart(run(model, image), before)
+
+    def test_a_chain_of_narrow_convolutions_gives_the_same(self):
+        model = weighted_graph(
+            "float[1,3,6,8] image, float[8,3,3,3] w, float[8,8,3,3] v, float[1,8,1,1] u",
+            "float[1,1,6,8] y",
+            "a = Conv<pads=[1, 1, 1, 1]>(image, w) b = Relu(a) c = Conv<pads=[1, 1, 1, 1]>(b, v) d = Relu(c) "
+            "e = Conv(d, u) y = Sigmoid(e)",
+        )
+        image = numbers(model)
+        before = run(model, image)
+        assert GroupNarrow()(model).modified
+        clean(model)
+        assert list(kernels(model)) == [(3, 3), (3, 3), (1, 1)]
         assert_rounding_apart(run(model, image), before)
 
     @pytest.mark.parametrize(
         ("inputs", "body"),
         [
-            pytest.param("float[1,17,3,8] image, float[5,17,1,1] w", "c = Conv(image, w) y = Neg(c)", id="not narrow"),
             pytest.param("float[1,3,3,6] image, float[5,3,1,1] w", "c = Conv(image, w) y = Neg(c)", id="odd width"),
             pytest.param(
-                "float[1,3,3,8] image, float[5,3,3,3] w", "c = Conv<pads=[1, 1, 1, 1]>(image, w) y = Neg(c)", id="3x3"
+                "float[1,3,3,8] image, float[5,3,3,3] w",
+                "c = Conv<pads=[1, 0, 1, 0]>(image, w) y = Neg(c)",
+                id="no padding",
             ),
             pytest.param(
-                "float[1,3,3,16] image, float[5,3,1,1] w", "c = Conv<strides=[1, 2]>(image, w) y = Neg(c)", id="strided"
+                "float[1,5,3,8] image, float[5,1,1,1] w", "c = Conv<group=5>(image, w) y = Neg(c)", id="by depth"
             ),
-            pytest.param("float[1,3,3,8] image, float[5,3,1,1] w", "c = Conv(image, w) y = Relu(c)", id="ReLU behind"),
+            pytest.param("float[1,3,3,8] image, float[5,3,1,1] w", "c = Conv(image, w) y = Relu(c)", id="ReLU answers"),
             pytest.param("float[1,3,3,8] image, float[5,3,1,1] w", "y = Conv(image, w)", id="graph output"),
+            pytest.param(
+                "float[1,3,h,8] image, float[5,3,1,1] w", "c = Conv(image, w) y = Neg(c)", id="unknown height"
+            ),
         ],
     )
     def test_is_left_alone(self, inputs, body):
-        width = 6 if "3,6]" in inputs else 8
-        model = weighted_graph(inputs, f"float[1,5,3,{width}] y", body)
+        model = weighted_graph(inputs, "float[1,5,a,b] y", body)
         assert not GroupNarrow()(model).modified
         assert operators(model)[0] == "Conv"
 
     def test_many_filters_are_left_alone(self):
         model = weighted_graph(
-            "float[1,3,3,8] image, float[17,3,1,1] w", "float[1,17,3,8] y", "c = Conv(image, w) y = Neg(c)"
+            "float[1,3,3,8] image, float[16,3,1,1] w", "float[1,16,3,8] y", "c = Conv(image, w) y = Neg(c)"
         )
         assert not GroupNarrow()(model).modified
 
