@@ -15,6 +15,8 @@ from training.presets import PRESETS, Precision, Recipe, preset_named, refuse_si
 
 Setting = Literal["input_size", "batch_size"]
 """Name of a setting that is chosen from the data and the free memory if the user does not give it."""
+Flip = Literal["none", "horizontal", "both"]
+"""Directions in which pictures are flipped at random: "both" is left to right and upside down."""
 GENTLE = 0.025
 """Learning rate relative to the preset's where training starts from public weights, which larger steps would destroy."""
 FOR_PRETRAINED_ENCODER = 0.5
@@ -40,6 +42,7 @@ class TrainConfig:
         class_weights: Give rare classes a higher weight in the loss.
         label_smoothing: Share of each label that is spread over all classes.
         augment: Augment training images by random geometry and light.
+        flip: Directions in which augmentation flips images; None chooses from the data, see ``training.loop.flips``.
         mix: Share of images that receive a CutMix patch, see ``training.input.augment.mix``.
         precision: Precision of the arithmetic; "auto" is bfloat16 on devices with bfloat16 arithmetic, else float32.
             Weights are always float32.
@@ -78,6 +81,7 @@ class TrainConfig:
     class_weights: bool
     label_smoothing: float
     augment: bool
+    flip: Flip | None = None
     mix: float = 0.0
     precision: Precision
     encoder: EncoderName | None = None

@@ -111,6 +111,17 @@ def test_half_of_the_crops_are_placed_to_show_a_rare_class():
     )
 
 
+@pytest.mark.parametrize(("flip", "expected"), [("none", {0}), ("horizontal", {0, 1}), ("both", {0, 1, 2, 3})])
+def test_flips_go_in_the_directions_that_are_wanted(flip, expected):
+    corner = np.zeros((64, 64), np.uint8)
+    seen = []
+    for seed in range(80):
+        across, down = np.diag(random_affine(corner, 64, 64, np.random.default_rng(seed), flip=flip)[:, :2]) < 0
+        seen.append(2 * int(down) + int(across))
+    assert set(seen) == expected
+    assert min(seen.count(direction) for direction in expected) > 80 / len(expected) / 2
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_flips_zooms_and_tones_all_occur(channels):
     ramp = np.broadcast_to(np.arange(0, 256, 4, dtype=np.uint8)[np.newaxis, :, np.newaxis], (64, 64, channels))

@@ -17,7 +17,7 @@ from edge_runtime.cli import Commands, Terminated, quiet_native_logs, require_mo
 from edge_runtime.commands.arguments import parse_size
 from edge_runtime.storage import printable
 from training.commands.options import NEEDED, add_tolerance, check_with_progress, tolerance
-from training.config import GENTLE, TrainConfig
+from training.config import GENTLE, Flip, TrainConfig
 from training.errors import TrainingStopped
 from training.network.shape import EncoderName
 from training.presets import PRESETS
@@ -51,6 +51,7 @@ _SETTINGS = (
     "class_weights",
     "label_smoothing",
     "augment",
+    "flip",
     "mix",
     "precision",
     "encoder",
@@ -176,6 +177,12 @@ def _add_recipe(group: argparse._ArgumentGroup) -> None:
         "--augment",
         action=yes_or_no,
         help=f"augment training images by random geometry and light {_by_preset('augment')}",
+    )
+    group.add_argument(
+        "--flip",
+        choices=get_args(Flip),
+        help="directions in which augmentation flips images; both is left to right and upside down (default: horizontal; "
+        "both if the images look the same above and below)",
     )
     group.add_argument(
         "--mix",

@@ -1,4 +1,4 @@
-"""Choose the open sizes of a run on a checked dataset, train, and finish the run folder."""
+"""Choose the open settings of a run on a checked dataset, train, and finish the run folder."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from training.fit.finish import ReportContext, finish
 from training.fit.interpolate import interpolate_weights
 from training.input.cache import require_space
 from training.input.prepare import decode_splits, make_batches
+from training.loop.flips import with_flip
 from training.loop.initial_state import initial_state
 from training.loop.run_folder import RunFolder
 from training.loop.run_setup import begin, contract_for, setup_of
@@ -42,7 +43,7 @@ def fit(
     should_stop: Callable[[], bool] = lambda: False,
     force_resume: bool = False,
 ) -> Evaluation:
-    """Choose the sizes that the configuration leaves open, train or resume training, and finish the run folder.
+    """Choose the settings that the configuration leaves open, train or resume training, and finish the run folder.
 
     Sets Keras' global random seed, so that the same configuration starts from the same weights.
 
@@ -68,7 +69,8 @@ def fit(
         UsageError: The memory is too small for the sizes that the user wants.
     """
     config, reasons = with_sizes(config, report, run.record.setup)
-    for line in reasons:
+    config, why = with_flip(config, report, run.record.setup)
+    for line in (*reasons, *why):
         progress.note(line)
     start_s = time.monotonic()
     dataset = validated.dataset

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.dataset.label_key import IGNORE
+from training.config import Flip
 
 SCALE = (0.8, 1.5)
 """Range of the zoom; above 1 a part of the picture fills the frame, below 1 the picture is smaller than the frame."""
@@ -47,6 +48,7 @@ def augment(
     width_px: int,
     rng: np.random.Generator,
     input_size: tuple[int, int] | None = None,
+    flip: Flip = "horizontal",
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return a random variant of a pair, as the model sees it.
 
@@ -58,12 +60,13 @@ def augment(
         rng: Source of randomness; the same state gives the same variant.
         input_size: (height, width) of the model's input in pixels, of which the result is a part; by default the result
             is the whole.
+        flip: Directions in which half of the pictures are flipped.
 
     Returns:
         (height_px, width_px, C) and (height_px, width_px) uint8. Outside the picture the image is mirrored and the mask
         is ``IGNORE``.
     """
-    matrix = random_affine(mask, height_px, width_px, rng, input_size)
+    matrix = random_affine(mask, height_px, width_px, rng, input_size, flip)
     size = (width_px, height_px)
     moved = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     labels = cv2.warpAffine(
@@ -79,8 +82,9 @@ def random_affine(
     width_px: int,
     rng: np.random.Generator,
     input_size: tuple[int, int] | None = None,
+    flip: Flip = "horizontal",
 ) -> NDArray[np.float64]:
-    """Return a random (2, 3) matrix from picture to frame: mirroring (half of the time), rotation, shear, zoom, shift.
+    """Return a random (2, 3) matrix from picture to frame: flips (half of the time), rotation, shear, zoom, shift.
 
     A picture that is larger than the frame covers it except for corners that the rotation uncovers. Half of the pictures
     are shifted to show a pixel of a class that covers less of the picture than another one, anywhere in the frame.
@@ -91,16 +95,18 @@ def random_affine(
         width_px: Width of the frame in pixels.
         rng: Source of randomness.
         input_size: (height, width) to which the picture is resized before all else; the frame's by default.
+        flip: Directions in which to flip.
     """
     zoom = _between(SCALE, rng)
     stretch = _around(STRETCH, rng)
     angle = np.deg2rad(rng.uniform(-ROTATION_DEGREES, ROTATION_DEGREES))
-    mirrored = -1 if rng.random() < 0.5 else 1
+    left_right = -1 if rng.random() < 0.5 and flip != "none" else 1
+    upside_down = -1 if flip == "both" and rng.random() < 0.5 else 1
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     shear = np.array([[1, rng.uniform(-SHEAR, SHEAR)], [0, 1]])
     whole_px = np.array((input_size or (height_px, width_px))[::-1])
     fit_x, fit_y = whole_px / mask.shape[::-1]
-    linear = turn @ shear @ np.diag([mirrored * fit_x * zoom * stretch, fit_y * zoom / stretch])
+    linear = turn @ shear @ np.diag([left_right * fit_x * zoom * stretch, upside_down * fit_y * zoom / stretch])
     frame_px = np.array([width_px, height_px])
     room_px = zoom * whole_px - frame_px
     # OpenCV's origin is the centre of the first pixel.

@@ -76,7 +76,7 @@ def make_batches(config: TrainConfig, cache: PixelCache, classes_in: Sequence[Co
         classes_in: Class ids in each picture of the split.
     """
     height_px, width_px = config.step_size
-    vary = partial(augment, input_size=(config.height_px, config.width_px))
+    vary = partial(augment, input_size=(config.height_px, config.width_px), flip=config.flip or "horizontal")
     return Batches(
         cache,
         height_px=height_px,
