@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from export.errors import ConvertError, Int8Error, ParityError
     from export.own_model.export import export_model
     from export.package import export_package
-    from export.parity import Parity
+    from export.parity.figures import Parity
 
 _HOME = {
     "ConvertError": "export.errors",
@@ -28,7 +28,7 @@ _HOME = {
     "Int8Budget": "export.config",
     "Int8Error": "export.errors",
     "Manifest": "edge_runtime.model.package",
-    "Parity": "export.parity",
+    "Parity": "export.parity.figures",
     "ParityBudget": "export.config",
     "ParityError": "export.errors",
     "export_model": "export.own_model.export",

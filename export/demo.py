@@ -144,7 +144,7 @@ def _keras_mean_iou(run: Path, package: Path, data: Path) -> float:
 
         from export.keras_model.archive import read_model
         from export.keras_model.convertible import with_precise_means
-        from export.parity import KerasReference
+        from export.parity.keras_reference import KerasReference
 
         tensorflow.config.list_physical_devices()
 

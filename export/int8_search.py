@@ -23,8 +23,8 @@ from edge_runtime.model.session import Session
 from edge_runtime.progress import OnProgress, silent
 from export.config import Int8Budget
 from export.errors import Int8Error
-from export.layer_parity import Probe
 from export.optimise import to_int8
+from export.parity.layers import Probe
 from export.passes.quantize import Range, layers_of, measured_values
 from export.validation_set import ValidationSet
 

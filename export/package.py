@@ -34,15 +34,10 @@ from export.int8_search import CALIBRATION_IMAGES, Quantization, find_int8
 from export.keras_model.archive import read_model
 from export.keras_model.convertible import with_precise_means
 from export.optimise import Stage, integer_layout, optimise
-from export.parity import (
-    KerasReference,
-    Parity,
-    StageParity,
-    decides_inside,
-    measure_layers,
-    measure_outputs,
-    measure_stages,
-)
+from export.parity.figures import Parity, StageParity
+from export.parity.keras_reference import KerasReference
+from export.parity.measure import measure_layers, measure_outputs, measure_stages
+from export.parity.ties import decides_inside
 from export.report import ReportInputs, render_report
 from export.run_folder import BEST_MODEL, TrainedRun, read_run
 from export.validation_set import ValidationSet

@@ -121,6 +121,10 @@ def _notes(evaluation: Evaluation) -> list[str]:
         )
     if evaluation.without_mask:
         lines.append(f"{evaluation.without_mask} of {evaluation.images} images have no mask: all background")
+    if evaluation.several_pages:
+        lines.append(
+            f"{evaluation.several_pages} of {evaluation.images} images have several pages or frames: the first one counts"
+        )
     if evaluation.white_class is not None:
         lines.append(
             f"masks hold 0 and 255 alone: 255 is read as '{printable(evaluation.white_class)}' and not ignored, as it is in "

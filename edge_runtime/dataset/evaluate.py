@@ -25,7 +25,7 @@ from edge_runtime.dataset.metrics import (
 )
 from edge_runtime.dataset.pairs import UNPAIRED, Pair, Problem, Split, find_pairs
 from edge_runtime.errors import InputError, ModelError
-from edge_runtime.image import read_image
+from edge_runtime.image import read_first_picture
 from edge_runtime.progress import OnProgress, silent
 from edge_runtime.storage import printable
 
@@ -49,6 +49,7 @@ class Evaluation:
         image_ious: Mean IoU of each image, in their order; None if all its pixels are ignored.
         trained_on: Number of these images that the model was trained on; None if its package does not say.
         without_mask: Number of these images that have no mask and count as all background.
+        several_pages: Number of these images whose file has more pages or frames, which were not measured.
         white_class: Class that 255 was read as although the model's own masks ignore it, see ``dataset_key``; None for none.
         left_out: Images that were not measured, by reason: messages for "bad" and "unpaired", paths for "trained_on".
 
@@ -69,6 +70,7 @@ class Evaluation:
     image_ious: tuple[float | None, ...]
     trained_on: int | None = None
     without_mask: int = 0
+    several_pages: int = 0
     white_class: str | None = None
     left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -154,10 +156,11 @@ def evaluate(
     boundary = BoundaryCounts()
     image_ious: list[float | None] = []
     image_accuracies: list[float] = []
+    several_pages = 0
     on_progress("measuring", 0, len(pairs))
     for done, pair in enumerate(pairs, start=1):
         try:
-            image_bgr, truth = read_pair(pair, key)
+            image_bgr, truth, pages = _read(pair, key)
         except InputError as error:
             if on_bad is None:
                 raise
@@ -168,6 +171,7 @@ def evaluate(
         _check_prediction(prediction, truth, len(classes), pair)
         counts = confusion_matrix(truth, prediction, len(classes))
         matrix += counts
+        several_pages += pages > 1
         boundary += boundary_counts(truth, prediction, len(classes))
         image_accuracies.append(pixel_accuracy(counts) if counts.any() else 1.0)
         image_ious.append(mean_iou(counts) if counts.any() else None)
@@ -182,6 +186,7 @@ def evaluate(
         boundary=boundary,
         image_accuracies=tuple(image_accuracies),
         image_ious=tuple(image_ious),
+        several_pages=several_pages,
     )
 
 
@@ -193,9 +198,14 @@ def read_pair(pair: Pair, key: LabelKey) -> tuple[NDArray[np.uint8], NDArray[np.
     Raises:
         InputError: One of them cannot be read, or their sizes differ.
     """
-    image_bgr = read_image(pair.image)
+    return _read(pair, key)[:2]
+
+
+def _read(pair: Pair, key: LabelKey) -> tuple[NDArray[np.uint8], NDArray[np.uint8], int]:
+    """Return what ``read_pair`` returns, and the number of pages or frames in the image's file."""
+    image_bgr, pages = read_first_picture(pair.image)
     if pair.mask is None:
-        return image_bgr, np.zeros(image_bgr.shape[:2], np.uint8)
+        return image_bgr, np.zeros(image_bgr.shape[:2], np.uint8), pages
     mask = read_mask(pair.mask, allow_lossy=key.lossy)
     if mask.values.shape != image_bgr.shape[:2]:
         (ih, iw), (mh, mw) = image_bgr.shape[:2], mask.values.shape
@@ -204,7 +214,7 @@ def read_pair(pair: Pair, key: LabelKey) -> tuple[NDArray[np.uint8], NDArray[np.
             f"{printable(pair.mask)} — {mw}x{mh} pixels, its image {printable(pair.image)} {iw}x{ih}{hint} — "
             "expected the same size — export the mask again at the image's size"
         )
-    return image_bgr, to_class_ids(mask, key, printable(pair.mask))
+    return image_bgr, to_class_ids(mask, key, printable(pair.mask)), pages
 
 
 def dataset_pairs(

@@ -17,6 +17,7 @@ from edge_runtime.model.package import Manifest
 from edge_runtime.progress import OnProgress, silent
 from edge_runtime.storage import printable
 from export.config import ExportConfig, Output, PixelRange
+from export.errors import ParityError
 from export.keras_model.archive import read_model
 from export.keras_model.standard import Size
 from export.own_model.reading import Examples, Note, Stated, find_reading
@@ -119,7 +120,13 @@ def export_model(
             images={name: len(pairs) for name, pairs in report.dataset.splits.items()},
             empty_without_mask=any(pair.mask is None for pair in report.dataset.pairs()),
         )
-        return write_package(run, reading.foreign.standard(reading.pixels), config, on_progress)
+        try:
+            return write_package(run, reading.foreign.standard(reading.pixels), config, on_progress)
+        except ParityError as cause:
+            if reading.doubt is None:
+                raise
+            # Numbers 255 times as large as in training lose digits, which is no fault of the conversion.
+            raise ParityError(f"{reading.doubt} — with these, the parity gate fails, too") from cause
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from export.config import Output, PixelRange
 from export.errors import ConvertError
 from export.keras_model.pixels import PIXEL_RANGES, Pixels, stated_range
 from export.keras_model.standard import Border, ForeignModel, Size, kind_of_values, understand
-from export.parity import TIE, by_class
+from export.parity.ties import TIE, by_class
 from export.validation_set import ValidationSet
 
 COMPARED_IMAGES = 16
@@ -83,10 +83,17 @@ class Examples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A model and how it is read."""
+    """A model and how it is read.
+
+    Attributes:
+        foreign: The model, and what its output means.
+        pixels: What it is given.
+        doubt: Line that says with which other pixels it gives clearly better masks; None if there are none.
+    """
 
     foreign: ForeignModel
     pixels: Pixels
+    doubt: str | None = None
 
 
 def find_reading(model: keras.Model, examples: Examples, stated: Stated, note: Note) -> Reading:
@@ -104,9 +111,9 @@ def find_reading(model: keras.Model, examples: Examples, stated: Stated, note: N
         InputError: An image or a mask cannot be read.
     """
     trial, ious = _best_border(_with_output(model, examples, stated), examples, note)
-    chosen = _chosen_pixels(model, ious, stated, note)
+    chosen, doubt = _chosen_pixels(model, ious, stated, note)
     trial.refuse_untrained(chosen)
-    return Reading(foreign=trial.foreign, pixels=chosen)
+    return Reading(foreign=trial.foreign, pixels=chosen, doubt=doubt)
 
 
 class _Trial:
@@ -170,8 +177,13 @@ def _best_border(foreign: ForeignModel, examples: Examples, note: Note) -> tuple
     return trials[best], tables[best]
 
 
-def _chosen_pixels(model: keras.Model, ious: Mapping[Pixels, float], stated: Stated, note: Note) -> Pixels:
-    """Return what is stated, and of the rest what gives the best masks; in doubt what the model's layers tell."""
+def _chosen_pixels(
+    model: keras.Model, ious: Mapping[Pixels, float], stated: Stated, note: Note
+) -> tuple[Pixels, str | None]:
+    """Return what is stated, and of the rest what gives the best masks; in doubt what the model's layers tell.
+
+    The line that is returned, too, says what speaks against what is stated.
+    """
     best = max(ious, key=lambda way: ious[way])
     usual = Pixels(range=stated.pixels or stated_range(model) or "0-1", bgr=bool(stated.bgr))
     free = [way for way in ious if _agrees(way, stated)]
@@ -179,15 +191,17 @@ def _chosen_pixels(model: keras.Model, ious: Mapping[Pixels, float], stated: Sta
     if not ious[chosen] > ious[usual] + CLEARLY:
         chosen = usual
     if ious[best] > ious[chosen] + CLEARLY:
-        note(
+        doubt = (
             f"{_options(chosen)} — mean IoU {ious[chosen]:.3f} on images with masks, with {_options(best)} {ious[best]:.3f} — the "
             f"model was trained on such pixels, as it seems — export it again with {_options(best)}"
         )
-    elif len(free) > 1:
+        note(doubt)
+        return chosen, doubt
+    if len(free) > 1:
         order = ", blue first (OpenCV's order)" if chosen.bgr else ""
         figures = ", ".join(f"{way.range} {ious[way]:.3f}" for way in ious if way.bgr == chosen.bgr)
         note(f"pixels are given to the model in {chosen.range}{order} — mean IoU on images with masks: {figures}")
-    return chosen
+    return chosen, None
 
 
 def _agrees(way: Pixels, stated: Stated) -> bool:

@@ -23,8 +23,8 @@ from export.graph import (
     rectifier_of,
     shape_of,
     static_shape,
+    take_place,
 )
-from export.passes.names import NCHW
 
 GROUP = 4
 """Pixels per group where the image is read."""
@@ -111,10 +111,10 @@ def _convolve(build: Builder, conv: ir.Node, groups: ir.Value, size: int) -> Non
     stride_y, stride_x = conv.attributes.get_ints("strides") or (1, 1)
     top, left, bottom, _ = conv.attributes.get_ints("pads") or (0, 0, 0, 0)
     grouped, before, after = _grouped(array_of(conv.inputs[1]), stride_x, left, size)
-    bias = [build.constant(np.tile(array_of(v), size // stride_x), "bias") for v in conv.inputs[2:]]
+    bias = [build.constant(np.tile(array_of(v), size // stride_x), "grouped_bias") for v in conv.inputs[2:]]
     value = build.node(
         "Conv",
-        [groups, build.constant(grouped, "kernel"), *bias],
+        [groups, build.constant(grouped, "grouped_kernel"), *bias],
         "grouped",
         kernel_shape=grouped.shape[2:],
         strides=(stride_y, 1),
@@ -124,11 +124,8 @@ def _convolve(build: Builder, conv: ir.Node, groups: ir.Value, size: int) -> Non
     if last is not conv:
         value = build.node(last.op_type, [value, *last.inputs[1:]], "grouped_relu")
     value = build.node("Transpose", [value], "nhwc", perm=(0, 2, 3, 1))
-    result = last.outputs[0]
     value = build.reshape(value, [shape_of(conv.outputs[0])[axis] for axis in (0, 2, 3, 1)], "whole")
-    whole = build.node("Transpose", [value], NCHW, perm=(0, 3, 1, 2))
-    whole.shape, whole.type = result.shape, result.type
-    result.replace_all_uses_with(whole)
+    take_place(last.outputs[0], build.node("Transpose", [value], "nchw", perm=(0, 3, 1, 2)))
 
 
 def _is_dense(conv: ir.Node) -> bool:

@@ -48,6 +48,7 @@ def main() -> int:
     parser.add_argument("--preset", choices=PRESETS, action="append", help="preset, random weights; may be repeated")
     parser.add_argument("--run", type=Path, action="append", help="run folder, instead of presets; may be repeated")
     parser.add_argument("--model", type=Path, action="append", help="Keras file of your own; may be repeated")
+    parser.add_argument("--zoo", action="store_true", help="all models of tests/support/keras_zoo.py")
     parser.add_argument("--input-size", metavar="HxW", help="input of the models of your own that take any size")
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
@@ -55,19 +56,15 @@ def main() -> int:
     args = parser.parse_args()
     if args.rounds < 1 or args.threads < 1:
         parser.error("--rounds and --threads — expected 1 or more")
-    size = ("--input-size", args.input_size) if args.input_size else ()
-    sources = [("--run", str(run)) for run in args.run or []]
-    sources += [("--model", str(model), *size) for model in args.model or []]
-    sources += [("--preset", preset) for preset in args.preset or ([] if sources else DEFAULT_PRESETS)]
-
     load = os.getloadavg()[0]
     # Before and after the comparison, because the machine may be busy with something else at one of these moments.
     peaks = measure_peaks(args.threads, {})
-    try:
-        networks = [compare(source, args.rounds, args.threads) for source in sources]
-    except ChildError as cause:
-        print(cause, file=sys.stderr)
-        return 1
+    with tempfile.TemporaryDirectory() as zoo:
+        try:
+            networks = [compare(source, args.rounds, args.threads) for source in sources_of(args, Path(zoo))]
+        except ChildError as cause:
+            print(cause, file=sys.stderr)
+            return 1
     peaks = measure_peaks(args.threads, peaks)
     args.out.mkdir(parents=True, exist_ok=True)
     how = Conditions(threads=args.threads, rounds=args.rounds, load=load, peaks=peaks)
@@ -77,6 +74,18 @@ def main() -> int:
     bench_chart.write_chart(networks, args.threads, args.out / "bench.png")
     print(f"\nwritten: {args.out / 'bench.json'}, {args.out / 'bench.png'}")
     return 0
+
+
+def sources_of(args: argparse.Namespace, zoo: Path) -> list[tuple[str, ...]]:
+    """Return the networks that the options name, as options of ``bench_models.py``; ``zoo`` is a folder for files."""
+    models, size = list(args.model or []), args.input_size
+    if args.zoo:
+        child([HERE.parent / "support/keras_zoo.py", zoo])
+        models += sorted(zoo.iterdir())
+        size = size or "64x64"
+    sources = [("--run", str(run)) for run in args.run or []]
+    sources += [("--model", str(model), *(("--input-size", size) if size else ())) for model in models]
+    return sources + [("--preset", preset) for preset in args.preset or ([] if sources else DEFAULT_PRESETS)]
 
 
 def compare(source: tuple[str, ...], rounds: int, threads: int) -> Network:

@@ -77,7 +77,7 @@ def own_model(path: Path, size: str | None) -> tuple[keras.Model, Contract]:
     """
     model = read_model(path)
     classes = max(2, model.output_shape[-1])
-    height_width = tuple(int(side) for side in size.split("x")) if size else None
+    height_width = tuple(int(side) for side in size.split("x")) if size and model.input_shape[1] is None else None
     foreign = understand(model, classes=classes, size=height_width, output=None)
     pixels = Pixels(range=stated_range(model) or "0-1")
     shape = (*foreign.image_size, foreign.channels, classes)

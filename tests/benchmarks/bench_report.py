@@ -107,6 +107,8 @@ def text(networks: Sequence[Network], how: Conditions) -> str:
         gflops = network.facts["gflops"]["raw"]
         title = f"{network.title}, weights {network.facts['weights']}, {gflops:.2f} GFLOPs per frame"
         parts.append("\n".join(["", title, *lines, *verdicts(network)]))
+    if in_short := summary(networks):
+        parts.append("\n".join(["", *in_short]))
     facts = networks[0].facts
     shown_peaks = ", ".join(f"{name} {gflops:.0f}" for name, gflops in sorted(how.peaks.items()))
     footer = FOOTER.format(
@@ -114,19 +116,47 @@ def text(networks: Sequence[Network], how: Conditions) -> str:
     )
     versions = ", ".join(f"{name} {version}" for name, version in engine_versions().items())
     return "\n".join(
-        [*parts, "", footer, f"{how.rounds} rounds on {cpu_name()}, load average before {how.load:.1f}", versions]
+        [
+            *parts,
+            "",
+            footer,
+            f"{how.rounds} rounds on {cpu_name()}, load average before {how.load:.1f}",
+            versions,
+        ]
     )
+
+
+def summary(networks: Sequence[Network]) -> list[str]:
+    """Return one line per arithmetic: on how many networks ours takes no longer than the fastest other engine."""
+    lines = []
+    for arithmetic, row in OUR_ROWS.items():
+        pairs = [pair for network in networks if (pair := ours_and_fastest(network, arithmetic)) is not None]
+        ratios = sorted(ours.median_ms / peer.median_ms for ours, peer in pairs)
+        if len(ratios) > 1:
+            lines.append(
+                f"{arithmetic}: {row} takes at most as long as the fastest other engine on "
+                f"{sum(ratio <= 1 for ratio in ratios)} of {len(ratios)} networks, {statistics.median(ratios):.2f} times as "
+                f"long in the median, {ratios[0]:.2f} to {ratios[-1]:.2f}"
+            )
+    return lines
+
+
+def ours_and_fastest(network: Network, arithmetic: str) -> tuple[Result, Result] | None:
+    """Return our result and that of the fastest other engine; None if one is missing."""
+    shown = fastest_of_rows(network.results.values())
+    peers = [r for r in shown.values() if not r.variant.ours and r.arithmetic == arithmetic]
+    ours = shown.get(OUR_ROWS[arithmetic])
+    return None if ours is None or not peers else (ours, min(peers, key=lambda result: result.median_ms))
 
 
 def verdicts(network: Network) -> list[str]:
     """Return one line per arithmetic that compares ours with the fastest other engine, in operations and in rate."""
-    shown = fastest_of_rows(network.results.values())
     lines = []
     for arithmetic, row in OUR_ROWS.items():
-        peers = [r for r in shown.values() if not r.variant.ours and r.arithmetic == arithmetic]
-        if row not in shown or not peers:
+        pair = ours_and_fastest(network, arithmetic)
+        if pair is None:
             continue
-        ours, peer = shown[row], min(peers, key=lambda result: result.median_ms)
+        ours, peer = pair
         gain = peer.median_ms / ours.median_ms
         operations = network.operations(ours) / network.operations(peer)
         outcome = "wins" if gain > LEVEL else "loses" if gain < 1 / LEVEL else "is level"
@@ -147,6 +177,7 @@ def as_json(networks: Sequence[Network], how: Conditions) -> dict[str, Any]:
         "load_average_before": round(how.load, 2),
         "versions": engine_versions(),
         "peak_gflops": {name: round(gflops, 1) for name, gflops in how.peaks.items()},
+        "summary": summary(networks),
         "networks": [
             {
                 **network.facts,

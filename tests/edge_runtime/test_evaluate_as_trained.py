@@ -295,6 +295,16 @@ class TestImagesWithoutAMask:
         assert ("1 of 3 images have no mask: all background" in capsys.readouterr().err) == (code == 0)
 
 
+def test_pages_that_are_not_measured_are_counted(color_package, tmp_path, capsys):
+    root = write(tmp_path / "data", lambda ids: ids)
+    image = cv2.imread(str(root / "images" / "0.png"))
+    (root / "images" / "0.png").unlink()
+    cv2.imwritemulti(str(root / "images" / "0.tiff"), [image, image[::-1]])
+    assert cli.main(["eval", str(color_package), str(root)]) == 0
+    assert "1 of 3 images have several pages or frames: the first one counts" in capsys.readouterr().err
+    assert evaluate_dataset(Segmenter.load(color_package), root).several_pages == 1
+
+
 class TestTolerance:
     def test_of_jpeg_masks(self, make_color_package, tmp_path, capsys):
         package = make_color_package(binary=True)

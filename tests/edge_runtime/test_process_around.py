@@ -138,7 +138,7 @@ class TestStreams:
     [
         "from edge_runtime import Segmenter; Segmenter",
         "from edge_runtime.cli import main; main(['info'])",
-        "import export.layer_parity",
+        "import export.parity.layers",
     ],
 )
 def test_onnxruntime_tells_nobody_about_this_machine(tmp_path, line):

@@ -22,8 +22,8 @@ from export.config import Int8Budget
 from export.convert import convolution_layers, trace
 from export.errors import Int8Error
 from export.int8_search import Quantization, find_int8, measure_ranges
-from export.layer_parity import Probe
 from export.optimise import integer_layout, optimise
+from export.parity.layers import Probe
 from export.passes.quantize import layers_of, measured_values
 from export.validation_set import ValidationSet
 from training.network.unet import UNetShape

@@ -17,8 +17,8 @@ from export.keras_model.archive import read_model
 from export.keras_model.convertible import with_precise_means
 from export.keras_model.pixels import Pixels
 from export.keras_model.standard import ForeignModel, understand
-from export.layer_parity import LOGITS, Probe, layer_differences
 from export.optimise import integer_layout, optimise
+from export.parity.layers import LOGITS, Probe, layer_differences
 
 OUTPUTS = {
     "logits_of_three": "logits",

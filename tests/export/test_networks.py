@@ -12,8 +12,8 @@ from edge_runtime.model.session import Session
 from edge_runtime.segment.postprocess import probabilities_of
 from export.convert import convolution_layers, trace
 from export.int8_search import measure_ranges
-from export.layer_parity import layer_differences
 from export.optimise import integer_layout, optimise, to_int8
+from export.parity.layers import layer_differences
 from training.network.unet import UNetShape
 from training.presets import PRESETS
 
@@ -95,7 +95,9 @@ def test_a_mobilenetv2_computes_with_integers_throughout():
     model, compared, in_float, integer = shipped(ENCODED, size=(64, 32))
     assert compared == convolution_layers(model)
     assert "Pad" not in operators(in_float)
-    assert "Clip" not in operators(integer)
+    # What is left of a ReLU6 limits integers: where a skip that can be negative shares its scale.
+    sources = {out: node.op_type for node in integer.graph.node for out in node.output}
+    assert {sources[node.input[0]] for node in integer.graph.node if node.op_type == "Clip"} <= {"QuantizeLinear"}
 
 
 @pytest.mark.slow

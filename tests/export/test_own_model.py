@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge_runtime import Segmenter
 from edge_runtime.cli import main
 from edge_runtime.errors import UsageError
-from export import ConvertError, export_model
+from export import ConvertError, ParityBudget, ParityError, export_model
 from export.keras_model.archive import read_model
 from training import write_dataset
 
@@ -86,6 +86,14 @@ class TestHowAModelIsRead:
             r"--pixels 0-255 — mean IoU 0\.\d+ .*, with --pixels 0-1 1\.000 — .* — export it again with --pixels 0-1",
             line,
         )
+
+    @pytest.mark.parametrize(
+        ("pixels", "expected"),
+        [("0-255", "export it again with --pixels 0-1 — with these"), ("0-1", "please report it")],
+    )
+    def test_where_numbers_differ_the_wrong_range_is_named_and_not_the_conversion(self, tmp_path, pixels, expected):
+        with pytest.raises(ParityError, match=expected):
+            export(redness(*WAYS["0-1"]), tmp_path, pixels=pixels, budget=ParityBudget(max_abs_diff=0.0))
 
     def test_a_stated_order_that_is_wrong_is_kept_and_the_right_one_named(self, tmp_path):
         found, notes = export(redness(*WAYS["0-1"]), tmp_path, bgr=True)

@@ -35,21 +35,12 @@ from export.convert import convolution_layers, trace
 from export.errors import ParityError
 from export.keras_model.archive import read_model
 from export.keras_model.convertible import with_precise_means
-from export.layer_parity import LayerDifference
 from export.optimise import Stage, integer_layout, optimise
-from export.parity import (
-    COPIES,
-    Differences,
-    KerasReference,
-    OutputParity,
-    Parity,
-    StageParity,
-    _settled,
-    decides_inside,
-    measure_layers,
-    measure_outputs,
-    measure_stages,
-)
+from export.parity.figures import Differences, OutputParity, Parity, StageParity
+from export.parity.keras_reference import KerasReference
+from export.parity.layers import LayerDifference
+from export.parity.measure import measure_layers, measure_outputs, measure_stages
+from export.parity.ties import COPIES, decides_inside, settled
 from export.run_folder import TrainedRun, read_run
 from export.validation_set import ValidationSet
 
@@ -424,7 +415,7 @@ class TestTies:
     def test_a_difference_that_goes_away_with_another_level_is_a_tie(self):
         image = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
         compare, asked = self.comparing([0.1, 0.1, 1e-6])
-        assert _settled(image, compare, 1e-4) == 3
+        assert settled(image, compare, 1e-4) == 3
         assert asked[0] is image
         for copy in asked[1:]:
             assert copy.dtype == np.uint8
@@ -433,12 +424,12 @@ class TestTies:
 
     def test_a_fault_stays(self):
         compare, asked = self.comparing([0.1] * (COPIES + 1))
-        assert _settled(np.zeros((2, 2, 1), np.uint8), compare, 1e-4) == COPIES + 1 == len(asked)
+        assert settled(np.zeros((2, 2, 1), np.uint8), compare, 1e-4) == COPIES + 1 == len(asked)
 
     @pytest.mark.parametrize(("difference", "limit"), [(0.1, None), (1e-5, 1e-4)])
     def test_nothing_is_tried_again_without_need(self, difference, limit):
         compare, asked = self.comparing([difference])
-        assert _settled(np.zeros((2, 2, 1), np.uint8), compare, limit) == 1 == len(asked)
+        assert settled(np.zeros((2, 2, 1), np.uint8), compare, limit) == 1 == len(asked)
 
     def test_only_networks_that_decide_inside_can_be_at_a_tie(self):
         assert decides_inside(traced("segnet", 3, 3)[1])

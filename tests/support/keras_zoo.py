@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 from keras import layers, ops
@@ -15,6 +17,13 @@ def zoo(build: Build) -> Build:
     """Register a model under its function's name."""
     ZOO[build.__name__] = build
     return build
+
+
+def write_zoo(folder: Path) -> None:
+    """Save every model with the same random weights each time."""
+    for name, build in ZOO.items():
+        keras.utils.set_random_seed(0)
+        build().save(folder / f"{name}.keras")
 
 
 def twice(x, width, **more):
@@ -437,3 +446,7 @@ def summed_sides():
         layers.UpSampling2D(2, interpolation="bilinear")(layers.Conv2D(1, 1, activation="sigmoid")(two)),
     ]
     return keras.Model(image, layers.Average()(sides))
+
+
+if __name__ == "__main__":
+    write_zoo(Path(sys.argv[1]))
