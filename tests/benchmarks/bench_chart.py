@@ -5,13 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench_report import Network, Result, fastest_of_rows
+from bench_report import Network, Result, fastest_of_rows, ours_and_fastest
 from bench_variants import OUR_ROWS
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+MOST_PANELS = 6
+"""Networks above which one panel compares all of them."""
+
 
 def write_chart(networks: Sequence[Network], threads: int, path: Path) -> None:
+    """Draw the times of all engines, or of ours relative to the fastest other engine if there are many networks."""
+    figure = _times(networks, threads) if len(networks) <= MOST_PANELS else _ratios(networks, threads)
+    figure.savefig(path, dpi=150)
+
+
+def _ratios(networks: Sequence[Network], threads: int) -> Figure:
+    """Draw a row per network: our time relative to the fastest other engine, in float and in INT8."""
+    figure = Figure(figsize=(9, 1.4 + 0.27 * len(networks)), layout="constrained")
+    axes = figure.subplots()
+    names = [network.facts["preset"].removesuffix(".keras") for network in networks]
+    for arithmetic, color in (("fp32", "#0b7a75"), ("int8", "#d9822b")):
+        pairs = [ours_and_fastest(network, arithmetic) for network in networks]
+        places = [place for place, pair in enumerate(pairs) if pair is not None]
+        ratios = [pair[0].median_ms / pair[1].median_ms for pair in pairs if pair is not None]
+        axes.scatter(ratios, places, color=color, label=arithmetic, zorder=2)
+    axes.axvline(1, color="#c3c8cd", zorder=1)
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.margins(y=0.02)
+    axes.set_xlabel(
+        f"our time relative to the fastest other engine of the same precision, {threads} threads; less is better"
+    )
+    axes.legend(frameon=False, loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _times(networks: Sequence[Network], threads: int) -> Figure:
     """Draw one panel of bars per network, fastest first, ours in colour."""
     rows = [sorted(_charted(network), key=lambda result: result.median_ms) for network in networks]
     figure = Figure(
@@ -40,7 +71,7 @@ def write_chart(networks: Sequence[Network], threads: int, path: Path) -> None:
         ha="left",
         fontsize=11,
     )
-    figure.savefig(path, dpi=150)
+    return figure
 
 
 def _name(result: Result) -> str:

@@ -59,12 +59,16 @@ def main() -> int:
     load = os.getloadavg()[0]
     # Before and after the comparison, because the machine may be busy with something else at one of these moments.
     peaks = measure_peaks(args.threads, {})
+    networks, failed = [], False
     with tempfile.TemporaryDirectory() as zoo:
-        try:
-            networks = [compare(source, args.rounds, args.threads) for source in sources_of(args, Path(zoo))]
-        except ChildError as cause:
-            print(cause, file=sys.stderr)
-            return 1
+        for source in sources_of(args, Path(zoo)):
+            try:
+                networks.append(compare(source, args.rounds, args.threads))
+            except ChildError as cause:
+                print(f"{source[1]}: {cause}", file=sys.stderr)
+                failed = True
+    if not networks:
+        return 1
     peaks = measure_peaks(args.threads, peaks)
     args.out.mkdir(parents=True, exist_ok=True)
     how = Conditions(threads=args.threads, rounds=args.rounds, load=load, peaks=peaks)
@@ -73,7 +77,7 @@ def main() -> int:
     (args.out / "bench.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     bench_chart.write_chart(networks, args.threads, args.out / "bench.png")
     print(f"\nwritten: {args.out / 'bench.json'}, {args.out / 'bench.png'}")
-    return 0
+    return 1 if failed else 0
 
 
 def sources_of(args: argparse.Namespace, zoo: Path) -> list[tuple[str, ...]]:

@@ -58,8 +58,13 @@ def open_tensorflow(path: Path, threads: int) -> Opened:
     import keras
     import tensorflow as tf
 
+    from export.keras_model import convertible
+
+    # Models from elsewhere are written with the layers that replace some of Keras' own.
+    replaced = {name: kind for name, kind in vars(convertible).items() if isinstance(kind, type)}
+
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    model = keras.saving.load_model(path, compile=False)
+    model = keras.saving.load_model(path, compile=False, custom_objects=replaced)
     call = tf.function(lambda x: model(x, training=False))
 
     def run(x: Any) -> NDArray[np.float32]:
