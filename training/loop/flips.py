@@ -24,7 +24,7 @@ without an up 0.02 to 0.12 was measured; 0.78 on persons, 0.97 on streets."""
 def with_flip(
     config: TrainConfig, report: DatasetReport, before: RunSetup | None = None
 ) -> tuple[TrainConfig, tuple[str, ...]]:
-    """Return a configuration with ``flip`` chosen if it was open, and a line with the reason if it is "both".
+    """Return a configuration with ``flip`` chosen if it was open, and a line with the reason if the classes show no up.
 
     Args:
         config: Configuration of the run.
@@ -39,9 +39,17 @@ def with_flip(
     if before is not None:
         return replace(config, flip=before.config.get("flip")), ()
     pairs = spread(report.dataset.splits.get("train", ()), SAMPLE)
-    read = ((read_image(pair.image), read_class_ids(pair, report.key)) for pair in pairs)
-    if len(pairs) < FEWEST or up_and_down(read, len(report.info.classes)) > NO_UP:
+    if len(pairs) < FEWEST:
         return replace(config, flip="horizontal"), ()
+    read = ((read_image(pair.image), read_class_ids(pair, report.key)) for pair in pairs)
+    found = up_and_down(read, len(report.info.classes))
+    if found.classes > NO_UP:
+        return replace(config, flip="horizontal"), ()
+    if found.brightness > NO_UP:
+        return replace(config, flip="horizontal"), (
+            "flips: left to right; the classes are alike above and below, but the brightness is not (--flip both if only "
+            "the lamp is above, as over a surface)",
+        )
     return replace(config, flip="both"), (
         "flips: left to right and upside down, because classes and brightness of the images are alike above and below "
         "(--flip horizontal if their objects have an up)",
