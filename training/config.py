@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from edge_runtime.errors import UsageError
 from training.losses.spec import parse_loss
@@ -42,7 +42,7 @@ class TrainConfig:
         class_weights: Give rare classes a higher weight in the loss.
         label_smoothing: Share of each label that is spread over all classes.
         augment: Augment training images by random geometry and light.
-        flip: Directions in which augmentation flips images; None chooses from the data, see ``training.loop.flips``.
+        flip: Directions in which augmentation flips images; None chooses from the data, see ``training.input.flips``.
         mix: Share of images that receive a CutMix patch, see ``training.input.augment.mix``.
         precision: Precision of the arithmetic; "auto" is bfloat16 on devices with bfloat16 arithmetic, else float32.
             Weights are always float32.
@@ -128,6 +128,10 @@ class TrainConfig:
         ):
             if not 0 <= share < 1:
                 raise UsageError(f"{option} {share} — expected a number from 0 up to, not including, 1")
+        if self.flip not in (None, *get_args(Flip)):
+            raise UsageError(f"--flip {self.flip} — expected {', '.join(get_args(Flip))}")
+        if self.flip not in (None, "none") and not self.augment:
+            raise UsageError(f"--flip {self.flip} — with --no-augment, which flips nothing — leave one of them out")
         if self.start_from is not None:
             self._refuse_start(self.start_from)
         parse_loss(self.loss)  # refuses unknown losses before any file is read

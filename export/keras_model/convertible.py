@@ -38,7 +38,7 @@ class _GroupsInTwoSteps(layers.GroupNormalization):  # type: ignore[misc]
         return x + self.beta if self.center else x
 
 
-class _ConvolutionByGroups(layers.Conv2D):  # type: ignore[misc]
+class ConvolutionByGroups(layers.Conv2D):  # type: ignore[misc]
     """The same convolution in groups: of the parts, one by one, because tf2onnx does not convert TensorFlow's own.
 
     Groups of few channels are computed together, with zeros in the kernel between them: runtimes compute 16 channels
@@ -74,7 +74,7 @@ def convertible(layer: keras.Layer, config: dict[str, Any]) -> keras.Layer:
     if isinstance(layer, layers.GroupNormalization) and layer.axis in (-1, 3) and layer.input_spec.ndim == 4:
         return _GroupsInTwoSteps.from_config(config)
     if type(layer) is layers.Conv2D and layer.groups > 1:
-        return _ConvolutionByGroups.from_config(config)
+        return ConvolutionByGroups.from_config(config)
     if isinstance(layer, layers.Normalization) and layer.axis in ((-1,), (3,), ()):
         # Its mean and variance are no constants of the graph that TensorFlow traces.
         mean, variance = (np.asarray(value, np.float64).reshape(-1) for value in (layer.mean, layer.variance))

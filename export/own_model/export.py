@@ -125,8 +125,8 @@ def export_model(
         except ParityError as cause:
             if reading.doubt is None:
                 raise
-            # Numbers 255 times as large as in training lose digits, which is no fault of the conversion.
-            raise ParityError(f"{reading.doubt} — with these, the parity gate fails, too") from cause
+            # In place of the remedy for a right model, which is to report the fault.
+            raise ParityError(f"{str(cause).rpartition(' — ')[0]} — {reading.doubt}") from cause
 
 
 @contextmanager

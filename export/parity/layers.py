@@ -12,6 +12,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from export.convert import convolution_layers
+from export.keras_model.convertible import ConvolutionByGroups
 from export.passes.names import LayerValues, values_of_layer
 
 LOGITS = "logits"
@@ -65,9 +66,13 @@ def layer_differences(
         graph: Its graph at any float stage; a layer that a pass has dissolved is left out.
         images: (height_px, width_px, channels) uint8 pixels, BGR or grey.
     """
-    # A layer with an activation of its own returns in Keras the result after the activation.
+    # A layer with an activation of its own returns in Keras the result after the activation; one that is computed in
+    # parts has no value in the graph that is its result.
     layers = [
-        name for name in convolution_layers(model) if model.get_layer(name).activation is keras.activations.linear
+        name
+        for name in convolution_layers(model)
+        if (layer := model.get_layer(name)).activation is keras.activations.linear
+        and not isinstance(layer, ConvolutionByGroups)
     ]
     if not layers:
         return []

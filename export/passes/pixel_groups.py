@@ -51,8 +51,8 @@ class GroupPixels(ir.passes.InPlacePass):
 class GroupNarrow(ir.passes.InPlacePass):
     """Pass that rewrites convolutions of fewer than ``FILTERS`` filters, if groups divide the width.
 
-    A group has two pixels, or four if the convolution has less than half of ``FILTERS``. Larger groups would have more
-    zeros than they save.
+    A group has two pixels of the result, or four if the convolution has less than half of ``FILTERS``. Larger groups
+    would have more zeros than they save.
     """
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
@@ -91,7 +91,7 @@ def _narrow_group(conv: ir.Node) -> int | None:
     if conv.op_type != "Conv" or constant(conv.inputs[1]) is None or not _is_dense(conv):
         return None
     shape, result = static_shape(conv.inputs[0]), static_shape(conv.outputs[0])
-    if shape is None or result is None or result[1] >= FILTERS:
+    if shape is None or result is None or len(shape) != 4 or result[1] >= FILTERS:
         return None
     stride = (conv.attributes.get_ints("strides") or (1, 1))[1]
     size = stride * (2 if 2 * result[1] >= FILTERS else 4)

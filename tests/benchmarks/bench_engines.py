@@ -61,7 +61,12 @@ def main() -> int:
     peaks = measure_peaks(args.threads, {})
     networks, failed = [], False
     with tempfile.TemporaryDirectory() as zoo:
-        for source in sources_of(args, Path(zoo)):
+        try:
+            sources = sources_of(args, Path(zoo))
+        except ChildError as cause:
+            print(cause, file=sys.stderr)
+            return 1
+        for source in sources:
             try:
                 networks.append(compare(source, args.rounds, args.threads))
             except ChildError as cause:

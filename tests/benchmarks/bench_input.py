@@ -58,7 +58,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         train, exact = read(find(Path(folder)), config, Path(folder))
         state, plain = build(config)
-        batches = make_batches(config, train)
+        batches = make_batches(config, train, [np.unique(mask).tolist() for mask in train.masks])
         held = batches.batch(0, 0)
         arrays = exact.images.astype(np.float32), exact.masks
         count = args.steps * args.batch

@@ -67,7 +67,8 @@ def main() -> None:
         model = random_model(contract, PRESETS[preset].shape, network_input(frames, contract))
     write_models(model, contract, frames, args.folder)
     source = args.run or args.model
-    write_facts(args.folder, preset=preset, contract=contract, weights=f"of {source}" if source else "random")
+    weights = f"of {source.name}" if source else "random"
+    write_facts(args.folder, preset=preset, contract=contract, weights=weights)
 
 
 def own_model(path: Path, size: str | None) -> tuple[keras.Model, Contract]:

@@ -61,7 +61,11 @@ def open_tensorflow(path: Path, threads: int) -> Opened:
     from export.keras_model import convertible
 
     # Models from elsewhere are written with the layers that replace some of Keras' own.
-    replaced = {name: kind for name, kind in vars(convertible).items() if isinstance(kind, type)}
+    replaced = {
+        name: kind
+        for name, kind in vars(convertible).items()
+        if isinstance(kind, type) and issubclass(kind, keras.Layer)
+    }
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     model = keras.saving.load_model(path, compile=False, custom_objects=replaced)

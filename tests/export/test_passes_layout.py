@@ -365,8 +365,33 @@ class TestGroupNarrow:
     )
     def test_is_left_alone(self, inputs, body):
         model = weighted_graph(inputs, "float[1,5,a,b] y", body)
+        before = operators(model)
         assert not GroupNarrow()(model).modified
-        assert operators(model)[0] == "Conv"
+        assert operators(model) == before
+
+    def test_three_dimensions_are_left_alone(self):
+        model = weighted_graph(
+            "float[1,3,2,4,8] image, float[5,3,1,1,1] w", "float[1,5,2,4,8] y", "c = Conv(image, w) y = Neg(c)"
+        )
+        assert not GroupNarrow()(model).modified
+
+    @pytest.mark.parametrize(
+        "tail",
+        ["r = Clip(c, low, high) y = Neg(r)", "r = Relu(c) s = Neg(r) t = Neg(c) y = Add(s, t)"],
+        ids=["ReLU6", "two consumers"],
+    )
+    def test_what_follows_stays(self, tail):
+        model = weighted_graph(
+            "float[1,3,6,8] image, float[5,3,3,3] w",
+            "float[1,5,3,8] y",
+            f"c = Conv<pads=[1, 1, 0, 1], strides=[2, 1]>(image, w) {tail}",
+            "float low = {0}, float high = {6}",
+        )
+        image = numbers(model)
+        before = run(model, image)
+        assert GroupNarrow()(model).modified
+        clean(model)
+        assert_rounding_apart(run(model, image), before)
 
     def test_many_filters_are_left_alone(self):
         model = weighted_graph(

@@ -361,6 +361,20 @@ def grouped():
 
 
 @zoo
+def grouped_and_normalised():
+    """Blocks as ResNeXt's: grouped convolutions without an activation of their own, of few and of many channels."""
+    image = keras.Input((64, 64, 3))
+
+    def block(x, width):
+        x = layers.Conv2D(width, 1, activation="relu")(x)
+        x = layers.Conv2D(width, 3, padding="same", groups=4, use_bias=False)(x)
+        return layers.LeakyReLU()(layers.BatchNormalization()(x))
+
+    x = ladder(image, (16, 48, 96), block, doubled)
+    return keras.Model(image, layers.Conv2D(1, 1, activation="sigmoid")(x))
+
+
+@zoo
 def pyramid_of_pools():
     """PSPNet's head: pools of several sizes, resized and joined."""
     image = keras.Input((96, 96, 3))

@@ -182,7 +182,7 @@ def _add_recipe(group: argparse._ArgumentGroup) -> None:
         "--flip",
         choices=get_args(Flip),
         help="directions in which augmentation flips images; both is left to right and upside down (default: horizontal; "
-        "both if the images look the same above and below)",
+        "both if 40 or more images with objects are alike above and below)",
     )
     group.add_argument(
         "--mix",

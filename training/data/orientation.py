@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -10,21 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 BANDS = 16
-"""Horizontal bands of a picture whose classes and brightness are compared, the first with the last and so on."""
+"""Horizontal bands of a picture that are compared, the first with the last and so on."""
+_NOTHING = 1e-10
+"""Sum of squared differences up to which the upper and the lower half of a picture are the same, up to rounding."""
 
 
-class UpAndDown(NamedTuple):
-    """How much all pictures agree on what is above and what is below, from 0 to 1: 1 if all have the same difference.
+class Agreement(NamedTuple):
+    """How much pictures agree on the difference between above and below.
 
-    Of N pictures that have no up, about 1 / √N.
+    Attributes:
+        share: 1 if all have the same difference; about 1 / √N if N pictures have no up.
+        pictures: Number of pictures in which above and below differ at all.
     """
 
-    classes: float
-    brightness: float
+    share: float
+    pictures: int
+
+    def tells_an_up(self, least: float) -> bool:
+        """Whether the share is above ``least``, and twice as high as that of chance."""
+        return self.share > max(least, 2 / math.sqrt(max(1, self.pictures)))
 
 
-def up_and_down(pairs: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]], classes: int) -> UpAndDown:
-    """Return how much all pictures agree on what is above and what is below, in classes or in brightness.
+def up_and_down(
+    pairs: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]], classes: int
+) -> tuple[tuple[Agreement, ...], Agreement]:
+    """Return how much pictures agree on where each class is, above or below, and on which half is brighter.
 
     Each picture has a difference between its bands and the same bands upside down. If the pictures have no up, the
     differences point anywhere, and their mean is small beside them.
@@ -36,8 +47,8 @@ def up_and_down(pairs: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]], cl
     Example:
         >>> from training.data.orientation import up_and_down
         >>> sky = np.repeat(np.arange(32, dtype=np.uint8)[:, None], 32, axis=1)
-        >>> up_and_down([(sky[..., None], sky // 16)] * 4, classes=2)
-        UpAndDown(classes=1.0, brightness=1.0)
+        >>> up_and_down([(sky[..., None], sky // 16)] * 4, classes=2)[1]
+        Agreement(share=1.0, pictures=4)
     """
     labels, brightness = [], []
     for image, ids in pairs:
@@ -45,11 +56,18 @@ def up_and_down(pairs: Iterable[tuple[NDArray[np.uint8], NDArray[np.uint8]]], cl
         labels.append(cv2.resize(rows, (classes, BANDS), interpolation=cv2.INTER_AREA))
         bands = cv2.resize(image, (1, BANDS), interpolation=cv2.INTER_AREA)
         brightness.append(bands.reshape(BANDS, -1).mean(axis=1))
-    return UpAndDown(classes=_agreement(np.array(labels)), brightness=_agreement(np.array(brightness)))
+    if not labels:
+        return (Agreement(0.0, 0),) * classes, Agreement(0.0, 0)
+    by_class = np.moveaxis(np.array(labels), 2, 0)
+    return tuple(_agreement(profiles) for profiles in by_class), _agreement(np.array(brightness))
 
 
-def _agreement(profiles: NDArray[np.floating]) -> float:
-    """Return the length of the mean difference between (N, BANDS, …) and their reverse relative to the typical length."""
+def _agreement(profiles: NDArray[np.floating]) -> Agreement:
+    """Return the length of the mean difference between (N, BANDS) and their reverse relative to the typical length."""
     differences = (profiles - profiles[:, ::-1]).astype(np.float64)
-    typical = np.sum(np.square(differences)) / len(differences)
-    return float(np.sqrt(np.sum(np.square(differences.mean(axis=0))) / typical)) if typical > 1e-6 else 0.0
+    squares = np.sum(np.square(differences), axis=1)
+    differences, squares = differences[squares > _NOTHING], squares[squares > _NOTHING]
+    if not len(squares):
+        return Agreement(0.0, 0)
+    share = np.sqrt(np.sum(np.square(differences.mean(axis=0))) / squares.mean())
+    return Agreement(min(1.0, float(share)), len(squares))

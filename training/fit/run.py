@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from edge_runtime.dataset.evaluate import Evaluation
 from edge_runtime.progress import OnProgress
@@ -16,8 +17,8 @@ from training.fit.adjust import adjust_logits
 from training.fit.finish import ReportContext, finish
 from training.fit.interpolate import interpolate_weights
 from training.input.cache import require_space
+from training.input.flips import choose_flip
 from training.input.prepare import decode_splits, make_batches
-from training.loop.flips import with_flip
 from training.loop.initial_state import initial_state
 from training.loop.run_folder import RunFolder
 from training.loop.run_setup import begin, contract_for, setup_of
@@ -69,8 +70,7 @@ def fit(
         UsageError: The memory is too small for the sizes that the user wants.
     """
     config, reasons = with_sizes(config, report, run.record.setup)
-    config, why = with_flip(config, report, run.record.setup)
-    for line in (*reasons, *why):
+    for line in reasons:
         progress.note(line)
     start_s = time.monotonic()
     dataset = validated.dataset
@@ -78,6 +78,12 @@ def fit(
     begin(run, config, setup_of(config, report, dataset, contract), force=force_resume, note=progress.note)
     on_progress = _stopping(progress.advance, should_stop)
     train, val = decode_splits(config, report, dataset, run.root, on_progress)
+    if config.augment and config.flip is None:
+        # The same images give the same choice, so that a resumed run goes on as it began.
+        flip, why = choose_flip(train, len(contract.classes))
+        config = replace(config, flip=flip)
+        if why is not None:
+            progress.note(why)
     state = initial_state(config, contract, report.pixels_of(dataset.splits["train"]), pretrained=not run.begun)
     shipped = deployable(state.model, config.shape, (config.height_px, config.width_px))
     parameters = shipped.count_params()

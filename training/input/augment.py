@@ -60,7 +60,7 @@ def augment(
         rng: Source of randomness; the same state gives the same variant.
         input_size: (height, width) of the model's input in pixels, of which the result is a part; by default the result
             is the whole.
-        flip: Directions in which half of the pictures are flipped.
+        flip: Directions in which to flip, each half of the time.
 
     Returns:
         (height_px, width_px, C) and (height_px, width_px) uint8. Outside the picture the image is mirrored and the mask
@@ -84,7 +84,7 @@ def random_affine(
     input_size: tuple[int, int] | None = None,
     flip: Flip = "horizontal",
 ) -> NDArray[np.float64]:
-    """Return a random (2, 3) matrix from picture to frame: flips (half of the time), rotation, shear, zoom, shift.
+    """Return a random (2, 3) matrix from picture to frame: flips (each half of the time), rotation, shear, zoom, shift.
 
     A picture that is larger than the frame covers it except for corners that the rotation uncovers. Half of the pictures
     are shifted to show a pixel of a class that covers less of the picture than another one, anywhere in the frame.
