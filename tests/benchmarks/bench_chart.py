@@ -35,7 +35,7 @@ def _ratios(networks: Sequence[Network], threads: int) -> Figure:
     axes.invert_yaxis()
     axes.margins(y=0.02)
     axes.set_xlabel(
-        f"our time relative to the fastest other engine of the same precision, {threads} threads; less is better"
+        f"our time relative to the fastest other engine of the same precision; threads: {threads}; less is better"
     )
     axes.legend(frameon=False, loc="lower right")
     axes.spines[["top", "right"]].set_visible(False)
