@@ -69,34 +69,37 @@ class GroupNarrow(ir.passes.InPlacePass):
 
 def _reads_pixels(conv: ir.Node, image: ir.Value) -> bool:
     """Check for a convolution of the image as float whose rows of input and output divide into whole groups."""
-    cast = input_of(conv, 0).producer()
-    shape, result = static_shape(image), static_shape(conv.outputs[0])
-    stride = (conv.attributes.get_ints("strides") or (1, 1))[1]
+    cast, shape = input_of(conv, 0).producer(), static_shape(image)
+    return cast is not None and cast.op_type == "Cast" and shape is not None and _comes_in_groups(conv, shape[2], GROUP)
+
+
+def _narrow_group(conv: ir.Node) -> int | None:
+    """Return the number of input pixels per group for a convolution of few filters, or None for any other node."""
+    if conv.op_type != "Conv":
+        return None
+    shape, result = static_shape(conv.inputs[0]), static_shape(conv.outputs[0])
+    if shape is None or result is None or len(shape) != 4 or result[1] >= FILTERS:
+        return None
+    size = _stride_x(conv) * (2 if 2 * result[1] >= FILTERS else 4)
+    return size if _comes_in_groups(conv, shape[3], size) else None
+
+
+def _comes_in_groups(conv: ir.Node, width: int, size: int) -> bool:
+    """Check that a convolution of rows of ``width`` pixels can read and give whole groups of ``size`` input pixels."""
+    result, stride = static_shape(conv.outputs[0]), _stride_x(conv)
     return (
-        cast is not None
-        and cast.op_type == "Cast"
-        and shape is not None
-        and result is not None
-        and shape[2] % GROUP == 0
-        and GROUP % stride == 0
-        and result[3] * stride == shape[2]
+        result is not None
+        and width % size == 0
+        and size % stride == 0
+        and result[3] * stride == width
         and constant(conv.inputs[1]) is not None
         and _is_dense(conv)
         and not (rectifier_of(conv) or conv).outputs[0].is_graph_output()
     )
 
 
-def _narrow_group(conv: ir.Node) -> int | None:
-    """Return the number of input pixels per group for a convolution of few filters, or None for any other node."""
-    if conv.op_type != "Conv" or constant(conv.inputs[1]) is None or not _is_dense(conv):
-        return None
-    shape, result = static_shape(conv.inputs[0]), static_shape(conv.outputs[0])
-    if shape is None or result is None or len(shape) != 4 or result[1] >= FILTERS:
-        return None
-    stride = (conv.attributes.get_ints("strides") or (1, 1))[1]
-    size = stride * (2 if 2 * result[1] >= FILTERS else 4)
-    whole = shape[3] % size == 0 and result[3] * stride == shape[3]
-    return None if not whole or (rectifier_of(conv) or conv).outputs[0].is_graph_output() else size
+def _stride_x(conv: ir.Node) -> int:
+    return int((conv.attributes.get_ints("strides") or (1, 1))[1])
 
 
 def _groups(build: Builder, pixels: ir.Value, size: int) -> ir.Value:
